@@ -1,0 +1,59 @@
+/**
+ * Where models come from. A Source first describes itself (revision pinned, files, sizes, the digests it claims),
+ * then answers ranged reads; it keeps no state between reads, so that any number of streams may use one at once.
+ * Kinds: hub (Hugging Face protocol), http (file or archive), file (configured import folders), peer (another node).
+ * A source does not write, verify or retry: transfer does.
+ */
+import type { ModelName, Revision } from "../../schema/names.ts";
+import type { SafePath } from "../../platform/safe-path.ts";
+
+/** A digest that the source itself claims for a whole file. */
+export interface SourceDigest {
+	algorithm: "sha256" | "git-sha1";
+	hex: string;
+}
+
+export interface SourceFile {
+	path: SafePath;
+	/** Undefined when the source does not tell; such a file comes in one stream and needs a digest or permission. */
+	sizeBytes: number | undefined;
+	digest: SourceDigest | undefined;
+	/** False: only one whole stream from the start, no resume. */
+	rangeable: boolean;
+	/** Known digests of the parts (a peer's sealed manifest): XXH64 hex per part of `partSizeBytes`. */
+	parts: { partSizeBytes: number; xxh64: readonly string[] } | undefined;
+}
+
+export interface SourceDescription {
+	/** The source as a person would name it again, pinned and without secrets, e.g. `hf:acme/tiny@<commit>`. */
+	uri: string;
+	/** Pinned: commit, digest of a strong ETag, content id. Safe as a path component. */
+	revision: Revision;
+	/** sha256 over revision, paths, sizes and claimed digests: exists before the first byte and keys joins and resumes. */
+	sourceId: string;
+	suggestedName: ModelName;
+	files: readonly SourceFile[];
+	/** Sum of the known sizes. */
+	totalBytes: number;
+	/** The one file is an archive whose contents are the model. */
+	archive: "tar" | "tar.gz" | undefined;
+}
+
+/** Half-open byte range. */
+export interface ByteRange {
+	start: number;
+	end: number;
+}
+
+export interface Source {
+	describe(signal: AbortSignal): Promise<SourceDescription>;
+	/**
+	 * Opens a range of a file of the description (undefined: the whole file as one stream). The answer was checked:
+	 * status, Content-Range, total size and validator all fit, otherwise it throws. The body may end early or fail
+	 * when the connection is cut; the caller counts bytes.
+	 * @throws GswarmError, retryable or not; reason `source_changed` when the validator differs.
+	 */
+	read(file: SourceFile, range: ByteRange | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+	/** The directory the files can be read from directly, when they are on this machine. */
+	readonly localDirectory: string | undefined;
+}

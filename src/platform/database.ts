@@ -1,0 +1,254 @@
+/**
+ * SQLite behind one writer. All writes of an agent go through one thread that owns the database: requests that
+ * arrive while a commit runs form the next transaction (natural group commit, a savepoint each), and each is
+ * acknowledged after its COMMIT, so that an fsync never stalls requests or streams. Reads use a read-only connection.
+ *
+ * A room brings a WriterModule: its migrations and its write operations, each one whole transaction, synchronous
+ * and short. The store calls them by name through `Database.writer`.
+ */
+import { Database as Sqlite } from "bun:sqlite";
+import { type ErrorCode, GswarmError } from "../schema/errors.ts";
+
+/** Write operations by name; the input is structured-cloned to the writer thread, the result back. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the types of each operation are recovered by Writer<T>
+export type WriteTable = Record<string, (db: Sqlite, input: any) => unknown>;
+
+export interface WriterModule {
+	room: string;
+	/** SQL of 0001, 0002 …; append-only. */
+	migrations: readonly string[];
+	writes: WriteTable;
+}
+
+/** The same operations as async calls; each resolves after its COMMIT. */
+export type Writer<T extends WriteTable> = {
+	[K in keyof T]: (input: Parameters<T[K]>[1]) => Promise<ReturnType<T[K]>>;
+};
+
+export interface Database extends AsyncDisposable {
+	/** A read-only connection. Never leave a statement open: use `.all()`, not `.get()` with RETURNING or `.iterate()`. */
+	readonly read: Sqlite;
+	writer<T extends WriteTable>(module: { room: string; writes: T }): Writer<T>;
+}
+
+/** [id, room, operation, input] */
+export type WriteRequest = [number, string, string, unknown];
+/** [id, result] or [id, undefined, failure] */
+export type WriteReply = [number, unknown, WriteFailure?];
+interface WriteFailure {
+	gswarm: boolean;
+	code: ErrorCode;
+	message: string;
+	options: { details: Record<string, unknown>; hint?: string; status?: number; retryable?: boolean };
+}
+
+/** Opens the database for writing (WAL, synchronous=FULL) and brings every room's tables up to date. */
+export function openForWriting(path: string, modules: readonly WriterModule[]): Sqlite {
+	const db = new Sqlite(path, { create: true, strict: true });
+	db.run("PRAGMA journal_mode=WAL");
+	db.run("PRAGMA synchronous=FULL");
+	db.run("PRAGMA busy_timeout=5000");
+	db.run("PRAGMA foreign_keys=ON");
+	db.run("PRAGMA trusted_schema=OFF");
+	migrate(db, modules);
+	return db;
+}
+
+/** Runs a batch of requests as one transaction; a failed one is rolled back to its savepoint and does not harm the others. */
+export function runBatch(db: Sqlite, modules: ReadonlyMap<string, WriterModule>, batch: readonly WriteRequest[]): WriteReply[] {
+	const replies: WriteReply[] = [];
+	try {
+		db.run("BEGIN IMMEDIATE");
+		for (const [id, room, operation, input] of batch) {
+			const run = modules.get(room)?.writes[operation];
+			db.run("SAVEPOINT request");
+			try {
+				if (run === undefined) throw new Error(`no write operation ${room}.${operation}`);
+				const result = run(db, input);
+				db.run("RELEASE request");
+				replies.push([id, result]);
+			} catch (error) {
+				db.run("ROLLBACK TO request");
+				db.run("RELEASE request");
+				replies.push([id, undefined, toFailure(error)]);
+			}
+		}
+		db.run("COMMIT");
+		return replies;
+	} catch (error) {
+		if (db.inTransaction) db.run("ROLLBACK");
+		const failure = toFailure(error);
+		return batch.map(([id]) => [id, undefined, failure]);
+	}
+}
+
+/** A database whose writer runs in this thread; for tests and short-lived tools. Same batching, same transactions. */
+export function openInlineDatabase(path: string, modules: readonly WriterModule[]): Database {
+	const db = openForWriting(path, modules);
+	const byRoom = new Map(modules.map((m) => [m.room, m]));
+	return createDatabase(path, {
+		post: (batch, deliver) => deliver(runBatch(db, byRoom, batch)),
+		close: () => {
+			db.close();
+			return Promise.resolve();
+		},
+	});
+}
+
+/** A database whose writer is a Worker that runs serveDatabase. @throws what opening or migrating threw */
+export async function openWorkerDatabase(path: string, worker: Worker): Promise<Database> {
+	const opened = Promise.withResolvers<void>();
+	let deliverTo: ((replies: WriteReply[]) => void) | undefined;
+	let closed: (() => void) | undefined;
+	worker.onmessage = (event: MessageEvent<WorkerMessage>) => {
+		const message = event.data;
+		if ("replies" in message) deliverTo?.(message.replies);
+		else if ("opened" in message) opened.resolve();
+		else if ("closed" in message) closed?.();
+		else opened.reject(fromFailure(message.failed));
+	};
+	worker.onerror = (event) => opened.reject(new Error(`The database thread failed: ${event.message}`));
+	worker.postMessage({ open: path });
+	await opened.promise;
+	return createDatabase(path, {
+		post: (batch, deliver) => {
+			deliverTo = deliver;
+			worker.postMessage({ batch });
+		},
+		close: async () => {
+			const done = Promise.withResolvers<void>();
+			closed = done.resolve;
+			worker.postMessage({ close: true });
+			await done.promise;
+			worker.terminate();
+		},
+	});
+}
+
+type WorkerMessage = { replies: WriteReply[] } | { opened: true } | { closed: true } | { failed: WriteFailure };
+
+/** The body of the writer thread: call it once in the Worker's entry file. */
+export function serveDatabase(modules: readonly WriterModule[]): void {
+	const byRoom = new Map(modules.map((m) => [m.room, m]));
+	const scope = globalThis as unknown as { postMessage(message: WorkerMessage): void; onmessage: unknown };
+	let db: Sqlite | undefined;
+	let waiting: WriteRequest[] = [];
+	const flush = (): void => {
+		const batch = waiting;
+		waiting = [];
+		if (db !== undefined && batch.length > 0) scope.postMessage({ replies: runBatch(db, byRoom, batch) });
+	};
+	scope.onmessage = (event: MessageEvent<{ open?: string; batch?: WriteRequest[]; close?: true }>) => {
+		const { open, batch, close } = event.data;
+		if (open !== undefined) {
+			try {
+				db = openForWriting(open, modules);
+				scope.postMessage({ opened: true });
+			} catch (error) {
+				scope.postMessage({ failed: toFailure(error) });
+			}
+		}
+		if (batch !== undefined) {
+			if (waiting.length === 0) setImmediate(flush);
+			waiting.push(...batch);
+		}
+		if (close === true) {
+			flush();
+			db?.close();
+			scope.postMessage({ closed: true });
+		}
+	};
+}
+
+interface Transport {
+	post(batch: WriteRequest[], deliver: (replies: WriteReply[]) => void): void;
+	close(): Promise<void>;
+}
+
+function createDatabase(path: string, transport: Transport): Database {
+	const read = new Sqlite(path, { readonly: true, strict: true });
+	read.run("PRAGMA query_only=ON");
+	read.run("PRAGMA busy_timeout=2000");
+	const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
+	let nextId = 0;
+	let batch: WriteRequest[] = [];
+	let isClosed = false;
+	const deliver = (replies: WriteReply[]): void => {
+		for (const [id, result, failure] of replies) {
+			const call = waiting.get(id);
+			waiting.delete(id);
+			if (failure === undefined) call?.resolve(result);
+			else call?.reject(fromFailure(failure));
+		}
+	};
+	const send = (room: string, operation: string, input: unknown): Promise<unknown> => {
+		if (isClosed) return Promise.reject(new GswarmError("RESOURCE_UNAVAILABLE", "The agent is stopping.", { reason: "stopping" }));
+		const call = Promise.withResolvers<unknown>();
+		const id = nextId++;
+		waiting.set(id, call);
+		if (batch.length === 0) {
+			queueMicrotask(() => {
+				const now = batch;
+				batch = [];
+				transport.post(now, deliver);
+			});
+		}
+		batch.push([id, room, operation, input]);
+		return call.promise;
+	};
+	return {
+		read,
+		writer<T extends WriteTable>({ room, writes }: { room: string; writes: T }): Writer<T> {
+			const calls: Record<string, (input: unknown) => Promise<unknown>> = {};
+			for (const operation of Object.keys(writes)) calls[operation] = (input) => send(room, operation, input);
+			return calls as Writer<T>;
+		},
+		async [Symbol.asyncDispose]() {
+			if (isClosed) return;
+			isClosed = true;
+			read.close();
+			await transport.close();
+		},
+	};
+}
+
+function migrate(db: Sqlite, modules: readonly WriterModule[]): void {
+	db.run("CREATE TABLE IF NOT EXISTS schema_migration (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID");
+	db.transaction(() => {
+		for (const { room, migrations } of modules) {
+			const [row] = db.query<{ version: number }, [string]>("SELECT version FROM schema_migration WHERE room = ?1").all(room);
+			const from = row?.version ?? 0;
+			if (from > migrations.length) {
+				throw new GswarmError(
+					"INTERNAL_ERROR",
+					`The data directory was written by a newer gswarm (${room} schema ${from}, this version knows ${migrations.length}).`,
+					{ reason: "newer_schema", hint: "Use the newer gswarm again; nothing was changed." },
+				);
+			}
+			for (const sql of migrations.slice(from)) db.run(sql);
+			db.query("INSERT OR REPLACE INTO schema_migration (room, version) VALUES (?1, ?2)").run(room, migrations.length);
+		}
+	}).immediate();
+}
+
+function toFailure(error: unknown): WriteFailure {
+	if (error instanceof GswarmError) {
+		const { code, message, details, hint, status, retryable } = error;
+		return { gswarm: true, code, message, options: { details, status, retryable, ...(hint === undefined ? {} : { hint }) } };
+	}
+	const text = error instanceof Error ? error.message : String(error);
+	const full = /disk is full|SQLITE_FULL/i.test(text);
+	return {
+		gswarm: full,
+		code: full ? "RESOURCE_UNAVAILABLE" : "INTERNAL_ERROR",
+		message: full ? "The disk of the data directory is full; nothing was recorded." : text,
+		options: full ? { details: { reason: "disk_full" }, status: 507 } : { details: {} },
+	};
+}
+
+function fromFailure(failure: WriteFailure): Error {
+	if (!failure.gswarm) return new Error(`Database write failed: ${failure.message}`);
+	const { details, ...options } = failure.options;
+	const reason = typeof details["reason"] === "string" ? { reason: details["reason"] } : {};
+	return new GswarmError(failure.code, failure.message, { ...options, details, ...reason });
+}

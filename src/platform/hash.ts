@@ -1,0 +1,29 @@
+/** Digests. XXH64 (seed 0) finds accidents in a part; sha256 identifies content. */
+import xxhash from "xxhash-wasm";
+
+/** 16 hex digits, as `xxhsum -H1` prints them. */
+export function xxh64Hex(bytes: Uint8Array): string {
+	return Bun.hash.xxHash64(bytes).toString(16).padStart(16, "0");
+}
+
+export function sha256Hex(data: Uint8Array | string): string {
+	return new Bun.CryptoHasher("sha256").update(data).digest("hex");
+}
+
+/** An XXH64 that takes its input in pieces; the same digest as xxh64Hex of the whole. */
+export interface StreamingXxh64 {
+	update(bytes: Uint8Array): void;
+	digestHex(): string;
+}
+
+/** Loads the wasm once and returns a maker of streaming hashes. */
+export async function createXxh64Factory(): Promise<() => StreamingXxh64> {
+	const { create64 } = await xxhash();
+	return () => {
+		const hash = create64();
+		return {
+			update: (bytes) => void hash.update(bytes),
+			digestHex: () => hash.digest().toString(16).padStart(16, "0"),
+		};
+	};
+}

@@ -1,0 +1,57 @@
+/** Models and where they are, as the API shows them. */
+import { z } from "zod";
+
+export const MODEL_STATUSES = ["ready", "downloading", "moving", "unavailable", "queued"] as const;
+export type ModelStatus = (typeof MODEL_STATUSES)[number];
+
+/** What is known of a model besides its bytes; free for people, bounded: 64 keys, depth 8, 16 kB. */
+export const metadataSchema = z.record(z.string().min(1).max(128), z.unknown());
+
+/** One copy of one revision of a model on one device of a node; the node's own record is the truth. */
+export const copySchema = z.object({
+	model_name: z.string(),
+	revision: z.string(),
+	/** Tier of the node that reports it, without a node prefix: `disk`, `disk1`, `dram`. */
+	tier: z.string(),
+	status: z.enum(MODEL_STATUSES),
+	size_bytes: z.number().int().nonnegative(),
+	/** sha256 of the canonical manifest. */
+	content_id: z.string(),
+	model_type: z.string(),
+	source_url: z.string().nullable(),
+	format: z.string(),
+	ready_at: z.number(),
+});
+export type ModelCopy = z.infer<typeof copySchema>;
+
+/** One model in the host's and a node's list; fields of the API design first, additions after. */
+export const modelSchema = z.object({
+	model_name: z.string(),
+	model_type: z.string(),
+	model_size: z.number().int().nonnegative(),
+	locations: z.array(z.string()),
+	/** Front URL per node. */
+	services: z.record(z.string(), z.string()),
+	status: z.enum(MODEL_STATUSES),
+});
+export type ModelSummary = z.infer<typeof modelSchema>;
+
+export const locationSchema = z.object({
+	device: z.string(),
+	status: z.enum(MODEL_STATUSES),
+	revision: z.string().nullable(),
+	size_bytes: z.number().int().nonnegative(),
+	content_id: z.string().nullable(),
+	node_status: z.string(),
+});
+export type ModelLocation = z.infer<typeof locationSchema>;
+
+export const modelDetailSchema = modelSchema.extend({
+	source_url: z.string().nullable(),
+	metadata: metadataSchema,
+	revision: z.string().nullable(),
+	format: z.string().nullable(),
+	created_at: z.number(),
+	location_details: z.array(locationSchema),
+});
+export type ModelDetail = z.infer<typeof modelDetailSchema>;

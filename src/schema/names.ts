@@ -1,0 +1,109 @@
+/**
+ * The one parser of names that come from outside. Names are parsed, never cleaned up: what does not match
+ * is refused with 400, because a name that was "repaired" in one place and not in another becomes a path.
+ */
+import { invalid } from "./errors.ts";
+
+declare const brand: unique symbol;
+type Branded<T, B extends string> = T & { readonly [brand]: B };
+
+/** A checked model name, `name`, `org/name` or `a/b/c`; on disk it is one path component (modelDirName). */
+export type ModelName = Branded<string, "ModelName">;
+/** A checked node name. */
+export type NodeName = Branded<string, "NodeName">;
+/** A checked model revision, safe as one path component. */
+export type Revision = Branded<string, "Revision">;
+/** A checked task id, e.g. `download-llama-7b-k3v9x2ma`. */
+export type TaskId = Branded<string, "TaskId">;
+/** A checked service id. */
+export type ServiceId = Branded<string, "ServiceId">;
+
+const MODEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(\/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,2}$/;
+const NODE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const REVISION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const ID = /^[a-z][a-z0-9]*-[A-Za-z0-9._-]{1,160}$/;
+
+/** Words that follow a model name in a path; no later segment of a name may be one of them. */
+export const MODEL_SUB_ROUTES: readonly string[] = [
+	"locations",
+	"download",
+	"move",
+	"copy",
+	"manifest",
+	"verify",
+	"pin",
+	"unpin",
+	"hint",
+	"adopt",
+	"export",
+	"import",
+];
+
+/** Whether the text is a model name; see parseModelName for the rule. */
+export function isModelName(text: string): boolean {
+	return (
+		MODEL.test(text) &&
+		!text.includes("..") &&
+		!text
+			.split("/")
+			.slice(1)
+			.some((segment) => MODEL_SUB_ROUTES.includes(segment))
+	);
+}
+
+/** @throws 400 bad_model_name */
+export function parseModelName(text: string): ModelName {
+	if (!isModelName(text)) {
+		throw invalid(
+			"bad_model_name",
+			`${JSON.stringify(text.slice(0, 120))} is not a model name: wanted 1 to 3 segments of letters, digits, ".", "_" and "-", each at most 96 long, joined by "/".`,
+			{ field: "model_name" },
+		);
+	}
+	return text as ModelName;
+}
+
+/** @throws 400 bad_node_name */
+export function parseNodeName(text: string): NodeName {
+	if (!NODE.test(text) || text.includes("..")) {
+		throw invalid(
+			"bad_node_name",
+			`${JSON.stringify(text.slice(0, 120))} is not a node name: wanted letters, digits, ".", "_" and "-", at most 63.`,
+			{ field: "node" },
+		);
+	}
+	return text as NodeName;
+}
+
+/** @throws 400 bad_revision */
+export function parseRevision(text: string): Revision {
+	if (!REVISION.test(text) || text.includes("..")) {
+		throw invalid(
+			"bad_revision",
+			`${JSON.stringify(text.slice(0, 140))} is not a revision: wanted letters, digits, ".", "_" and "-", at most 128.`,
+			{ field: "revision" },
+		);
+	}
+	return text as Revision;
+}
+
+/** @throws 400 bad_task_id */
+export function parseTaskId(text: string): TaskId {
+	if (!ID.test(text) || text.includes("..")) {
+		throw invalid("bad_task_id", `${JSON.stringify(text.slice(0, 120))} is not a task id.`, { field: "task_id" });
+	}
+	return text as TaskId;
+}
+
+/** @throws 400 bad_service_id */
+export function parseServiceId(text: string): ServiceId {
+	if (!ID.test(text) || text.includes("..")) {
+		throw invalid("bad_service_id", `${JSON.stringify(text.slice(0, 120))} is not a service id.`, { field: "service_id" });
+	}
+	return text as ServiceId;
+}
+
+/** A model's directory: one path component, so that no model ever lies inside another. */
+export function modelDirName(name: ModelName): string {
+	return name.replaceAll("/", "%2F");
+}

@@ -1,0 +1,82 @@
+/** Nodes: what they report, and what the host believes of them. */
+import { z } from "zod";
+import { copySchema } from "./model.ts";
+import { serviceSchema } from "./service.ts";
+
+export const LIVENESS = ["alive", "suspect", "unreachable", "dead"] as const;
+export type Liveness = (typeof LIVENESS)[number];
+
+export const tierUsageSchema = z.object({
+	total: z.number().int().nonnegative(),
+	used: z.number().int().nonnegative(),
+	reserved: z.number().int().nonnegative(),
+	available: z.number().int().nonnegative(),
+});
+export type TierUsage = z.infer<typeof tierUsageSchema>;
+
+export const taskCountersSchema = z.object({
+	pending: z.number().int().nonnegative(),
+	running: z.number().int().nonnegative(),
+	/** Since the agent started. */
+	completed: z.number().int().nonnegative(),
+});
+export type TaskCounters = z.infer<typeof taskCountersSchema>;
+
+/** Version of the protocol between agents; a host accepts its own and the one before. */
+export const PROTOCOL_VERSION = 1;
+
+/** A transient model status that a task in the queue explains: the model is queued, downloading or moving to a tier. */
+export const activitySchema = z.object({
+	model_name: z.string(),
+	tier: z.string(),
+	status: z.enum(["queued", "downloading", "moving"]),
+});
+
+/** What a node posts to the host every 5 s, and at once when something changed. Unknown fields are ignored. */
+export const heartbeatSchema = z.object({
+	protocol_version: z.number().int(),
+	version: z.string(),
+	/** Rises at every start of the agent. */
+	incarnation: z.number().int(),
+	/** Rises with every beat of an incarnation; a lower one is ignored. */
+	seq: z.number().int(),
+	api_port: z.number().int().min(0).max(65535),
+	peer_port: z.number().int().min(0).max(65535),
+	tiers: z.record(z.string(), tierUsageSchema),
+	cpus: z.number().int(),
+	tasks: taskCountersSchema,
+	activities: z.array(activitySchema),
+	services: z.array(serviceSchema),
+	/** Rises whenever the set of copies changed. */
+	inventory_version: z.number().int(),
+	/** All copies; sent when the host asked, or when the version changed. */
+	inventory: z.array(copySchema).optional(),
+});
+export type Heartbeat = z.infer<typeof heartbeatSchema>;
+
+export const heartbeatAnswerSchema = z.object({
+	/** The host does not know this inventory version: send it with the next beat, now. */
+	want_inventory: z.boolean(),
+	interval_ms: z.number().int(),
+});
+export type HeartbeatAnswer = z.infer<typeof heartbeatAnswerSchema>;
+
+/** A node as the host shows it. */
+export const nodeSchema = z.object({
+	name: z.string(),
+	status: z.enum(LIVENESS),
+	address: z.string(),
+	api_port: z.number().int(),
+	peer_port: z.number().int(),
+	version: z.string(),
+	protocol_version: z.number().int(),
+	cpus: z.number().int(),
+	tiers: z.record(z.string(), tierUsageSchema),
+	tasks: taskCountersSchema,
+	models: z.number().int(),
+	services: z.number().int(),
+	joined_at: z.number(),
+	/** Seconds since the last beat by the host's monotonic clock; null before the first. */
+	last_seen_s: z.number().nullable(),
+});
+export type NodeDocument = z.infer<typeof nodeSchema>;

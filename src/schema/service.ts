@@ -1,0 +1,32 @@
+/** Services (deployed models), engines (kinds of model server) and instances (one engine process). */
+import { z } from "zod";
+
+export const INSTANCE_STATES = ["starting", "ready", "unhealthy", "stopping", "stopped", "failed"] as const;
+export type InstanceState = (typeof INSTANCE_STATES)[number];
+
+/** Engine kinds; `llama` is inside the binary. Others come with a later version. */
+export const FRAMEWORKS = ["llama"] as const;
+export type Framework = (typeof FRAMEWORKS)[number];
+
+/** A service as the API shows it; on a node every service has one instance. */
+export const serviceSchema = z.object({
+	service_id: z.string(),
+	model_name: z.string(),
+	/** With the node prefix. */
+	device: z.string(),
+	node: z.string(),
+	framework: z.string(),
+	state: z.enum(INSTANCE_STATES),
+	/** Where a client asks: an OpenAI base without `/v1`. */
+	url: z.string(),
+	/** The port that was asked for; null when the node's own gateway is the front. */
+	port: z.number().int().nullable(),
+	pid: z.number().int().nullable(),
+	started_at: z.number().nullable(),
+	/** Measured seconds from start to ready; null until ready. */
+	ready_s: z.number().nullable(),
+	restarts: z.number().int(),
+	requests: z.number().int(),
+	error: z.string().nullable(),
+});
+export type ServiceDocument = z.infer<typeof serviceSchema>;

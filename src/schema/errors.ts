@@ -62,7 +62,10 @@ export class GswarmError extends Error {
 		this.name = "GswarmError";
 		this.code = code;
 		this.reason = options.reason;
-		this.details = { ...(options.reason === undefined ? {} : { reason: options.reason }), ...options.details };
+		this.details = {
+			...(options.reason === undefined ? {} : { reason: options.reason }),
+			...options.details,
+		};
 		this.hint = options.hint;
 		this.status = options.status ?? STATUS[code];
 		this.retryable = options.retryable ?? false;
@@ -92,10 +95,14 @@ export interface StoredError {
 /** Any thrown value as a GswarmError; what is not one becomes INTERNAL_ERROR without its inner text. */
 export function asGswarmError(error: unknown): GswarmError {
 	if (error instanceof GswarmError) return error;
-	return new GswarmError("INTERNAL_ERROR", "An unexpected error occurred; the agent's log has it under this request id.", {
-		reason: "internal",
-		cause: error,
-	});
+	return new GswarmError(
+		"INTERNAL_ERROR",
+		"An unexpected error occurred; the agent's log has it under this request id.",
+		{
+			reason: "internal",
+			cause: error,
+		},
+	);
 }
 
 /** A GswarmError for a row or a message to another agent. */
@@ -109,8 +116,17 @@ export function toStoredError(error: GswarmError): StoredError {
 }
 
 /** 400 INVALID_REQUEST naming the field; the answer to wrong input everywhere. */
-export function invalid(reason: string, message: string, details: Record<string, unknown> = {}, hint?: string): GswarmError {
-	return new GswarmError("INVALID_REQUEST", message, { reason, details, ...(hint === undefined ? {} : { hint }) });
+export function invalid(
+	reason: string,
+	message: string,
+	details: Record<string, unknown> = {},
+	hint?: string,
+): GswarmError {
+	return new GswarmError("INVALID_REQUEST", message, {
+		reason,
+		details,
+		...(hint === undefined ? {} : { hint }),
+	});
 }
 
 /** 404 NOT_FOUND for anything that is not a model. `kind` is the API's word: task, node, service, device, chunk. */
@@ -124,9 +140,13 @@ export function notFound(kind: string, name: string, hint?: string): GswarmError
 
 /** 404 MODEL_NOT_FOUND. */
 export function modelNotFound(name: string, where?: string): GswarmError {
-	return new GswarmError("MODEL_NOT_FOUND", `There is no model ${JSON.stringify(name)}${where === undefined ? "" : ` on ${where}`}.`, {
-		reason: "model_not_found",
-		details: { model: name, ...(where === undefined ? {} : { device: where }) },
-		hint: "`gswarm model list` shows the models of the cluster.",
-	});
+	return new GswarmError(
+		"MODEL_NOT_FOUND",
+		`There is no model ${JSON.stringify(name)}${where === undefined ? "" : ` on ${where}`}.`,
+		{
+			reason: "model_not_found",
+			details: { model: name, ...(where === undefined ? {} : { device: where }) },
+			hint: "`gswarm model list` shows the models of the cluster.",
+		},
+	);
 }

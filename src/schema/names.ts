@@ -30,6 +30,7 @@ export const MODEL_SUB_ROUTES: readonly string[] = [
 	"move",
 	"copy",
 	"manifest",
+	"pull",
 	"verify",
 	"pin",
 	"unpin",
@@ -90,7 +91,9 @@ export function parseRevision(text: string): Revision {
 /** @throws 400 bad_task_id */
 export function parseTaskId(text: string): TaskId {
 	if (!ID.test(text) || text.includes("..")) {
-		throw invalid("bad_task_id", `${JSON.stringify(text.slice(0, 120))} is not a task id.`, { field: "task_id" });
+		throw invalid("bad_task_id", `${JSON.stringify(text.slice(0, 120))} is not a task id.`, {
+			field: "task_id",
+		});
 	}
 	return text as TaskId;
 }
@@ -98,7 +101,9 @@ export function parseTaskId(text: string): TaskId {
 /** @throws 400 bad_service_id */
 export function parseServiceId(text: string): ServiceId {
 	if (!ID.test(text) || text.includes("..")) {
-		throw invalid("bad_service_id", `${JSON.stringify(text.slice(0, 120))} is not a service id.`, { field: "service_id" });
+		throw invalid("bad_service_id", `${JSON.stringify(text.slice(0, 120))} is not a service id.`, {
+			field: "service_id",
+		});
 	}
 	return text as ServiceId;
 }

@@ -55,6 +55,8 @@ export const heartbeatSchema = z.object({
 export type Heartbeat = z.infer<typeof heartbeatSchema>;
 
 export const heartbeatAnswerSchema = z.object({
+	/** Host wall clock, so that signed calls are judged by its time. */
+	host_time_ms: z.number(),
 	/** The host does not know this inventory version: send it with the next beat, now. */
 	want_inventory: z.boolean(),
 	interval_ms: z.number().int(),

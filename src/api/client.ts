@@ -1,0 +1,127 @@
+/**
+ * The typed caller of the contract, used by the CLI, by the host calling nodes and by nodes calling the host.
+ * It needs of the contract only types and the generated table of methods and paths, so that a command starts fast.
+ */
+import { createFetch } from "ofetch";
+import { type ErrorBody, GswarmError } from "../schema/errors.ts";
+import type { Contract, RouteId } from "./contract.ts";
+import type { AnswerOf, InputOf } from "./route.ts";
+import { ROUTES } from "./table.gen.ts";
+
+export interface ApiClient {
+	readonly baseUrl: string;
+	/** Calls a route and returns its JSON answer. @throws GswarmError as the server said it, or NETWORK_ERROR */
+	call<I extends RouteId>(id: I, input: InputOf<Contract[I]>): Promise<AnswerOf<Contract[I]>>;
+	/** Calls a route and returns the Response of a good status, for text, bytes and streams. */
+	open<I extends RouteId>(id: I, input: InputOf<Contract[I]>): Promise<Response>;
+}
+
+export interface ApiClientOptions {
+	baseUrl: string;
+	/** The bearer of the next request; undefined sends none. */
+	token: () => string | undefined;
+	/** Injectable transport: tests pass `app.fetch` and open no socket. */
+	send?: (request: Request) => Promise<Response>;
+	timeoutMs?: number;
+}
+
+interface LooseInput {
+	params?: Record<string, string>;
+	query?: Record<string, unknown>;
+	body?: unknown;
+	signal?: AbortSignal;
+	headers?: Record<string, string>;
+}
+
+export function createApiClient({ baseUrl, token, send, timeoutMs = 30_000 }: ApiClientOptions): ApiClient {
+	const transport = createFetch({
+		fetch: ((input: string | URL | Request, init?: RequestInit) =>
+			(send ?? fetch)(new Request(input, init))) as typeof fetch,
+	});
+	const request = async (id: RouteId, input: LooseInput): Promise<Response> => {
+		const [method, template] = ROUTES[id];
+		const path = template.replace(/\{(\w+)\}/g, (_all, key: string) =>
+			encodeURIComponent(input.params?.[key] ?? ""),
+		);
+		const bearer = token();
+		const timeout = AbortSignal.timeout(timeoutMs);
+		try {
+			const options: Parameters<typeof transport.raw>[1] = {
+				method,
+				retry: 0,
+				ignoreResponseError: true,
+				responseType: "stream",
+				redirect: "manual",
+				signal: input.signal === undefined ? timeout : AbortSignal.any([input.signal, timeout]),
+				headers: { ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }), ...input.headers },
+			};
+			if (input.query !== undefined) options.query = input.query;
+			if (input.body !== undefined) options.body = input.body as Record<string, unknown>;
+			return await transport.raw(`${baseUrl}${path}`, options);
+		} catch (error) {
+			if (input.signal?.aborted === true) throw error;
+			throw networkError(baseUrl, error, timeout.aborted);
+		}
+	};
+	const open = async (id: RouteId, input: LooseInput): Promise<Response> => {
+		const response = await request(id, input);
+		if (!response.ok) throw await errorOf(response, baseUrl);
+		return response;
+	};
+	return {
+		baseUrl,
+		open: (id, input) => open(id, input as LooseInput),
+		call: async <I extends RouteId>(id: I, input: InputOf<Contract[I]>) => {
+			const response = await open(id, input as LooseInput);
+			try {
+				return (await response.json()) as AnswerOf<Contract[I]>;
+			} catch (error) {
+				throw networkError(baseUrl, error, false);
+			}
+		},
+	};
+}
+
+function networkError(baseUrl: string, cause: unknown, timedOut: boolean): GswarmError {
+	const refused =
+		cause instanceof Error &&
+		/refused|unable to connect|ECONNREFUSED/i.test(`${cause.message} ${String(cause.cause)}`);
+	return new GswarmError(
+		"NETWORK_ERROR",
+		timedOut ? `${baseUrl} did not answer in time.` : `Cannot reach ${baseUrl}.`,
+		{
+			reason: timedOut ? "timeout" : refused ? "connect_refused" : "connect_failed",
+			details: { url: baseUrl },
+			hint: "Is the agent running there? `gswarm agent` starts one on this machine.",
+			retryable: true,
+			cause,
+		},
+	);
+}
+
+async function errorOf(response: Response, baseUrl: string): Promise<GswarmError> {
+	const retryAfter = Number(response.headers.get("retry-after") ?? Number.NaN);
+	const extra = Number.isFinite(retryAfter) ? { retryAfterS: retryAfter } : {};
+	const retryable = response.status >= 500 || response.status === 429 || response.status === 408;
+	const text = await response.text();
+	try {
+		const { error } = JSON.parse(text) as ErrorBody;
+		const { reason, hint, ...details } = error.details;
+		return new GswarmError(error.code, error.message, {
+			details,
+			status: response.status,
+			retryable,
+			...extra,
+			...(typeof reason === "string" ? { reason } : {}),
+			...(typeof hint === "string" ? { hint } : {}),
+		});
+	} catch {
+		return new GswarmError("NETWORK_ERROR", `${baseUrl} answered ${response.status} without an error body.`, {
+			reason: "unexpected_answer",
+			details: { status: response.status },
+			status: response.status,
+			retryable,
+			...extra,
+		});
+	}
+}

@@ -36,7 +36,7 @@ interface LooseInput {
 export function createApiClient({ baseUrl, token, send, timeoutMs = 30_000 }: ApiClientOptions): ApiClient {
 	const transport = createFetch({
 		fetch: ((input: string | URL | Request, init?: RequestInit) =>
-			(send ?? fetch)(new Request(input, init))) as typeof fetch,
+			(send ?? fetch)(input instanceof Request ? input : new Request(String(input), init))) as typeof fetch,
 	});
 	const request = async (id: RouteId, input: LooseInput): Promise<Response> => {
 		const [method, template] = ROUTES[id];

@@ -36,7 +36,8 @@ export function parseEngineArguments(argv: readonly string[]): EngineArguments {
 	const modelPath = values.model;
 	if (modelPath === undefined || modelPath === "") throw bad("--model", "is missing");
 	const alias = values.alias ?? defaultAlias(modelPath);
-	if (alias === "" || alias.length > MAX_NAME_LENGTH) throw bad("--alias", `wants 1 to ${MAX_NAME_LENGTH} characters`);
+	if (alias === "" || alias.length > MAX_NAME_LENGTH)
+		throw bad("--alias", `wants 1 to ${MAX_NAME_LENGTH} characters`);
 	const host = values.host ?? "127.0.0.1";
 	if (!LOOPBACK.has(host))
 		throw bad("--host", `is ${host}; the engine asks for no token, so it listens on 127.0.0.1 or ::1 only`);
@@ -103,12 +104,17 @@ function readFlags(argv: readonly string[]): Partial<Record<(typeof FLAGS)[numbe
 function integer(flag: string, text: string | undefined, fallback: number, min: number, max: number): number {
 	if (text === undefined) return fallback;
 	const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-	if (!(value >= min && value <= max)) throw bad(flag, `wants a whole number from ${min} to ${max}, got ${text}`);
+	if (!(value >= min && value <= max))
+		throw bad(flag, `wants a whole number from ${min} to ${max}, got ${text}`);
 	return value;
 }
 
 function defaultAlias(modelPath: string): string {
-	const last = modelPath.split("/").filter((part) => part !== "").at(-1) ?? modelPath;
+	const last =
+		modelPath
+			.split("/")
+			.filter((part) => part !== "")
+			.at(-1) ?? modelPath;
 	return last.replace(/\.gguf$/i, "");
 }
 

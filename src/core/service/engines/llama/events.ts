@@ -4,7 +4,14 @@ import { writeSync } from "node:fs";
 export type EngineEvent =
 	| { event: "listening"; instance_id: string; host: string; port: number; pid: number }
 	| { event: "loading"; progress: number }
-	| { event: "ready"; ms: number; context_tokens: number; parallel: number; threads: number; model_bytes: number }
+	| {
+			event: "ready";
+			ms: number;
+			context_tokens: number;
+			parallel: number;
+			threads: number;
+			model_bytes: number;
+	  }
 	| { event: "failed"; reason: string; message: string }
 	| { event: "stopping"; why: string; in_flight: number }
 	| { event: "stopped"; why: string; ms: number };

@@ -77,7 +77,10 @@ function entryOf(path: string): string {
 	if (others.length > 0)
 		throw new GswarmError(
 			"INVALID_REQUEST",
-			`Cannot load the model: ${path} holds ${candidates.length} GGUF models: ${candidates.slice(0, 8).map((file) => basename(file)).join(", ")}.`,
+			`Cannot load the model: ${path} holds ${candidates.length} GGUF models: ${candidates
+				.slice(0, 8)
+				.map((file) => basename(file))
+				.join(", ")}.`,
 			{ reason: "several_gguf", hint: "Name one of the files." },
 		);
 	return only;
@@ -88,7 +91,10 @@ function shardsOf(entryPath: string): string[] {
 	const missing = paths.filter((path) => statSync(path, { throwIfNoEntry: false }) === undefined);
 	if (missing.length > 0)
 		throw cannot(
-			`${missing.map((path) => basename(path)).slice(0, 8).join(", ")} of its ${paths.length} files ${missing.length === 1 ? "is" : "are"} missing`,
+			`${missing
+				.map((path) => basename(path))
+				.slice(0, 8)
+				.join(", ")} of its ${paths.length} files ${missing.length === 1 ? "is" : "are"} missing`,
 			"shard_missing",
 		);
 	return paths;
@@ -100,7 +106,8 @@ function listGguf(root: string): string[] {
 	let seen = 0;
 	const walk = (directory: string, depth: number): void => {
 		for (const entry of readdirSync(directory, { withFileTypes: true })) {
-			if (++seen > MAX_ENTRIES) throw cannot(`${root} holds more than ${MAX_ENTRIES} entries`, "not_a_model_directory");
+			if (++seen > MAX_ENTRIES)
+				throw cannot(`${root} holds more than ${MAX_ENTRIES} entries`, "not_a_model_directory");
 			const path = join(directory, entry.name);
 			if (entry.isDirectory()) {
 				if (depth < MAX_DEPTH) walk(path, depth + 1);

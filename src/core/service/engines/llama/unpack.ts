@@ -1,5 +1,14 @@
 /** Unpacks the embedded libraries once per version; many engines may do so at the same time. */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+	chmodSync,
+	existsSync,
+	mkdirSync,
+	mkdtempSync,
+	renameSync,
+	rmSync,
+	statSync,
+	writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { GswarmError } from "../../../../schema/errors.ts";
 import type { EmbeddedFile } from "./libraries.ts";

@@ -1,0 +1,16 @@
+#!/usr/bin/env bun
+/** The one program. Everything is imported by the command that needs it, so that `--version` costs nothing. */
+import { version } from "../src/platform/version.ts";
+
+const [first] = process.argv.slice(2);
+if (first === "--version" || first === "-V") {
+	process.stdout.write(`gswarm ${version}\n`);
+} else if (first === "__engine") {
+	const { runEngine } = await import("../src/core/service/engines/llama/main.ts");
+	const { GSWARM_HOME, HOME = "/tmp" } = process.env;
+	const defaultCacheDir = GSWARM_HOME === undefined ? `${HOME}/.cache/gswarm` : `${GSWARM_HOME}/cache`;
+	await runEngine(process.argv.slice(3), { defaultCacheDir });
+} else {
+	process.stderr.write("gswarm: not implemented\n");
+	process.exit(1);
+}

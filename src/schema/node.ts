@@ -47,6 +47,8 @@ export const heartbeatSchema = z.object({
 	tasks: taskCountersSchema,
 	activities: z.array(activitySchema),
 	services: z.array(serviceSchema),
+	/** How many copies it holds. */
+	models: z.number().int(),
 	/** Rises whenever the set of copies changed. */
 	inventory_version: z.number().int(),
 	/** All copies; sent when the host asked, or when the version changed. */

@@ -1,0 +1,199 @@
+/**
+ * The host's view of its nodes: who joined (durable), what each reported last (memory), and from the silence since
+ * then whether it is alive, suspect, unreachable or dead. The truth of what a node holds is on the node.
+ * Does not call nodes, place work or move anything.
+ */
+import type { Clock } from "../../platform/clock.ts";
+import type { Database } from "../../platform/database.ts";
+import type { Log } from "../../platform/log.ts";
+import { GswarmError, notFound } from "../../schema/errors.ts";
+import { type Heartbeat, type Liveness, type NodeDocument, PROTOCOL_VERSION } from "../../schema/node.ts";
+import type { ServiceDocument } from "../../schema/service.ts";
+import { livenessOf } from "./liveness.ts";
+import { type NodeRow, clusterModule, nameTaken } from "./node-store.ts";
+
+export { HEARTBEAT_MS, isReachable } from "./liveness.ts";
+export { clusterModule } from "./node-store.ts";
+
+/** A node as the host knows it now. */
+export interface NodeView {
+	name: string;
+	address: string;
+	apiUrl: string;
+	peerUrl: string;
+	liveness: Liveness;
+	/** The last beat of this host's life; undefined until the first. */
+	beat: Heartbeat | undefined;
+}
+
+export interface Cluster {
+	/** @throws 409 node_name_taken, 400 protocol_not_supported */
+	checkJoin(input: { node: string; publicKey: string; protocolVersion: number }): void;
+	/** Stores a joined node. @throws as checkJoin */
+	join(input: {
+		node: string;
+		publicKey: string;
+		address: string;
+		version: string;
+		protocolVersion: number;
+	}): Promise<void>;
+	/** Takes a beat; `stale` when it is older than one already taken. */
+	beat(node: string, beat: Heartbeat, address: string): Promise<"taken" | "stale">;
+	/** Called every second: a longer gap between two ticks is a pause of the host, and every deadline moves by it. */
+	tick(): void;
+	/** All nodes, by name. */
+	views(): NodeView[];
+	/** A node by name or address. @throws 404 node_not_found */
+	view(nameOrAddress: string): NodeView;
+	documents(): NodeDocument[];
+	services(): ServiceDocument[];
+}
+
+interface Live {
+	beat: Heartbeat;
+	atMs: number;
+}
+
+/** A gap between two observations beyond this means the host itself was paused; deadlines move by it. */
+const PAUSE_MS = 10_000;
+
+export function createCluster({ db, clock, log }: { db: Database; clock: Clock; log: Log }): Cluster {
+	const write = db.writer(clusterModule);
+	const allRows = db.read.query<NodeRow, []>("SELECT * FROM cluster_node ORDER BY name");
+	const rows = new Map(allRows.all().map((row) => [row.name, row]));
+	const live = new Map<string, Live>();
+	const startedMs = clock.monotonicMs();
+	let observedMs = startedMs;
+	let pausedMs = 0;
+
+	/** Monotonic time without the host's own pauses. */
+	const awakeMs = (): number => {
+		const now = clock.monotonicMs();
+		const gap = now - observedMs;
+		observedMs = now;
+		if (gap > PAUSE_MS && live.size > 0) {
+			pausedMs += gap;
+			log.warn("cluster.host_paused", { gap_ms: Math.round(gap) });
+		}
+		return now - pausedMs;
+	};
+	const livenessFor = (name: string, now: number): Liveness =>
+		livenessOf(now - (live.get(name)?.atMs ?? startedMs));
+	const viewOf = (row: NodeRow, now: number): NodeView => ({
+		name: row.name,
+		address: row.address,
+		apiUrl: urlOf(row.address, row.api_port),
+		peerUrl: urlOf(row.address, row.peer_port),
+		liveness: livenessFor(row.name, now),
+		beat: live.get(row.name)?.beat,
+	});
+	const sorted = (): NodeRow[] => [...rows.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+	const checkJoin: Cluster["checkJoin"] = ({ node, publicKey, protocolVersion }) => {
+		if (protocolVersion !== PROTOCOL_VERSION && protocolVersion !== PROTOCOL_VERSION - 1) {
+			throw new GswarmError(
+				"INVALID_REQUEST",
+				`The node speaks protocol ${protocolVersion}, this host ${PROTOCOL_VERSION} and the one before.`,
+				{ reason: "protocol_not_supported", hint: "Install the same gswarm version on both machines." },
+			);
+		}
+		const row = rows.get(node);
+		if (row !== undefined && row.public_key !== publicKey) throw nameTaken(node);
+	};
+
+	return {
+		checkJoin,
+		async join(input) {
+			checkJoin(input);
+			const known = rows.get(input.node);
+			const row: NodeRow = {
+				name: input.node,
+				public_key: input.publicKey,
+				joined_at: known?.joined_at ?? clock.nowMs() / 1000,
+				address: input.address,
+				api_port: known?.api_port ?? 0,
+				peer_port: known?.peer_port ?? 0,
+				version: input.version,
+				protocol_version: input.protocolVersion,
+			};
+			await write.upsertNode(row);
+			rows.set(row.name, row);
+			log.info("cluster.node_joined", { node: row.name, address: row.address, version: row.version });
+		},
+		async beat(node, beat, address) {
+			const row = rows.get(node);
+			if (row === undefined) throw notFound("node", node);
+			const last = live.get(node)?.beat;
+			if (last !== undefined) {
+				const older =
+					beat.incarnation < last.incarnation ||
+					(beat.incarnation === last.incarnation && beat.seq <= last.seq);
+				if (older) return "stale";
+			}
+			const was = livenessFor(node, awakeMs());
+			const { inventory: _inventory, ...rest } = beat;
+			live.set(node, { beat: rest, atMs: awakeMs() });
+			if (last === undefined || was !== "alive") log.info("cluster.node_alive", { node, was });
+			const endpoint = {
+				name: node,
+				address,
+				api_port: beat.api_port,
+				peer_port: beat.peer_port,
+				version: beat.version,
+				protocol_version: beat.protocol_version,
+			};
+			const moved =
+				row.address !== address ||
+				row.api_port !== beat.api_port ||
+				row.peer_port !== beat.peer_port ||
+				row.version !== beat.version;
+			if (moved) {
+				rows.set(node, { ...row, ...endpoint });
+				await write.updateEndpoint(endpoint);
+			}
+			return "taken";
+		},
+		tick: () => void awakeMs(),
+		views: () => {
+			const now = awakeMs();
+			return sorted().map((row) => viewOf(row, now));
+		},
+		view(nameOrAddress) {
+			const row =
+				rows.get(nameOrAddress) ?? onlyOne([...rows.values()].filter((r) => r.address === nameOrAddress));
+			if (row === undefined) throw notFound("node", nameOrAddress, "`gswarm node list` shows the nodes.");
+			return viewOf(row, awakeMs());
+		},
+		documents() {
+			const now = awakeMs();
+			return sorted().map((row) => documentOf(row, live.get(row.name), livenessFor(row.name, now), now));
+		},
+		services: () => [...live.values()].flatMap(({ beat }) => beat.services),
+	};
+}
+
+function documentOf(row: NodeRow, live: Live | undefined, status: Liveness, nowMs: number): NodeDocument {
+	return {
+		name: row.name,
+		status,
+		address: row.address,
+		api_port: row.api_port,
+		peer_port: row.peer_port,
+		version: row.version,
+		protocol_version: row.protocol_version,
+		cpus: live?.beat.cpus ?? 0,
+		tiers: live?.beat.tiers ?? {},
+		tasks: live?.beat.tasks ?? { pending: 0, running: 0, completed: 0 },
+		models: live?.beat.models ?? 0,
+		services: live?.beat.services.length ?? 0,
+		joined_at: row.joined_at,
+		last_seen_s: live === undefined ? null : Math.max(0, Math.round((nowMs - live.atMs) / 100) / 10),
+	};
+}
+
+function urlOf(address: string, port: number): string {
+	return `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+}
+
+function onlyOne<T>(items: T[]): T | undefined {
+	return items.length === 1 ? items[0] : undefined;
+}

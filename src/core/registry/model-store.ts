@@ -1,0 +1,189 @@
+/** Rows of models and their locations; every write is one transaction. */
+import type { Database as Sqlite } from "bun:sqlite";
+import type { WriterModule } from "../../platform/database.ts";
+import { GswarmError, modelNotFound } from "../../schema/errors.ts";
+import type { ModelCopy, ModelStatus } from "../../schema/model.ts";
+import sql from "./sql/0001_registry.sql" with { type: "text" };
+
+export interface ModelRow {
+	model_name: string;
+	model_type: string;
+	model_size: number;
+	source_url: string | null;
+	/** JSON. */
+	metadata: string;
+	revision: string | null;
+	format: string | null;
+	created_at: number;
+}
+
+export interface LocationRow {
+	model_name: string;
+	node: string;
+	tier: string;
+	revision: string;
+	status: ModelStatus;
+	size_bytes: number;
+	content_id: string | null;
+	claimed: number;
+}
+
+export interface CopyKey {
+	model_name: string;
+	node: string;
+	tier: string;
+	revision: string;
+}
+
+const registryWrites = {
+	/** @throws 409 model_exists */
+	insertModel(db: Sqlite, row: ModelRow): void {
+		const { changes } = db
+			.query(
+				`INSERT OR IGNORE INTO registry_model
+				 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at)
+				 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at)`,
+			)
+			.run({ ...row });
+		if (changes === 0) {
+			throw new GswarmError(
+				"CONFLICT",
+				`The model ${JSON.stringify(row.model_name)} is registered already.`,
+				{
+					reason: "model_exists",
+					details: { model: row.model_name },
+					hint: `\`gswarm model show ${row.model_name}\` shows it.`,
+				},
+			);
+		}
+	},
+	/** Registers what a download names; a model that is known keeps its row but learns a missing source. */
+	ensureModel(db: Sqlite, row: ModelRow): void {
+		db.query(
+			`INSERT INTO registry_model
+			 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at)
+			 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at)
+			 ON CONFLICT (model_name) DO UPDATE SET source_url = coalesce(source_url, $source_url)`,
+		).run({ ...row });
+	},
+	/**
+	 * Replaces what one node holds by its inventory. Models that only nodes know are registered; tombstoned copies
+	 * are left out and returned, so that the host has them removed; claims stay until they are confirmed.
+	 */
+	takeInventory(db: Sqlite, input: { node: string; copies: ModelCopy[]; now: number }): CopyKey[] {
+		const { node, now } = input;
+		const tombstones = new Set(
+			db
+				.query<CopyKey, [string]>(
+					"SELECT model_name, node, tier, revision FROM registry_tombstone WHERE node = ?1",
+				)
+				.all(node)
+				.map((t) => copyId(t.model_name, t.tier, t.revision)),
+		);
+		const condemned: CopyKey[] = [];
+		db.query("DELETE FROM registry_location WHERE node = ?1 AND claimed = 0").run(node);
+		const addModel = db.query(
+			`INSERT INTO registry_model (model_name, model_type, model_size, source_url, metadata, revision, format, created_at)
+			 VALUES ($model_name, $model_type, $size, $source_url, '{}', $revision, $format, $now)
+			 ON CONFLICT (model_name) DO UPDATE SET
+			 model_size = $size, revision = $revision, format = $format,
+			 model_type = CASE WHEN model_type = 'unknown' THEN $model_type ELSE model_type END,
+			 source_url = coalesce(source_url, $source_url)`,
+		);
+		const addLocation = db.query(
+			`INSERT INTO registry_location (model_name, node, tier, revision, status, size_bytes, content_id, claimed)
+			 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
+			 ON CONFLICT DO UPDATE SET status = ?5, size_bytes = ?6, content_id = ?7, claimed = 0`,
+		);
+		const dropClaim = db.query(
+			"DELETE FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3 AND claimed = 1",
+		);
+		const seen = new Set<string>();
+		for (const copy of input.copies) {
+			const id = copyId(copy.model_name, copy.tier, copy.revision);
+			seen.add(id);
+			if (tombstones.has(id)) {
+				condemned.push({ model_name: copy.model_name, node, tier: copy.tier, revision: copy.revision });
+				continue;
+			}
+			addModel.run({
+				model_name: copy.model_name,
+				model_type: copy.model_type,
+				size: copy.size_bytes,
+				source_url: copy.source_url,
+				revision: copy.revision,
+				format: copy.format,
+				now,
+			});
+			dropClaim.run(copy.model_name, node, copy.tier);
+			addLocation.run(
+				copy.model_name,
+				node,
+				copy.tier,
+				copy.revision,
+				copy.status,
+				copy.size_bytes,
+				copy.content_id,
+			);
+		}
+		const gone = db.query(
+			"DELETE FROM registry_tombstone WHERE node = ?1 AND model_name = ?2 AND tier = ?3 AND revision = ?4",
+		);
+		for (const t of db
+			.query<CopyKey, [string]>(
+				"SELECT model_name, node, tier, revision FROM registry_tombstone WHERE node = ?1",
+			)
+			.all(node)) {
+			if (!seen.has(copyId(t.model_name, t.tier, t.revision)))
+				gone.run(node, t.model_name, t.tier, t.revision);
+		}
+		return condemned;
+	},
+	/** A person says that a copy is there. @throws 404 MODEL_NOT_FOUND */
+	claimLocation(db: Sqlite, input: { model_name: string; node: string; tier: string }): void {
+		const [model] = db
+			.query<{ n: number }, [string]>("SELECT 1 AS n FROM registry_model WHERE model_name = ?1")
+			.all(input.model_name);
+		if (model === undefined) throw modelNotFound(input.model_name);
+		const [known] = db
+			.query<{ n: number }, [string, string, string]>(
+				"SELECT 1 AS n FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3",
+			)
+			.all(input.model_name, input.node, input.tier);
+		if (known !== undefined) return;
+		db.query(
+			`INSERT INTO registry_location (model_name, node, tier, revision, status, size_bytes, content_id, claimed)
+			 VALUES (?1, ?2, ?3, '', 'unavailable', 0, NULL, 1)`,
+		).run(input.model_name, input.node, input.tier);
+	},
+	dropClaim(db: Sqlite, input: { model_name: string; node: string; tier: string }): void {
+		db.query(
+			"DELETE FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3 AND claimed = 1",
+		).run(input.model_name, input.node, input.tier);
+	},
+	/** Forgets a model; copies on nodes that could not be asked become tombstones. */
+	forgetModel(db: Sqlite, input: { model_name: string; tombstones: CopyKey[]; now: number }): void {
+		const add = db.query("INSERT OR REPLACE INTO registry_tombstone VALUES (?1, ?2, ?3, ?4, ?5)");
+		for (const t of input.tombstones) add.run(t.model_name, t.node, t.tier, t.revision, input.now);
+		db.query("DELETE FROM registry_location WHERE model_name = ?1").run(input.model_name);
+		db.query("DELETE FROM registry_model WHERE model_name = ?1").run(input.model_name);
+	},
+	/** A copy that is wanted again is no longer condemned. */
+	dropTombstones(db: Sqlite, input: { model_name: string; node: string; tier: string }): void {
+		db.query("DELETE FROM registry_tombstone WHERE model_name = ?1 AND node = ?2 AND tier = ?3").run(
+			input.model_name,
+			input.node,
+			input.tier,
+		);
+	},
+};
+
+export const registryModule = {
+	room: "registry",
+	migrations: [sql],
+	writes: registryWrites,
+} satisfies WriterModule;
+
+function copyId(model: string, tier: string, revision: string): string {
+	return `${model}\n${tier}\n${revision}`;
+}

@@ -1,0 +1,226 @@
+/**
+ * What the cluster knows of models: registrations (durable, the host's own) and locations (rebuilt from the
+ * inventories of nodes, which are the truth). A model's status is derived, never stored.
+ * Does not move bytes and does not call nodes.
+ */
+import type { Clock } from "../../platform/clock.ts";
+import type { Database } from "../../platform/database.ts";
+import { modelNotFound } from "../../schema/errors.ts";
+import type { ModelCopy, ModelDetail, ModelLocation, ModelStatus, ModelSummary } from "../../schema/model.ts";
+import type { ServiceDocument } from "../../schema/service.ts";
+import { type CopyKey, type LocationRow, type ModelRow, registryModule } from "./model-store.ts";
+import { type Activity, modelStatus } from "./status.ts";
+
+export { type CopyKey, type LocationRow, registryModule } from "./model-store.ts";
+export { type Activity, modelStatus } from "./status.ts";
+
+/** What the registry needs of the nodes' present state to answer. */
+export interface ClusterFacts {
+	activities(): readonly Activity[];
+	services(): readonly ServiceDocument[];
+	nodeStatus(node: string): string;
+}
+
+export interface ModelFilter {
+	type: string | undefined;
+	/** A device (`node1:disk`), a node (`node1`) or a tier (`disk`). */
+	location: { node: string | undefined; tier: string | undefined } | undefined;
+	status: ModelStatus | undefined;
+	page: number;
+	perPage: number;
+}
+
+export interface NewModel {
+	modelName: string;
+	modelType: string;
+	modelSize: number;
+	sourceUrl: string | null;
+	metadata: Record<string, unknown>;
+}
+
+export interface Registry {
+	list(filter: ModelFilter): { models: ModelSummary[]; total: number };
+	/** @throws 404 MODEL_NOT_FOUND */
+	get(name: string): ModelDetail;
+	has(name: string): boolean;
+	/** @throws 409 model_exists */
+	register(model: NewModel): Promise<void>;
+	/** Registers what is not known yet. */
+	ensure(model: NewModel): Promise<void>;
+	locations(name: string): LocationRow[];
+	/** Takes a node's inventory; returns the copies that were deleted while it was away. */
+	takeInventory(node: string, copies: ModelCopy[]): Promise<CopyKey[]>;
+	claim(name: string, node: string, tier: string): Promise<void>;
+	dropClaim(name: string, node: string, tier: string): Promise<void>;
+	forget(name: string, tombstones: CopyKey[]): Promise<void>;
+	/** The copy is wanted (again): a former delete no longer applies to it. */
+	want(name: string, node: string, tier: string): Promise<void>;
+	count(): number;
+	/** Every model, for the registry document. */
+	all(): ModelSummary[];
+}
+
+export function createRegistry({
+	db,
+	clock,
+	facts,
+}: {
+	db: Database;
+	clock: Clock;
+	facts: ClusterFacts;
+}): Registry {
+	const write = db.writer(registryModule);
+	const { read } = db;
+	const oneModel = read.query<ModelRow, [string]>("SELECT * FROM registry_model WHERE model_name = ?1");
+	const locationsOf = read.query<LocationRow, [string]>(
+		"SELECT * FROM registry_location WHERE model_name = ?1 ORDER BY node, tier, revision",
+	);
+	const countAll = read.query<{ n: number }, []>("SELECT count(*) AS n FROM registry_model");
+
+	const summaryOf = (
+		row: ModelRow,
+		activities: readonly Activity[],
+		services: readonly ServiceDocument[],
+	): ModelSummary => {
+		const locations = locationsOf.all(row.model_name);
+		return {
+			model_name: row.model_name,
+			model_type: row.model_type,
+			model_size: row.model_size,
+			locations: unique(locations.map(deviceOf)),
+			services: servicesOf(row.model_name, services),
+			status: modelStatus(
+				locations.map((l) => l.status),
+				activities.filter((a) => a.model_name === row.model_name).map((a) => a.status),
+			),
+		};
+	};
+	const rowOf = (modelName: string, m: NewModel): ModelRow => ({
+		model_name: modelName,
+		model_type: m.modelType,
+		model_size: m.modelSize,
+		source_url: m.sourceUrl,
+		metadata: JSON.stringify(m.metadata),
+		revision: null,
+		format: null,
+		created_at: clock.nowMs() / 1000,
+	});
+	const filtered = (
+		filter: Omit<ModelFilter, "page" | "perPage">,
+	): { where: string; values: Record<string, string> } => {
+		const where = ["1 = 1"];
+		const values: Record<string, string> = {};
+		if (filter.type !== undefined) {
+			where.push("m.model_type = $type");
+			values["type"] = filter.type;
+		}
+		if (filter.location !== undefined) {
+			const { node, tier } = filter.location;
+			const inner = ["l.model_name = m.model_name"];
+			if (node !== undefined) {
+				inner.push("l.node = $node");
+				values["node"] = node;
+			}
+			if (tier !== undefined) {
+				inner.push("l.tier = $tier");
+				values["tier"] = tier;
+			}
+			where.push(`EXISTS (SELECT 1 FROM registry_location l WHERE ${inner.join(" AND ")})`);
+		}
+		if (filter.status !== undefined) {
+			// The only stored statuses are ready and unavailable; the others come from the few models that tasks touch now.
+			const ready =
+				"EXISTS (SELECT 1 FROM registry_location r WHERE r.model_name = m.model_name AND r.status = 'ready')";
+			const byName = new Map<string, Activity["status"][]>();
+			for (const a of facts.activities())
+				byName.set(a.model_name, [...(byName.get(a.model_name) ?? []), a.status]);
+			if (filter.status === "ready") where.push(ready);
+			else {
+				const busy = filter.status === "unavailable";
+				const names = [...byName]
+					.filter(([, s]) => busy || modelStatus([], s) === filter.status)
+					.map(([name]) => name);
+				values["names"] = JSON.stringify(names);
+				where.push(
+					`NOT ${ready} AND m.model_name ${busy ? "NOT IN" : "IN"} (SELECT value FROM json_each($names))`,
+				);
+			}
+		}
+		return { where: where.join(" AND "), values };
+	};
+
+	return {
+		list({ page, perPage, ...filter }) {
+			const { where, values } = filtered(filter);
+			const unfiltered = Object.keys(values).length === 0 && where === "1 = 1";
+			const [{ n: total } = { n: 0 }] = unfiltered
+				? countAll.all()
+				: read
+						.query<{ n: number }, [Record<string, string>]>(
+							`SELECT count(*) AS n FROM registry_model m WHERE ${where}`,
+						)
+						.all(values);
+			const rows = read
+				.query<ModelRow, [Record<string, string | number>]>(
+					`SELECT m.* FROM registry_model m WHERE ${where} ORDER BY m.model_name LIMIT $limit OFFSET $offset`,
+				)
+				.all({ ...values, limit: perPage, offset: (page - 1) * perPage });
+			const [activities, services] = [facts.activities(), facts.services()];
+			return { models: rows.map((row) => summaryOf(row, activities, services)), total };
+		},
+		get(name) {
+			const [row] = oneModel.all(name);
+			if (row === undefined) throw modelNotFound(name);
+			const details: ModelLocation[] = locationsOf.all(name).map((l) => ({
+				device: deviceOf(l),
+				status: l.status,
+				revision: l.revision === "" ? null : l.revision,
+				size_bytes: l.size_bytes,
+				content_id: l.content_id,
+				node_status: facts.nodeStatus(l.node),
+			}));
+			return {
+				...summaryOf(row, facts.activities(), facts.services()),
+				source_url: row.source_url,
+				metadata: JSON.parse(row.metadata) as Record<string, unknown>,
+				revision: row.revision,
+				format: row.format,
+				created_at: row.created_at,
+				location_details: details,
+			};
+		},
+		has: (name) => oneModel.all(name).length > 0,
+		register: (model) => write.insertModel(rowOf(model.modelName, model)),
+		ensure: (model) => write.ensureModel(rowOf(model.modelName, model)),
+		locations: (name) => locationsOf.all(name),
+		takeInventory: (node, copies) => write.takeInventory({ node, copies, now: clock.nowMs() / 1000 }),
+		claim: (name, node, tier) => write.claimLocation({ model_name: name, node, tier }),
+		dropClaim: (name, node, tier) => write.dropClaim({ model_name: name, node, tier }),
+		forget: (name, tombstones) =>
+			write.forgetModel({ model_name: name, tombstones, now: clock.nowMs() / 1000 }),
+		want: (name, node, tier) => write.dropTombstones({ model_name: name, node, tier }),
+		count: () => countAll.all()[0]?.n ?? 0,
+		all() {
+			const [activities, services] = [facts.activities(), facts.services()];
+			return read
+				.query<ModelRow, []>("SELECT * FROM registry_model ORDER BY model_name")
+				.all()
+				.map((row) => summaryOf(row, activities, services));
+		},
+	};
+}
+
+/** Front URL per node of the model's ready services. */
+export function servicesOf(model: string, services: readonly ServiceDocument[]): Record<string, string> {
+	const urls: Record<string, string> = {};
+	for (const s of services) if (s.model_name === model && s.state === "ready") urls[s.node] = s.url;
+	return urls;
+}
+
+function deviceOf(location: LocationRow): string {
+	return `${location.node}:${location.tier}`;
+}
+
+function unique<T>(items: T[]): T[] {
+	return [...new Set(items)];
+}

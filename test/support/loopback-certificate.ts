@@ -1,0 +1,25 @@
+/**
+ * A self-signed certificate for localhost and 127.0.0.1, its own authority. Its key is public, so nothing outside
+ * a test may trust it.
+ */
+export const LOOPBACK_CERTIFICATE = {
+	cert: `-----BEGIN CERTIFICATE-----
+MIIBuTCCAV+gAwIBAgIUKZa1vGvsloFQ5VT2d2nfEQ7yRRYwCgYIKoZIzj0EAwIw
+IzEhMB8GA1UEAwwYZ3N3YXJtIHRlc3RzIG9uIGxvb3BiYWNrMCAXDTI2MTEyMzEx
+MTkwMVoYDzIxMjYxMDMwMTExOTAxWjAjMSEwHwYDVQQDDBhnc3dhcm0gdGVzdHMg
+b24gbG9vcGJhY2swWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQ2bJkEwqoFO22P
+Dtl1+6ligDcMmOqDd4JOcYBctch1Yk6WePoQccTY+a81BAXuJIGOGoOU7yYGPZoi
+YeWfrqaKo28wbTAdBgNVHQ4EFgQUSTtP50/estGz33vgd0DLn6wRqIswHwYDVR0j
+BBgwFoAUSTtP50/estGz33vgd0DLn6wRqIswDwYDVR0TAQH/BAUwAwEB/zAaBgNV
+HREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZIzj0EAwIDSAAwRQIhAISL0mMN
+wgUhxMxzdmf3Xq8Q0ioCEXFNvtnIw8t/8uQvAiBZfVoSnBDz+Bc4pvCD59DMwEI+
+bUrhItAJBSfaLDoUPg==
+-----END CERTIFICATE-----
+`,
+	key: `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgigua0odqFN+ZmJx+
+KDhf9o0LuHWH4CGEu1VYTVBlaCmhRANCAAQ2bJkEwqoFO22PDtl1+6ligDcMmOqD
+d4JOcYBctch1Yk6WePoQccTY+a81BAXuJIGOGoOU7yYGPZoiYeWfrqaK
+-----END PRIVATE KEY-----
+`,
+};

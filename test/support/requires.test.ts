@@ -1,0 +1,18 @@
+import { afterEach, expect, test } from "bun:test";
+import { requires } from "./requires.ts";
+
+const before = process.env.REQUIRE;
+afterEach(() => {
+	if (before === undefined) delete process.env.REQUIRE;
+	else process.env.REQUIRE = before;
+});
+
+test("a missing program skips, and is an error where everything is required", () => {
+	delete process.env.REQUIRE;
+	expect(requires("sh", "a suite")).toBe(true);
+	expect(requires("no-such-program", "a test of the skip line")).toBe(false);
+	process.env.REQUIRE = "all";
+	expect(() => requires("no-such-program", "a suite", "no-package")).toThrow(
+		"needs Debian package no-package",
+	);
+});

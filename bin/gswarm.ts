@@ -4,7 +4,7 @@ import { version } from "../src/platform/version.ts";
 
 const [first] = process.argv.slice(2);
 if (first === "--version" || first === "-V") {
-	process.stdout.write(`gswarm ${version}\n`);
+	console.log(`gswarm ${version}`);
 } else if (first === "__engine") {
 	const { runEngine } = await import("../src/core/service/engines/llama/main.ts");
 	const { GSWARM_HOME, HOME = "/tmp" } = process.env;

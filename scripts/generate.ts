@@ -1,8 +1,13 @@
-/** Writes what is derived from the contract: `src/api/table.gen.ts`. A test fails when it is stale. */
+/** Writes what is derived from the contract; with `--check` only says what is stale. The gate and a test do that. */
 import { contract } from "../src/api/contract.ts";
 
+/** Every generated file: path from the root of the repository, and its text. */
+export function generatedFiles(): Record<string, string> {
+	return { "src/api/table.gen.ts": routeTable() };
+}
+
 /** The table of methods and paths, so that the CLI needs neither zod nor the contract at run time. */
-export function routeTable(): string {
+function routeTable(): string {
 	const rows = Object.entries(contract).map(
 		([id, route]) => `\t${id}: [${JSON.stringify(route.method)}, ${JSON.stringify(route.path)}],`,
 	);
@@ -10,5 +15,16 @@ export function routeTable(): string {
 }
 
 if (import.meta.main) {
-	await Bun.write(new URL("../src/api/table.gen.ts", import.meta.url), routeTable());
+	for (const [path, text] of Object.entries(generatedFiles())) {
+		const file = Bun.file(new URL(`../${path}`, import.meta.url));
+		const isFresh = (await file.exists()) && (await file.text()) === text;
+		if (isFresh) continue;
+		if (process.argv.includes("--check")) {
+			console.error(`${path} is stale: run \`bun scripts/generate.ts\`.`);
+			process.exitCode = 1;
+		} else {
+			await file.write(text);
+			console.log(`wrote ${path}`);
+		}
+	}
 }

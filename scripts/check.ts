@@ -1,0 +1,137 @@
+/**
+ * The gate: `bun run check`. Runs every step even after one has failed, says one line per step, shows the output
+ * of those that failed, and ends with `N passed, N failed, N skipped` on a line of its own. Exits 1 on any failure.
+ *
+ * `--only types,lint` runs some steps. `REQUIRE=all` makes a skipped test a failure. `LONG=1` (`bun run test:long`)
+ * lifts the time limits and lets the tests do their long rounds.
+ */
+import { availableParallelism } from "node:os";
+
+interface Totals {
+	passed: number;
+	failed: number;
+	skipped: number;
+}
+
+interface Step {
+	name: string;
+	command: readonly string[];
+	/** A watchdog, about ten times what the step needs; only a hung step meets it. */
+	limitMs: number;
+	/** A run of bun test: its summary is added to the totals. */
+	isTests?: boolean;
+}
+
+const MINUTE_MS = 60_000;
+
+/** Suites that start many processes or fill both cores: they run after all others, one file at a time. */
+const ALONE = ["e2e"];
+
+const STEPS: readonly Step[] = [
+	{ name: "format", command: ["biome", "format", "."], limitMs: MINUTE_MS },
+	{
+		name: "lint",
+		command: [
+			"oxlint",
+			"--type-aware",
+			"--deny-warnings",
+			"--report-unused-disable-directives",
+			"--format=unix",
+		],
+		limitMs: MINUTE_MS,
+	},
+	{ name: "types", command: ["tsc", "--noEmit"], limitMs: MINUTE_MS },
+	{ name: "generated", command: ["bun", "scripts/generate.ts", "--check"], limitMs: MINUTE_MS },
+	{ name: "unused", command: ["knip", "--no-progress"], limitMs: MINUTE_MS },
+	{ name: "build", command: ["bun", "scripts/build.ts"], limitMs: 3 * MINUTE_MS },
+	{
+		name: "tests",
+		command: [
+			"bun",
+			"test",
+			"--only-failures",
+			"--timeout=30000",
+			`--parallel=${Math.min(4, availableParallelism())}`,
+			...ALONE.map((folder) => `--path-ignore-patterns=**/test/${folder}/**`),
+		],
+		limitMs: 4 * MINUTE_MS,
+		isTests: true,
+	},
+	...ALONE.map((folder) => ({
+		name: folder,
+		command: ["bun", "test", "--only-failures", "--timeout=120000", `./test/${folder}/`],
+		limitMs: 5 * MINUTE_MS,
+		isTests: true,
+	})),
+];
+
+const only = selection(process.argv.slice(2));
+const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+for (const step of STEPS.filter(({ name }) => only === undefined || only.includes(name))) {
+	await runStep(step);
+}
+console.log(`\n${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+process.exit(totals.failed === 0 ? 0 : 1);
+
+async function runStep({ name, command, limitMs, isTests = false }: Step): Promise<void> {
+	const start = performance.now();
+	const { exitCode, output, timedOut } = await execute(command, process.env.LONG ? undefined : limitMs);
+	const found = isTests ? testTotals(output) : { passed: 0, failed: 0, skipped: 0 };
+	const problems: string[] = [];
+	if (timedOut) problems.push(`killed after its limit of ${limitMs / 1000} s`);
+	// A step counts as one failure, and so does a test run that ends badly without a failed test (a crash, no files).
+	if (exitCode !== 0 && found.failed === 0) {
+		found.failed = 1;
+		problems.push(`exit code ${exitCode}`);
+	}
+	if (process.env.REQUIRE === "all" && found.skipped > 0) {
+		problems.push(`${found.skipped} skipped, and REQUIRE=all makes a skip a failure`);
+		found.failed += found.skipped;
+	}
+	totals.passed += found.passed;
+	totals.failed += found.failed;
+	totals.skipped += found.skipped;
+	const seconds = ((performance.now() - start) / 1000).toFixed(1).padStart(6);
+	const counts = isTests ? `  ${found.passed} passed, ${found.failed} failed, ${found.skipped} skipped` : "";
+	console.log(`${name.padEnd(10)} ${seconds} s  ${found.failed === 0 ? "ok" : "FAILED"}${counts}`);
+	if (found.failed > 0) console.log(indent([...problems, output.trimEnd()].join("\n")));
+	else if (found.skipped > 0) console.log(indent(output.match(/^SKIP.*$/gm)?.join("\n") ?? ""));
+}
+
+/** Runs a program of node_modules/.bin or the PATH in the root of the repository, with nothing to read. */
+async function execute(
+	[program, ...args]: readonly string[],
+	limitMs: number | undefined,
+): Promise<{ exitCode: number; output: string; timedOut: boolean }> {
+	const root = new URL("..", import.meta.url).pathname;
+	const child = Bun.spawn([program === "bun" ? process.execPath : `${program}`, ...args], {
+		cwd: root,
+		env: { ...process.env, PATH: `${root}node_modules/.bin:${process.env.PATH}`, NO_COLOR: "1", CI: "true" },
+		stdin: "ignore",
+		stdout: "pipe",
+		stderr: "pipe",
+		...(limitMs === undefined ? {} : { timeout: limitMs }),
+	});
+	const [out, err, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+	return { exitCode, output: out + err, timedOut: child.signalCode === "SIGTERM" };
+}
+
+/** The numbers of bun test's closing summary; a `todo` counts as skipped, an error outside of tests is in `fail`. */
+function testTotals(output: string): Totals {
+	const count = (word: string): number =>
+		Number([...output.matchAll(new RegExp(`^ *(\\d+) ${word}$`, "gm"))].at(-1)?.[1] ?? 0);
+	return { passed: count("pass"), failed: count("fail"), skipped: count("skip") + count("todo") };
+}
+
+function selection(args: readonly string[]): readonly string[] | undefined {
+	if (args.length === 0) return undefined;
+	const names = args[0] === "--only" ? (args[1]?.split(",") ?? []) : [];
+	const known = STEPS.map(({ name }) => name);
+	if (args.length === 2 && names.length > 0 && names.every((name) => known.includes(name))) return names;
+	console.error(`usage: bun run check [--only STEP,…] with steps of: ${known.join(", ")}`);
+	process.exit(2);
+}
+
+function indent(text: string): string {
+	return text.replace(/^(?=.)/gm, "           ");
+}

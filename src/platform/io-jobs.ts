@@ -1,0 +1,165 @@
+/** What a thread of the io pool does: synchronous loops over files. Each stops between two blocks when it was told to. */
+import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
+import type { StreamingXxh64 } from "./hash.ts";
+
+export type IoJob =
+	| { kind: "hash-file"; path: string; partSizeBytes: number; gitSha1: boolean; sizeBytes: number }
+	| { kind: "hash-parts"; path: string; partSizeBytes: number; parts: readonly number[] }
+	| { kind: "copy-range"; from: string; to: string; start: number; end: number; partSizeBytes: number };
+
+export interface FileDigests {
+	sizeBytes: number;
+	sha256: string;
+	/** sha1 of the git blob; only when asked. */
+	gitSha1: string | undefined;
+	/** XXH64 per part. */
+	xxh64: string[];
+}
+
+export interface IoTools {
+	newXxh64: () => StreamingXxh64;
+	/** Working memory; its length is the block size. */
+	buffer: Uint8Array;
+	/** Called between blocks with the bytes done so far; throws to stop. */
+	step: (bytesDone: number) => void;
+}
+
+const { O_RDONLY, O_WRONLY, O_NOFOLLOW } = constants;
+
+export function runIoJob(job: IoJob, tools: IoTools): FileDigests | string[] {
+	switch (job.kind) {
+		case "hash-file":
+			return hashFile(job, tools);
+		case "hash-parts":
+			return hashParts(job, tools);
+		case "copy-range":
+			return copyRange(job, tools);
+	}
+}
+
+function hashFile(job: Extract<IoJob, { kind: "hash-file" }>, tools: IoTools): FileDigests {
+	const sha256 = new Bun.CryptoHasher("sha256");
+	const blob = job.gitSha1 ? new Bun.CryptoHasher("sha1").update(`blob ${job.sizeBytes}\0`) : undefined;
+	const parts = partHasher(job.partSizeBytes, tools);
+	const fd = openSync(job.path, O_RDONLY | O_NOFOLLOW);
+	try {
+		let position = 0;
+		for (;;) {
+			const count = readSync(fd, tools.buffer, 0, tools.buffer.byteLength, position);
+			if (count === 0) break;
+			const block = tools.buffer.subarray(0, count);
+			sha256.update(block);
+			blob?.update(block);
+			parts.update(block);
+			position += count;
+			tools.step(position);
+		}
+		return {
+			sizeBytes: position,
+			sha256: sha256.digest("hex"),
+			gitSha1: blob?.digest("hex"),
+			xxh64: parts.end(),
+		};
+	} finally {
+		closeSync(fd);
+	}
+}
+
+function hashParts(job: Extract<IoJob, { kind: "hash-parts" }>, tools: IoTools): string[] {
+	const fd = openSync(job.path, O_RDONLY | O_NOFOLLOW);
+	try {
+		let done = 0;
+		return job.parts.map((part) => {
+			const hash = tools.newXxh64();
+			const end = (part + 1) * job.partSizeBytes;
+			let position = part * job.partSizeBytes;
+			while (position < end) {
+				const count = readSync(
+					fd,
+					tools.buffer,
+					0,
+					Math.min(tools.buffer.byteLength, end - position),
+					position,
+				);
+				if (count === 0) break;
+				hash.update(tools.buffer.subarray(0, count));
+				position += count;
+				done += count;
+				tools.step(done);
+			}
+			return hash.digestHex();
+		});
+	} finally {
+		closeSync(fd);
+	}
+}
+
+function copyRange(job: Extract<IoJob, { kind: "copy-range" }>, tools: IoTools): string[] {
+	const parts = partHasher(job.partSizeBytes, tools);
+	const from = openSync(job.from, O_RDONLY | O_NOFOLLOW);
+	try {
+		const to = openSync(job.to, O_WRONLY | O_NOFOLLOW);
+		try {
+			let position = job.start;
+			while (position < job.end) {
+				const want = Math.min(tools.buffer.byteLength, job.end - position);
+				const count = readSync(from, tools.buffer, 0, want, position);
+				if (count === 0) throw new ShortFile(position, job.end);
+				const block = tools.buffer.subarray(0, count);
+				parts.update(block);
+				writeAll(to, block, position);
+				position += count;
+				tools.step(position - job.start);
+			}
+			return parts.end();
+		} finally {
+			closeSync(to);
+		}
+	} finally {
+		closeSync(from);
+	}
+}
+
+/** The file ended before the bytes that were asked for. */
+export class ShortFile extends Error {
+	readonly code = "SHORT_FILE";
+	constructor(endsAt: number, wanted: number) {
+		super(`the file ends at byte ${endsAt}, wanted ${wanted}`);
+	}
+}
+
+function writeAll(fd: number, bytes: Uint8Array, position: number): void {
+	let written = 0;
+	while (written < bytes.byteLength) {
+		const count = writeSync(fd, bytes, written, bytes.byteLength - written, position + written);
+		if (count === 0) throw new Error(`writing ${bytes.byteLength - written} bytes wrote none`);
+		written += count;
+	}
+}
+
+/** XXH64 per part of bytes that come in blocks of any size, from a part's start. */
+function partHasher(partSizeBytes: number, { newXxh64 }: IoTools) {
+	const digests: string[] = [];
+	let hash = newXxh64();
+	let filled = 0;
+	return {
+		update(block: Uint8Array): void {
+			let at = 0;
+			while (at < block.byteLength) {
+				const count = Math.min(partSizeBytes - filled, block.byteLength - at);
+				hash.update(block.subarray(at, at + count));
+				at += count;
+				filled += count;
+				if (filled === partSizeBytes) {
+					digests.push(hash.digestHex());
+					hash = newXxh64();
+					filled = 0;
+				}
+			}
+		},
+		end(): string[] {
+			if (filled > 0) digests.push(hash.digestHex());
+			return digests;
+		},
+	};
+}

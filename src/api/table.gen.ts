@@ -29,6 +29,8 @@ export const ROUTES = {
 	resolveModel: ["GET", "/api/v1/models/{model_name}/manifest"],
 	grantParts: ["POST", "/api/v1/grants"],
 	pullModel: ["POST", "/api/v1/models/{model_name}/pull"],
+	requestGrant: ["POST", "/api/v1/grants"],
+	condemn: ["POST", "/api/v1/condemn"],
 	readPart: ["GET", "/parts/{content_id}/{file_index}"],
 	gatewayModels: ["GET", "/v1/models"],
 	gatewayChat: ["POST", "/v1/chat/completions"],

@@ -1,0 +1,194 @@
+/** The data directory: who may use it, and the small files in it. Everything is 0700 / 0600. */
+import {
+	chmodSync,
+	existsSync,
+	lstatSync,
+	mkdirSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	statfsSync,
+	writeFileSync,
+} from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { formatToken, generateKeyPair, makeToken, parseToken } from "../core/identity/identity.ts";
+import { lockDirectory } from "../platform/directory-lock.ts";
+import type { Ids } from "../platform/ids.ts";
+import { GswarmError } from "../schema/errors.ts";
+
+/** `agent.json`: written when the agent is ready, removed when it stops; the CLI finds the agent by it. */
+export interface AgentFile {
+	pid: number;
+	role: "host" | "node" | "host+node";
+	name: string;
+	version: string;
+	started_at: number;
+	host_url?: string;
+	node_url?: string;
+	peer_url?: string;
+}
+
+/** `node.json`: the node's identity, kept for ever. */
+export interface NodeFile {
+	name: string;
+	node_id: string;
+	public_key: string;
+	private_key: string;
+	/** Set once it has joined. */
+	joined?: { host_url: string; cluster_id: string; node_token: string; host_public_key: string };
+}
+
+/** `cluster.json`: the host's identity, kept for ever. */
+export interface ClusterFile {
+	cluster_id: string;
+	public_key: string;
+	private_key: string;
+}
+
+export interface DataDir extends Disposable {
+	path: string;
+	/** True when this start made it. */
+	isNew: boolean;
+	adminToken: string;
+	readNode(): NodeFile | undefined;
+	writeNode(file: NodeFile): void;
+	/** The node's file, made with this name when there is none. */
+	ensureNode(name: string): NodeFile;
+	ensureCluster(): ClusterFile;
+	writeAgent(file: AgentFile): void;
+	removeAgent(): void;
+	/** Rises at every start. */
+	nextIncarnation(): number;
+}
+
+/** Magic numbers of statfs(2): filesystems on which SQLite's locks and WAL break. */
+const NETWORK_FILESYSTEMS: Record<number, string> = {
+	0x6969: "NFS",
+	0xff534d42: "CIFS",
+	0xfe534d42: "SMB2",
+	0x517b: "SMB",
+	0x65735546: "FUSE",
+	0x00c36400: "Ceph",
+	0x0bd00bd0: "Lustre",
+	0x47504653: "GPFS",
+	0x5346414f: "AFS",
+	0x01021997: "9P",
+};
+
+/**
+ * Makes or checks the directory and takes its lock.
+ * @throws CONFLICT data_dir_in_use (touching nothing), INVALID_REQUEST network_filesystem, unsafe_data_dir
+ */
+export function openDataDir(givenPath: string, ids: Ids): DataDir {
+	const path = resolve(givenPath);
+	const isNew = !existsSync(join(path, "admin.token"));
+	refuseNetworkFilesystem(path);
+	if (existsSync(path)) checkOwner(path);
+	mkdirSync(path, { recursive: true, mode: 0o700 });
+	const lock = lockDirectory(join(path, "lock.sqlite"), () => holder(path));
+	chmodSync(path, 0o700);
+	chmodSync(join(path, "lock.sqlite"), 0o600);
+	const file = (name: string): string => join(path, name);
+
+	const ensure = <T>(name: string, make: () => T): T => {
+		const known = readJson<T>(file(name));
+		if (known !== undefined) return known;
+		const made = make();
+		writePrivate(file(name), `${JSON.stringify(made, null, "\t")}\n`);
+		return made;
+	};
+	return {
+		path,
+		isNew,
+		adminToken: ensureAdminToken(file("admin.token"), ids),
+		readNode: () => readJson<NodeFile>(file("node.json")),
+		writeNode: (node) => writePrivate(file("node.json"), `${JSON.stringify(node, null, "\t")}\n`),
+		ensureNode: (name) =>
+			ensure<NodeFile>("node.json", () => {
+				const { publicKey, privateKey } = generateKeyPair();
+				return { name, node_id: ids.short(12), public_key: publicKey, private_key: privateKey };
+			}),
+		ensureCluster: () =>
+			ensure<ClusterFile>("cluster.json", () => {
+				const { publicKey, privateKey } = generateKeyPair();
+				return { cluster_id: ids.short(12), public_key: publicKey, private_key: privateKey };
+			}),
+		writeAgent: (agent) => writePrivate(file("agent.json"), `${JSON.stringify(agent)}\n`),
+		removeAgent: () => rmSync(file("agent.json"), { force: true }),
+		nextIncarnation() {
+			const next = (readJson<{ n: number }>(file("incarnation.json"))?.n ?? 0) + 1;
+			writePrivate(file("incarnation.json"), `${JSON.stringify({ n: next })}\n`);
+			return next;
+		},
+		[Symbol.dispose]: () => lock[Symbol.dispose](),
+	};
+}
+
+function ensureAdminToken(path: string, ids: Ids): string {
+	if (existsSync(path)) {
+		const text = readFileSync(path, "utf8").trim();
+		if (parseToken(text)?.kind === "admin") return text;
+		throw new GswarmError("INVALID_REQUEST", `${path} does not hold an admin token.`, {
+			reason: "bad_token_file",
+			hint: "Remove the file; the agent makes a new token at its next start.",
+		});
+	}
+	const text = formatToken(makeToken(ids, "admin"));
+	writePrivate(path, `${text}\n`);
+	return text;
+}
+
+/** Whole or not at all, and readable by nobody else at any moment. */
+function writePrivate(path: string, text: string): void {
+	const temporary = `${path}.new`;
+	rmSync(temporary, { force: true });
+	writeFileSync(temporary, text, { mode: 0o600, flag: "wx", flush: true });
+	renameSync(temporary, path);
+}
+
+function readJson<T>(path: string): T | undefined {
+	if (!existsSync(path)) return undefined;
+	try {
+		return JSON.parse(readFileSync(path, "utf8")) as T;
+	} catch (cause) {
+		throw new GswarmError("INVALID_REQUEST", `${path} is not readable as JSON.`, {
+			reason: "bad_data_file",
+			cause,
+		});
+	}
+}
+
+function refuseNetworkFilesystem(path: string): void {
+	let existing = path;
+	while (!existsSync(existing)) existing = dirname(existing);
+	const kind = NETWORK_FILESYSTEMS[Number(BigInt.asUintN(32, BigInt(statfsSync(existing).type)))];
+	if (kind === undefined) return;
+	throw new GswarmError(
+		"INVALID_REQUEST",
+		`${path} is on a network filesystem (${kind}); a data directory must be on a local disk.`,
+		{
+			reason: "network_filesystem",
+			details: { filesystem: kind },
+			hint: "Name a local directory with `--data-dir DIR`; homes shared between machines are a common cause.",
+		},
+	);
+}
+
+function checkOwner(path: string): void {
+	const { uid, mode } = lstatSync(path);
+	const mine = process.getuid?.() ?? uid;
+	if (uid === mine && (mode & 0o022) === 0) return;
+	throw new GswarmError(
+		"INVALID_REQUEST",
+		uid === mine ? `${path} can be written by other users.` : `${path} belongs to another user.`,
+		{
+			reason: "unsafe_data_dir",
+			hint: `\`chmod 700 ${path}\`, or choose another directory with \`--data-dir\`.`,
+		},
+	);
+}
+
+function holder(path: string): string {
+	const agent = readJson<AgentFile>(join(path, "agent.json"));
+	return agent === undefined ? "" : ` (pid ${agent.pid}, ${agent.name})`;
+}

@@ -27,6 +27,8 @@ export interface Weather {
 export interface ByteServerOptions {
 	answer(request: ByteRequest): ByteReply | Promise<ByteReply>;
 	weather?: () => Weather;
+	/** A loopback address; 127.0.0.1 unless told. Linux answers on all of 127.0.0.0/8. */
+	address?: string;
 	/** PEM texts; the server then speaks https. */
 	tls?: { cert: string; key: string };
 }
@@ -46,9 +48,10 @@ const LONGEST_HEAD_BYTES = 64 * 1024;
 export function startByteServer(options: ByteServerOptions): ByteServer {
 	const exchanges: Exchange[] = [];
 	const open = new Set<Connection>();
+	const { address = "127.0.0.1" } = options;
 	let accepted = 0;
 	const listener = Bun.listen<Connection>({
-		hostname: "127.0.0.1",
+		hostname: address,
 		port: 0,
 		...(options.tls ? { tls: options.tls } : {}),
 		socket: {
@@ -71,7 +74,7 @@ export function startByteServer(options: ByteServerOptions): ByteServer {
 	};
 	return {
 		port: listener.port,
-		url: `${options.tls ? "https" : "http"}://127.0.0.1:${listener.port}`,
+		url: `${options.tls ? "https" : "http"}://${address}:${listener.port}`,
 		exchanges,
 		cutAll,
 		stop() {

@@ -67,6 +67,7 @@ test("https is trusted by who trusts its certificate and by nobody else", async 
 	const secure = startFileServer({ dir: dir.path, https: true });
 	const tls = { ca: LOOPBACK_CERTIFICATE.cert };
 	expect(await (await fetch(`${secure.url}/letters`, { tls })).text()).toBe("abcdefghij");
-	await expect(fetch(`${secure.url}/letters`)).rejects.toThrow("self signed certificate");
+	const refused = await fetch(`${secure.url}/letters`).catch((error: Error) => error.message);
+	expect(refused).toContain("self signed certificate");
 	secure.stop();
 });

@@ -13,6 +13,8 @@ import { answerHub, type HubPolicy } from "./loopback-hub/routes.ts";
 export interface HubOptions extends HubPolicy {
 	/** By name, such as "acme/tiny". */
 	repositories: Record<string, HubRepository>;
+	/** Loopback address of the CDN; 127.0.0.1 unless told, which some clients take for the same host as the hub. */
+	cdnAddress?: string;
 	signedUrlSeconds?: number;
 	/** As the real CDN, which answers 400 to a GET of a very large file without a range. */
 	rangelessLimitBytes?: number;
@@ -28,7 +30,7 @@ export interface Hub {
 	/** For HF_ENDPOINT. */
 	url: string;
 	cdnUrl: string;
-	/** Every request since the start or the last `clearLog`. */
+	/** Every request since the start or the last `clearLog`, oldest first; a copy of this moment. */
 	log(): HubExchange[];
 	clearLog(): void;
 	/** Switches faults; those not named stay, undefined turns one off. */
@@ -49,6 +51,7 @@ export function startHub(options: HubOptions): Hub {
 	const faults: HubFaults = {};
 	const shelf = new Map(Object.entries(options.repositories).map(([id, it]) => [id, new Repository(id, it)]));
 	const cdn = startCdn(faults, {
+		address: options.cdnAddress ?? "127.0.0.1",
 		signedUrlSeconds: options.signedUrlSeconds ?? 3600,
 		rangelessLimitBytes: options.rangelessLimitBytes ?? RANGELESS_LIMIT_BYTES,
 	});
@@ -63,10 +66,19 @@ export function startHub(options: HubOptions): Hub {
 	return {
 		url: server.url,
 		cdnUrl: cdn.server.url,
-		log: () => [
-			...server.exchanges.map((it) => ({ ...it, server: "hub" as const, path: resolvedPath(it.target) })),
-			...cdn.server.exchanges.map((it) => ({ ...it, server: "cdn" as const, path: cdn.pathOf(it.target) })),
-		],
+		log() {
+			const ofHub = server.exchanges.map((it) => ({
+				...it,
+				server: "hub" as const,
+				path: resolvedPath(it.target),
+			}));
+			const ofCdn = cdn.server.exchanges.map((it) => ({
+				...it,
+				server: "cdn" as const,
+				path: cdn.pathOf(it.target),
+			}));
+			return [...ofHub, ...ofCdn].sort((one, other) => one.atMs - other.atMs);
+		},
 		clearLog() {
 			server.exchanges.length = 0;
 			cdn.server.exchanges.length = 0;

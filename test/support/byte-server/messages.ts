@@ -32,6 +32,8 @@ export interface Exchange {
 	status: number;
 	/** Body bytes that the kernel took; grows while the answer is on its way. */
 	bytesSent: number;
+	/** When the request was complete, on the clock of `performance.now`. */
+	atMs: number;
 	/** Number of the TCP connection, from 1 on. */
 	connection: number;
 }
@@ -59,6 +61,7 @@ export function exchangeOf(request: ByteRequest | undefined, status: number, con
 		headers: Object.fromEntries(request?.headers ?? []),
 		status,
 		bytesSent: 0,
+		atMs: performance.now(),
 		connection,
 	};
 }

@@ -9,6 +9,7 @@ import type { HubFaults } from "./faults.ts";
 import type { SnapshotFile } from "./snapshot.ts";
 
 export interface CdnOptions {
+	address: string;
 	signedUrlSeconds: number;
 	/** A GET without a range of a larger file answers 400. */
 	rangelessLimitBytes: number;
@@ -84,7 +85,7 @@ export function startCdn(faults: HubFaults, options: CdnOptions): Cdn {
 		return reply;
 	};
 
-	const server = startByteServer({ answer, weather: () => faults });
+	const server = startByteServer({ answer, weather: () => faults, address: options.address });
 	return {
 		server,
 		signedUrl(file) {

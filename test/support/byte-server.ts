@@ -110,7 +110,7 @@ class Connection {
 	received(bytes: Uint8Array): void {
 		if (this.#input.length + bytes.length > LONGEST_HEAD_BYTES) return this.end();
 		this.#input = Buffer.concat([this.#input, bytes]);
-		if (!this.#busy) void this.#next();
+		if (!this.#busy) this.#goOn();
 	}
 
 	/** Sends as much as the socket, and the weather, allow; called again when there is room. */
@@ -137,7 +137,7 @@ class Connection {
 		this.#answer = undefined;
 		this.#busy = false;
 		if (answer.closes) return this.end();
-		void this.#next();
+		this.#goOn();
 	}
 
 	end(): void {
@@ -151,6 +151,11 @@ class Connection {
 		clearTimeout(this.#timer);
 		this.#answer?.close();
 		this.#answer = undefined;
+	}
+
+	#goOn(): void {
+		// What cannot be answered, such as a file that has vanished, ends the connection.
+		this.#next().catch(() => this.end());
 	}
 
 	async #next(): Promise<void> {

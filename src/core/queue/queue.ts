@@ -12,29 +12,44 @@
  */
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
+import { sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
+import { notFound } from "../../schema/errors.ts";
 import type { TaskCounters } from "../../schema/node.ts";
-import type { Priority, TaskDocument, TaskPhase, TaskStatus, TaskType } from "../../schema/task.ts";
+import {
+	type Priority,
+	type TaskDocument,
+	type TaskStatus,
+	type TaskType,
+	isTerminal,
+	taskStatus,
+} from "../../schema/task.ts";
+import { defaultMaxAttempts } from "./backoff.ts";
+import { alreadyTerminal } from "./cancel.ts";
+import { type Reservation, type ReservationMode, mergeReservations } from "./conflicts.ts";
+import { toDocument } from "./document.ts";
+import { estimateSeconds } from "./estimate.ts";
+import { orphans } from "./recover.ts";
+import type { TaskHandlers } from "./task-handler.ts";
+import { type HistoryFilter, type ListFilter, TaskReader } from "./task-reader.ts";
+import { type Change, type QueueName, type TaskRow, priorityRank } from "./task-row.ts";
+import { queueModule } from "./task-store.ts";
+import { GRACE_MS, QueueWorker } from "./worker.ts";
 
-/** `shared` goes with other shared holders, `exclusive` with nobody. */
-export type ReservationMode = "shared" | "exclusive";
+export type { Reservation, ReservationMode } from "./conflicts.ts";
+export type { ProgressReport } from "./progress.ts";
+export type { TaskContext, TaskHandler, TaskHandlers } from "./task-handler.ts";
+export type { HistoryFilter, ListFilter } from "./task-reader.ts";
+export { queueModule } from "./task-store.ts";
 
-/** A task's hold on a thing by name, e.g. `model:llama-7b@disk` or `device:gpu0`. */
-export interface Reservation {
-	key: string;
-	mode: ReservationMode;
-}
-
-/** The reservation of a model on a tier: shared to read or serve it, exclusive to write, move or delete it. */
-export function modelReservation(model: string, tier: string, mode: ReservationMode): Reservation {
-	return { key: `model:${model}@${tier}`, mode };
-}
-
-/** The reservation of a whole device. */
-export function deviceReservation(tier: string, mode: ReservationMode): Reservation {
-	return { key: `device:${tier}`, mode };
-}
+const DEFAULT_CONCURRENT_TASKS = 4;
+/** Kept for critical tasks, besides the others. */
+const CRITICAL_SLOTS = 1;
+const DEFAULT_PENDING_TASKS = 1_000_000;
+const MAX_RESERVATIONS = 64;
+/** A cancelled handler's grace, and time to write the end. */
+const CANCEL_WAIT_MS = 2 * GRACE_MS;
 
 export interface SubmitInput {
 	type: TaskType;
@@ -44,62 +59,30 @@ export interface SubmitInput {
 	request: Record<string, unknown>;
 	priority: Priority;
 	/** What must not be held in a conflicting way by a running task; at most 64. */
-	reservations?: readonly Reservation[];
+	reservations?: readonly Reservation[] | undefined;
 	/** As the API shows them; they decide nothing. */
-	resources?: { devices: string[]; models: string[]; exclusive: boolean };
+	resources?: TaskDocument["resources"] | undefined;
 	/** Task ids of this queue that must complete first; at most 64. */
-	dependencies?: readonly string[];
+	dependencies?: readonly string[] | undefined;
 	/** The same key with the same input within 24 h gives the same task. */
-	idempotencyKey?: string;
-	/** A live task with the same key is joined instead of doing the work twice. */
-	joinKey?: string;
+	idempotencyKey?: string | undefined;
+	/** A live task with the same key is joined instead of doing the work twice; not where there are dependencies. */
+	joinKey?: string | undefined;
 	/** 5, or 8 for downloads. */
-	maxAttempts?: number;
+	maxAttempts?: number | undefined;
 	/** Bytes that the task will move, where known; used to estimate its time. */
-	sizeBytes?: number;
+	sizeBytes?: number | undefined;
 }
 
 export interface Submission {
 	task: TaskDocument;
-	/** True when the work was there already: joined, or the same Idempotency-Key came again. */
+	/** True when the task was there already: joined, or the same Idempotency-Key came again. */
 	joined: boolean;
 	/** Place in line, 1 is next; 0 when it is running or done. */
 	position: number;
 	/** Until it is done, from measured times; 0 when nothing is known yet. */
 	estimatedTimeS: number;
 }
-
-export interface ProgressReport {
-	phase?: TaskPhase;
-	bytesDone?: number;
-	bytesTotal?: number;
-	/** What the task waits for, in words; null when it goes on. */
-	waitingFor?: string | null;
-}
-
-export interface TaskContext {
-	taskId: string;
-	type: TaskType;
-	model: string;
-	request: Record<string, unknown>;
-	/** 1 for the first. */
-	attempt: number;
-	/** Aborted with reason "cancelled" or "shutdown"; a handler then cleans up and throws within 5 s. */
-	signal: AbortSignal;
-	/** What the last `saveState` of this task kept; undefined before the first. */
-	state: Record<string, unknown> | undefined;
-	/** Keeps a checkpoint in the task's row; durable when it resolves. @throws CONFLICT stale_token when the task is no longer this handler's */
-	saveState(state: Record<string, unknown>): Promise<void>;
-	/** Live progress; cheap, call it as often as you like. */
-	report(progress: ProgressReport): void;
-	log: Log;
-}
-
-/**
- * Does the task; what it returns becomes the document's `result`. A GswarmError that is `retryable` is tried again
- * later, one with reason `insufficient_space` or `disk_full` waits for space, any other failure is final.
- */
-export type TaskHandler = (context: TaskContext) => Promise<Record<string, unknown> | undefined>;
 
 /** A task's state or its live progress changed; `get` has the document. Progress comes at most 4 times a second per task. */
 export interface QueueEvent {
@@ -110,30 +93,11 @@ export interface QueueEvent {
 	status: TaskStatus;
 }
 
-export interface ListFilter {
-	/** Left out: the tasks that are not finished. */
-	status?: TaskStatus;
-	type?: TaskType;
-	model?: string;
-	/** Default 100, at most 1000. */
-	limit?: number;
-}
-
-export interface HistoryFilter {
-	/** Default 50, at most 1000. */
-	limit?: number;
-	status?: "completed" | "failed" | "cancelled";
-	/** Seconds since the epoch; tasks that ended at or after it. */
-	since?: number;
-	/** `next_cursor` of the page before. */
-	cursor?: string;
-}
-
-/** What opening found of tasks that were running when the agent before went away. */
+/** What opening found of tasks that were running when the agent before went away, and of those that depend on them. */
 export interface RecoveredTask {
 	taskId: string;
-	/** pending: will run again. failed: three crashes without progress, or out of attempts. cancelled: was being cancelled. */
-	outcome: "pending" | "failed" | "cancelled";
+	/** pending: will run again. failed: three deaths without progress, or out of attempts. cancelled: was being cancelled. */
+	status: TaskStatus;
 }
 
 export interface Queue extends AsyncDisposable {
@@ -150,7 +114,7 @@ export interface Queue extends AsyncDisposable {
 	history(filter?: HistoryFilter): { tasks: TaskDocument[]; next_cursor: string | null };
 	counters(): TaskCounters;
 	/**
-	 * Cancels a waiting task at once, a running one through its signal: resolves when it has ended, after 5 s at the
+	 * Cancels a waiting task at once, a running one through its signal: resolves when it has ended, 5 s later at the
 	 * latest. Of a task that several submits joined it takes one away, and the work goes on for the others.
 	 * @throws 404 task_not_found, 409 already_terminal (also when the task completed before the signal reached it)
 	 */
@@ -161,7 +125,7 @@ export interface Queue extends AsyncDisposable {
 	/** What the last open found; leftovers of failed and cancelled ones may be cleaned up. */
 	recovered(): readonly RecoveredTask[];
 	/** Begins to work. A task whose type has no handler fails. */
-	start(handlers: Partial<Record<TaskType, TaskHandler>>): void;
+	start(handlers: TaskHandlers): void;
 }
 
 export interface QueueDependencies {
@@ -173,20 +137,286 @@ export interface QueueDependencies {
 
 export interface QueueOptions {
 	/** Which queue of the database: a one-machine agent has both. */
-	queue: "node" | "host";
+	queue: QueueName;
 	/** Shown as `node` in the documents. */
 	node: string;
 	/** Default 4; one slot more is kept for critical tasks. */
-	maxConcurrentTasks?: number;
+	maxConcurrentTasks?: number | undefined;
 	/** Default 1,000,000. */
-	maxPendingTasks?: number;
+	maxPendingTasks?: number | undefined;
 	/** Whether a journal outside the queue shows progress of the task since then; asked at open about tasks that died. */
-	hasProgressSince?: (taskId: string, sinceMs: number) => boolean;
+	hasProgressSince?: ((taskId: string, sinceMs: number) => boolean) | undefined;
 }
 
-/** Opens the queue: gives back what a dead agent held, starts nothing before `start`. */
-export function openQueue(dependencies: QueueDependencies, options: QueueOptions): Promise<Queue> {
-	void dependencies;
-	void options;
-	return Promise.reject(new Error("the queue is being built"));
+/** The reservation of a model on a tier: shared to read or serve it, exclusive to write, move or delete it. */
+export function modelReservation(model: string, tier: string, mode: ReservationMode): Reservation {
+	return { key: `model:${model}@${tier}`, mode };
+}
+
+/** The reservation of a whole device. */
+export function deviceReservation(tier: string, mode: ReservationMode): Reservation {
+	return { key: `device:${tier}`, mode };
+}
+
+/** Opens the queue: gives back at once what a dead agent was running; starts nothing before `start`. */
+export async function openQueue(dependencies: QueueDependencies, options: QueueOptions): Promise<Queue> {
+	const { db, clock } = dependencies;
+	const { queue, hasProgressSince = () => false } = options;
+	const progressed = orphans(db.read, queue)
+		.filter(({ task_id, started_at_ms }) => hasProgressSince(task_id, started_at_ms ?? 0))
+		.map(({ task_id }) => task_id);
+	const { epoch, changes } = await db
+		.writer(queueModule)
+		.recover({ queue, progressed, nowMs: clock.nowMs() });
+	for (const { taskId, state } of changes)
+		dependencies.log.info("task.recovered", { task_id: taskId, state });
+	return new TaskQueue(dependencies, options, { epoch, changes });
+}
+
+class TaskQueue implements Queue {
+	readonly #deps: QueueDependencies;
+	readonly #options: QueueOptions;
+	readonly #slots: number;
+	readonly #reader: TaskReader;
+	readonly #worker: QueueWorker;
+	readonly #recovered: readonly RecoveredTask[];
+	readonly #completedBefore: number;
+	readonly #listeners = new Set<(event: QueueEvent) => void>();
+
+	constructor(
+		deps: QueueDependencies,
+		options: QueueOptions,
+		{ epoch, changes }: { epoch: number; changes: Change[] },
+	) {
+		this.#deps = deps;
+		this.#options = options;
+		this.#slots = options.maxConcurrentTasks ?? DEFAULT_CONCURRENT_TASKS;
+		this.#reader = new TaskReader(deps.db.read, options.queue);
+		this.#recovered = changes.map(({ taskId, state }) => ({ taskId, status: taskStatus(state) }));
+		this.#completedBefore = this.#reader.counters().completed;
+		this.#worker = new QueueWorker(deps, {
+			queue: options.queue,
+			epoch,
+			limits: { slots: this.#slots, criticalSlots: CRITICAL_SLOTS },
+			onChange: (rows) => this.#publishChanges(rows),
+			onProgress: ({ task_id: taskId, type, model }) =>
+				this.#publish({ kind: "progress", taskId, type, model, status: "running" }),
+		});
+	}
+
+	async submit(input: SubmitInput): Promise<Submission> {
+		const { db, clock, ids } = this.#deps;
+		const { type, model, request, dependencies = [], resources = NO_RESOURCES } = input;
+		const reservations = mergeReservations(input.reservations ?? []);
+		if (reservations.length > MAX_RESERVATIONS)
+			throw new Error(`${reservations.length} reservations for one task`);
+		const { taskId, created } = await db.writer(queueModule).submit({
+			queue: this.#options.queue,
+			taskId: `${type}-${slug(model)}-${ids.short(8)}`,
+			type,
+			model,
+			rank: priorityRank(input.priority),
+			request: JSON.stringify(request),
+			resources: JSON.stringify(resources),
+			reservations: JSON.stringify(reservations),
+			dependencies,
+			sizeBytes: input.sizeBytes ?? null,
+			joinKey: input.joinKey ?? null,
+			idempotency:
+				input.idempotencyKey === undefined
+					? null
+					: { key: input.idempotencyKey, bodySha256: bodyDigest(input) },
+			maxAttempts: input.maxAttempts ?? defaultMaxAttempts(type),
+			maxPending: this.#options.maxPendingTasks ?? DEFAULT_PENDING_TASKS,
+			nowMs: clock.nowMs(),
+		});
+		const row = this.#row(taskId);
+		const position = this.#position(row, created);
+		if (created) {
+			this.#publish({ kind: "state", taskId, type, model, status: "pending" });
+			this.#worker.wake();
+		}
+		return {
+			task: this.#document(row),
+			joined: !created,
+			position,
+			estimatedTimeS: this.#estimate(row, position),
+		};
+	}
+
+	get(taskId: string): TaskDocument {
+		return this.#document(this.#row(taskId));
+	}
+
+	list(filter: ListFilter = {}): TaskDocument[] {
+		const { status } = filter;
+		const rows =
+			status === undefined || status === "pending" || status === "running"
+				? this.#reader.live(filter)
+				: this.#reader.finished({ ...filter, status }).rows;
+		return rows.map((row) => this.#document(row));
+	}
+
+	history(filter: HistoryFilter = {}): { tasks: TaskDocument[]; next_cursor: string | null } {
+		const { rows, nextCursor } = this.#reader.finished(filter);
+		return { tasks: rows.map((row) => this.#document(row)), next_cursor: nextCursor };
+	}
+
+	counters(): TaskCounters {
+		const counters = this.#reader.counters();
+		return { ...counters, completed: counters.completed - this.#completedBefore };
+	}
+
+	async cancel(taskId: string): Promise<TaskDocument> {
+		const { db, clock } = this.#deps;
+		const { kind, seq, token, changes } = await db
+			.writer(queueModule)
+			.cancel({ queue: this.#options.queue, taskId, nowMs: clock.nowMs() });
+		this.#publishChanges(changes);
+		// What waited behind it may start now.
+		if (kind === "cancelled") this.#worker.wake();
+		if (kind !== "cancelling") return this.get(taskId);
+		this.#worker.cancel(seq, token);
+		const task = await this.#endWithin(taskId, CANCEL_WAIT_MS);
+		if (task.status === "completed") throw alreadyTerminal(taskId, task.status);
+		return task;
+	}
+
+	onEvent(listener: (event: QueueEvent) => void): Disposable {
+		this.#listeners.add(listener);
+		return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+	}
+
+	waitFor(taskId: string, signal: AbortSignal): Promise<TaskDocument> {
+		return new Promise((resolve, reject) => {
+			const stop = (): void => {
+				subscription[Symbol.dispose]();
+				signal.removeEventListener("abort", onAbort);
+			};
+			const onAbort = (): void => {
+				stop();
+				reject(signal.reason);
+			};
+			const check = (): void => {
+				try {
+					const task = this.get(taskId);
+					if (!isTerminal(task.status)) return;
+					stop();
+					resolve(task);
+				} catch (error) {
+					stop();
+					reject(error);
+				}
+			};
+			const subscription = this.onEvent((event) => {
+				if (event.kind === "state" && event.taskId === taskId) check();
+			});
+			signal.addEventListener("abort", onAbort, { once: true });
+			if (signal.aborted) onAbort();
+			else check();
+		});
+	}
+
+	recovered(): readonly RecoveredTask[] {
+		return this.#recovered;
+	}
+
+	start(handlers: TaskHandlers): void {
+		this.#worker.start(handlers);
+	}
+
+	[Symbol.asyncDispose](): Promise<void> {
+		return this.#worker.stop();
+	}
+
+	#row(taskId: string): TaskRow {
+		const row = this.#reader.find(taskId);
+		if (row === undefined)
+			throw notFound("task", taskId, "`gswarm queue tasks` and `gswarm queue history` list them.");
+		return row;
+	}
+
+	#document(row: TaskRow): TaskDocument {
+		return toDocument(row, this.#worker.meter(row.seq), {
+			node: this.#options.node,
+			reader: this.#reader,
+			slots: this.#slots,
+			nowMs: this.#deps.clock.monotonicMs(),
+		});
+	}
+
+	#position(row: TaskRow, isNewest: boolean): number {
+		if (taskStatus(row.state) !== "pending") return 0;
+		return isNewest ? this.#reader.waiting(row.rank) : this.#reader.position(row);
+	}
+
+	#estimate({ type, size_bytes, state }: TaskRow, position: number): number {
+		if (isTerminal(state)) return 0;
+		const running = Math.min(this.#reader.counters().running, this.#slots);
+		// With a slot free the tasks before it start at once.
+		const ahead = Math.max(0, position - 1 + running - (this.#slots - 1));
+		return estimateSeconds(
+			{ type, sizeBytes: size_bytes ?? undefined, ahead, slots: this.#slots },
+			this.#reader.measures(),
+		);
+	}
+
+	/** The task when it has ended, or as it is after so long. */
+	async #endWithin(taskId: string, ms: number): Promise<TaskDocument> {
+		const over = new AbortController();
+		const late = this.#deps.clock.sleep(ms, over.signal).then(() => this.get(taskId));
+		try {
+			return await Promise.race([this.waitFor(taskId, over.signal), late]);
+		} finally {
+			over.abort();
+		}
+	}
+
+	#publishChanges(changes: readonly Change[]): void {
+		for (const { taskId, type, model, state } of changes) {
+			this.#publish({ kind: "state", taskId, type, model, status: taskStatus(state) });
+		}
+	}
+
+	#publish(event: QueueEvent): void {
+		for (const listener of this.#listeners) {
+			try {
+				listener(event);
+			} catch (error) {
+				// A listener's failure is its own; the queue's state is committed already.
+				this.#deps.log.error("queue.listener_failed", { task_id: event.taskId, error });
+			}
+		}
+	}
+}
+
+const NO_RESOURCES: TaskDocument["resources"] = { devices: [], models: [], exclusive: false };
+
+/** A model's name as a part of a task id. */
+function slug(model: string): string {
+	return (
+		model
+			.replaceAll(/[^A-Za-z0-9._-]+/g, "-")
+			.replaceAll(/\.{2,}/g, ".")
+			.slice(0, 100) || "task"
+	);
+}
+
+/** What an Idempotency-Key stands for: everything that the caller asked, whatever the order of the fields. */
+function bodyDigest({
+	type,
+	model,
+	request,
+	priority,
+	resources,
+	dependencies,
+	joinKey,
+}: SubmitInput): string {
+	const sorted = (_key: string, value: unknown): unknown =>
+		typeof value === "object" && value !== null && !Array.isArray(value)
+			? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+			: value;
+	return sha256Hex(
+		JSON.stringify({ type, model, request, priority, resources, dependencies, joinKey }, sorted),
+	);
 }

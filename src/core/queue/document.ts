@@ -1,0 +1,89 @@
+/** A task as the API shows it, made from its row and, while it runs, from its live progress. */
+import type { StoredError } from "../../schema/errors.ts";
+import { type TaskDocument, type TaskPhase, taskStatus } from "../../schema/task.ts";
+import type { ProgressMeter } from "./progress.ts";
+import type { TaskReader } from "./task-reader.ts";
+import { type TaskRow, rankPriority } from "./task-row.ts";
+
+export interface Shown {
+	node: string;
+	reader: TaskReader;
+	/** How many tasks may run at once; for what a task in line waits for. */
+	slots: number;
+	/** Monotonic. */
+	nowMs: number;
+}
+
+export function toDocument(row: TaskRow, meter: ProgressMeter | undefined, shown: Shown): TaskDocument {
+	const dependencies = shown.reader.dependencies(row.seq);
+	return {
+		task_id: row.task_id,
+		task_type: row.type,
+		priority: rankPriority(row.rank),
+		dependencies: dependencies.map(({ task_id }) => task_id),
+		resources: JSON.parse(row.resources) as TaskDocument["resources"],
+		status: taskStatus(row.state),
+		phase: meter?.phase ?? phaseOf(row),
+		progress: meter?.snapshot(shown.nowMs) ?? {
+			bytes_done: row.bytes_done,
+			bytes_total: row.bytes_total,
+			rate_bytes_per_s: 0,
+			eta_s: null,
+		},
+		attempt: row.attempt,
+		max_attempts: row.max_attempts,
+		node: shown.node,
+		created_at: row.created_at_ms / 1000,
+		started_at: seconds(row.started_at_ms),
+		completed_at: seconds(row.completed_at_ms),
+		waiting_for: meter === undefined ? waitingFor(row, dependencies, shown) : meter.waitingFor,
+		request: JSON.parse(row.request) as Record<string, unknown>,
+		result: row.result === null ? null : (JSON.parse(row.result) as Record<string, unknown>),
+		error: row.error === null ? null : (JSON.parse(row.error) as StoredError),
+	};
+}
+
+function phaseOf({ state, phase }: TaskRow): TaskPhase {
+	if (state === "blocked" || state === "retry_wait") return "waiting";
+	if (state === "completed") return phase === "ready" ? "ready" : "done";
+	return phase;
+}
+
+/** What keeps a waiting task from running, in words; null when nothing does but its turn, or when it does not wait. */
+function waitingFor(
+	row: TaskRow,
+	dependencies: ReturnType<TaskReader["dependencies"]>,
+	{ reader, slots }: Shown,
+): string | null {
+	switch (row.state) {
+		case "blocked":
+			return `dependencies: ${dependencies
+				.filter(({ state }) => state !== "completed")
+				.map(({ task_id, state }) => `${task_id} (${taskStatus(state)})`)
+				.join(", ")}`;
+		case "retry_wait": {
+			const error = row.error === null ? undefined : (JSON.parse(row.error) as StoredError);
+			const at = new Date(row.run_at_ms ?? 0).toISOString();
+			const what = row.space_wait_since_ms === null ? "the next attempt" : "room";
+			return `${what} at ${at}${error === undefined ? "" : `, after: ${error.message}`}`;
+		}
+		case "pending": {
+			if (row.parked_on !== null) {
+				const holders = reader.holders(row.parked_on, row.seq);
+				return `${row.parked_on}${holders.length === 0 ? "" : `, held by ${holders.join(", ")}`}`;
+			}
+			const { running } = reader.counters();
+			return running >= slots ? `a free slot: ${running} tasks run, and ${slots} may` : null;
+		}
+		case "running":
+		case "cancelling":
+		case "completed":
+		case "failed":
+		case "cancelled":
+			return null;
+	}
+}
+
+function seconds(ms: number | null): number | null {
+	return ms === null ? null : ms / 1000;
+}

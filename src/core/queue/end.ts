@@ -1,0 +1,90 @@
+/** What follows the end of a task, inside the transaction that ends it. */
+import type { Database as Sqlite } from "bun:sqlite";
+import { GswarmError, type StoredError, toStoredError } from "../../schema/errors.ts";
+import type { TaskState } from "../../schema/task.ts";
+import { release } from "./reservations.ts";
+import { type Change, type RowChange, type TaskRow, changeState } from "./task-row.ts";
+
+type TerminalState = Extract<TaskState, "completed" | "failed" | "cancelled">;
+
+/**
+ * Ends a task: gives back its reservations, and frees or fails those that depend on it. The answer names every task
+ * whose state changed, this one first.
+ */
+export function endTask(
+	db: Sqlite,
+	row: TaskRow,
+	to: TerminalState,
+	change: RowChange & { nowMs: number; reason?: string | null },
+): Change[] {
+	const ended = changeState(db, row, to, {
+		epoch: null,
+		run_at_ms: null,
+		parked_on: null,
+		parked_mode: null,
+		completed_at_ms: change.nowMs,
+		...change,
+	});
+	release(db, row);
+	const others =
+		to === "completed" ? freeDependents(db, row, change.nowMs) : failDependents(db, row, to, change.nowMs);
+	return [ended, ...others];
+}
+
+function freeDependents(db: Sqlite, row: TaskRow, nowMs: number): Change[] {
+	const changes: Change[] = [];
+	for (const dependent of blockedBy(db, row.seq)) {
+		const open = dependent.open_dependencies - 1;
+		if (open === 0) changes.push(changeState(db, dependent, "pending", { nowMs, open_dependencies: 0 }));
+		else db.query("UPDATE queue_task SET open_dependencies = ?2 WHERE seq = ?1").run(dependent.seq, open);
+	}
+	return changes;
+}
+
+/** Transitively: a dependent of a dependent fails too, and each names the task that began it. */
+function failDependents(db: Sqlite, root: TaskRow, how: TerminalState, nowMs: number): Change[] {
+	const changes: Change[] = [];
+	let ended = [root];
+	while (ended.length > 0) {
+		const next: TaskRow[] = [];
+		for (const cause of ended) {
+			for (const dependent of blockedBy(db, cause.seq)) {
+				const error = JSON.stringify(dependencyFailed(cause.task_id, root.task_id, how));
+				changes.push(
+					changeState(db, dependent, "failed", {
+						nowMs,
+						completed_at_ms: nowMs,
+						error,
+						reason: "dependency_failed",
+					}),
+				);
+				next.push(dependent);
+			}
+		}
+		ended = next;
+	}
+	return changes;
+}
+
+function blockedBy(db: Sqlite, seq: number): TaskRow[] {
+	return db
+		.query<TaskRow, [number]>(
+			`SELECT t.* FROM queue_dependency d INDEXED BY queue_dependent CROSS JOIN queue_task t ON t.seq = d.seq
+			WHERE d.depends_on = ?1 AND t.state = 'blocked' ORDER BY t.seq`,
+		)
+		.all(seq);
+}
+
+function dependencyFailed(dependency: string, root: string, how: TerminalState): StoredError {
+	return toStoredError(
+		new GswarmError(
+			"DEPENDENCY_FAILED",
+			`It depends on ${root}, which ${how === "failed" ? "failed" : "was cancelled"}.`,
+			{
+				reason: "dependency_failed",
+				details: { dependency, root },
+				hint: `\`gswarm queue show ${root}\` says why.`,
+			},
+		),
+	);
+}

@@ -1,0 +1,33 @@
+/** What does a task's work, and what it is given for it. */
+import type { Log } from "../../platform/log.ts";
+import type { TaskType } from "../../schema/task.ts";
+import type { ProgressReport } from "./progress.ts";
+
+export interface TaskContext {
+	taskId: string;
+	type: TaskType;
+	model: string;
+	request: Record<string, unknown>;
+	/** 1 for the first. */
+	attempt: number;
+	/** Aborted with reason "cancelled" or "shutdown"; a handler then cleans up and throws within 5 s. */
+	signal: AbortSignal;
+	/** What the last `saveState` of this task kept; undefined before the first. */
+	state: Record<string, unknown> | undefined;
+	/**
+	 * Keeps a checkpoint in the task's row; durable when it resolves. One that differs from the last counts as progress.
+	 * @throws CONFLICT stale_token when the task is no longer this handler's
+	 */
+	saveState(state: Record<string, unknown>): Promise<void>;
+	/** Live progress; cheap, call it as often as you like. */
+	report(progress: ProgressReport): void;
+	log: Log;
+}
+
+/**
+ * Does the task; what it returns becomes the document's `result`. A GswarmError that is `retryable` is tried again
+ * later, one with reason `insufficient_space` or `disk_full` waits for space, any other failure is final.
+ */
+export type TaskHandler = (context: TaskContext) => Promise<Record<string, unknown> | undefined>;
+
+export type TaskHandlers = Partial<Record<TaskType, TaskHandler>>;

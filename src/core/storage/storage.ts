@@ -6,55 +6,48 @@
  * Capacity is counted with what is in flight: bytes are reserved before the first one is written.
  * It does not fetch, does not hash while writing and knows no other node: that is transfer, source and the host.
  */
+import { join } from "node:path";
+import { mkdir } from "node:fs/promises";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database, WriterModule } from "../../platform/database.ts";
+import { fileError } from "../../platform/durable-file.ts";
+import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
+import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
-import type { ModelName, Revision } from "../../schema/names.ts";
+import { type ModelName, parseModelName, parseRevision, type Revision } from "../../schema/names.ts";
 import type { TierUsage } from "../../schema/node.ts";
+import { createReservations, type Reservation } from "./capacity.ts";
+import {
+	type CopyKey,
+	type CopyRow,
+	readInventoryVersion,
+	readManifest,
+	storageWrites,
+	toModelCopy,
+} from "./copy-store.ts";
+import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
+import { recover } from "./recovery.ts";
+import { removeRow } from "./removal.ts";
+import { createShelf, keyOf, rootOf, type Shelf, setState } from "./shelf.ts";
+import migration1 from "./sql/0001_storage.sql" with { type: "text" };
+import {
+	copyPath,
+	DIRECTORY_MODE,
+	openTierRoot,
+	stagingRootOf,
+	type Tier,
+	type TierOptions,
+	tierSpace,
+} from "./tier-root.ts";
 
-/** One place for models on this node. */
-export interface Tier {
-	/** As the wire writes it: `disk`, `disk1`, `dram`. */
-	name: string;
-	kind: "disk" | "dram";
-	/** Absolute path of a directory that belongs to this agent alone. */
-	root: string;
-	/** Keeps its bytes over a restart of the machine. */
-	durable: boolean;
-	/** Budget for model bytes; undefined: what the filesystem has. */
-	limitBytes: number | undefined;
-}
-
-export interface TierOptions {
-	name: string;
-	kind: "disk" | "dram";
-	root: string;
-	limitBytes?: number | undefined;
-	/** Bytes of the filesystem that are never used; default max(1 GiB, 2 %) on disk and 2 % on dram. */
-	floorBytes?: number | undefined;
-}
-
-/** A hold on bytes of a tier that are still to be written, or were written but not published. */
-export interface Reservation extends Disposable {
-	readonly tier: string;
-	/** Says how many of the bytes are still to be written; the rest is on the filesystem already. */
-	shrinkTo(bytesToWrite: number): void;
-}
-
-export interface PublishInput {
-	tier: string;
-	transferId: string;
-	model: ModelName;
-	revision: Revision;
-	manifest: Manifest;
-	modelType: string;
-	/** Without secrets. */
-	sourceUrl: string | null;
-	format: string;
-}
+export type { Reservation } from "./capacity.ts";
+export type { PublishInput } from "./publish.ts";
+export { sealManifest } from "./sealed-manifest.ts";
+export type { Tier, TierOptions } from "./tier-root.ts";
 
 export interface VerifyReport {
 	/** Paths of files whose bytes are not those of the manifest; empty: the copy is whole. */
@@ -107,24 +100,192 @@ export interface Storage extends AsyncDisposable {
 export interface StorageDependencies {
 	db: Database;
 	clock: Clock;
+	ids: Ids;
 	log: Log;
 	io: IoPool;
 }
 
 export interface StorageOptions {
 	tiers: readonly TierOptions[];
-	/** Names the boot of this machine (/proc/sys/kernel/random/boot_id); copies on dram go with it. */
-	bootId: string;
+	/** Names the boot of this machine (readBootId); copies on dram go with it, and are not kept where it is undefined. */
+	bootId: string | undefined;
 }
 
 /** The room's tables and write operations, for the database's writer thread. */
-export const storageModule = { room: "storage", migrations: [], writes: {} } satisfies WriterModule;
+export const storageModule = {
+	room: "storage",
+	migrations: [migration1],
+	writes: storageWrites,
+} satisfies WriterModule;
+
+/** Manifests kept parsed; a peer asks for the parts of one again and again. */
+const CACHED_MANIFESTS = 32;
 
 /**
  * Opens the tiers: makes their directories (0700), finishes removals, undoes or completes publications that a crash
  * interrupted, drops rows whose files are gone and staging that no transfer knows.
  * @throws RESOURCE_UNAVAILABLE tier_not_ours, tier_not_mounted
  */
-export function openStorage(_dependencies: StorageDependencies, _options: StorageOptions): Promise<Storage> {
-	throw new Error("not built yet");
+export async function openStorage(
+	{ db, clock, ids, log, io }: StorageDependencies,
+	{ tiers, bootId }: StorageOptions,
+): Promise<Storage> {
+	const writes = db.writer(storageModule);
+	const version = readInventoryVersion(db);
+	const shelf = createShelf({ db, writes, clock, ids, log, bootId: bootId ?? null, version });
+	for (const options of tiers) shelf.roots.set(options.name, await openTierRoot(options));
+	await recover(shelf);
+	return createStorage(shelf, io);
+}
+
+function createStorage(shelf: Shelf, io: IoPool): Storage {
+	const manifests = new Map<string, Manifest>();
+	const listed = (row: CopyRow): boolean => row.state === "ready" || row.state === "unavailable";
+	const copyBytes = (tier: string): number => {
+		let bytes = 0;
+		for (const row of shelf.rows.values()) if (row.tier === tier) bytes += row.sizeBytes;
+		return bytes;
+	};
+	const reservations = createReservations((tier) => {
+		const root = rootOf(shelf, tier.name);
+		const { floorBytes } = root;
+		return { ...tierSpace(root), floorBytes, limitBytes: tier.limitBytes, copyBytes: copyBytes(tier.name) };
+	});
+	const readyRow = (key: CopyKey): CopyRow => {
+		const row = shelf.rows.get(keyOf(key));
+		if (row?.state !== "ready") throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
+		return row;
+	};
+	const storage: Storage = {
+		tiers: () => [...shelf.roots.values()].map((root) => root.tier),
+		tier: (name) => rootOf(shelf, name).tier,
+		usage(name) {
+			const { tier, filesystem } = rootOf(shelf, name);
+			return reservations.usage(tier, filesystem);
+		},
+		reserve(name, bytes, { writtenBytes = 0 } = {}) {
+			const { tier, filesystem } = rootOf(shelf, name);
+			return reservations.reserve(tier, filesystem, bytes, writtenBytes);
+		},
+		async openStaging(tier, transferId) {
+			const root = rootOf(shelf, tier);
+			const row = { transferId, tier, bootId: root.tier.durable ? null : shelf.bootId };
+			const path = storage.stagingPath(tier, transferId);
+			if (shelf.staging.get(transferId)?.tier !== tier) {
+				await dropStaging(shelf, transferId);
+				await shelf.writes.openStaging(row);
+				shelf.staging.set(transferId, row);
+			}
+			for (const directory of [path, storage.scratchPath(tier, transferId)]) {
+				await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE }).catch((error: unknown) => {
+					throw fileError(error, `Making a staging directory on ${tier}`);
+				});
+			}
+			return path;
+		},
+		stagingPath: (tier, transferId) => join(stagingRootOf(rootOf(shelf, tier), transferId), "model"),
+		scratchPath: (tier, transferId) => join(stagingRootOf(rootOf(shelf, tier), transferId), "scratch"),
+		dropStaging: (transferId) => dropStaging(shelf, transferId),
+		staged: () => [...shelf.staging.values()].map(({ transferId, tier }) => ({ transferId, tier })),
+		publish: async (input) => toModelCopy(await publishStaging(shelf, input)),
+		copies: () => [...shelf.rows.values()].filter(listed).map(toModelCopy),
+		copy(model, tier, revision) {
+			const rows = [...shelf.rows.values()].filter(
+				(row) =>
+					listed(row) &&
+					row.model === model &&
+					row.tier === tier &&
+					(revision === undefined || row.revision === revision),
+			);
+			const newest = rows.sort(
+				(a, b) => Number(b.state === "ready") - Number(a.state === "ready") || b.readyAt - a.readyAt,
+			)[0];
+			return newest === undefined ? undefined : toModelCopy(newest);
+		},
+		manifest(contentId) {
+			const manifest = manifests.get(contentId) ?? readManifest(shelf.db, contentId);
+			manifests.delete(contentId);
+			if (manifest !== undefined) manifests.set(contentId, manifest);
+			for (const oldest of manifests.keys()) {
+				if (manifests.size <= CACHED_MANIFESTS) break;
+				manifests.delete(oldest);
+			}
+			return manifest;
+		},
+		pathOf(copy) {
+			const row = readyRow(keyOfCopy(copy));
+			return copyPath(rootOf(shelf, row.tier), row);
+		},
+		hold(model, revision, tier, why) {
+			const key = keyOf(readyRow({ model, revision, tier }));
+			shelf.holds.set(key, [...(shelf.holds.get(key) ?? []), why]);
+			let held = true;
+			return {
+				[Symbol.dispose]() {
+					const holders = shelf.holds.get(key) ?? [];
+					if (held) holders.splice(holders.indexOf(why), 1);
+					if (holders.length === 0) shelf.holds.delete(key);
+					held = false;
+				},
+			};
+		},
+		remove: (model, revision, tier) =>
+			shelf.inTurn(`${tier} ${model}`, async () => {
+				const row = shelf.rows.get(keyOf({ model, revision, tier }));
+				if (row === undefined || row.state === "publishing") {
+					throw modelNotFound(`${model}@${revision}`, rootOf(shelf, tier).tier.name);
+				}
+				return { freedBytes: await removeRow(shelf, row) };
+			}),
+		async verify(copy, signal) {
+			const row = readyRow(keyOfCopy(copy));
+			using hold = storage.hold(row.model, row.revision, row.tier, "verification");
+			void hold;
+			const report = await verifyCopy(io, storage.pathOf(copy), storage.manifest(row.contentId), signal);
+			if (report.damaged.length > 0) await setState(shelf, row, "unavailable");
+			return report;
+		},
+		inventoryVersion: () => shelf.version,
+		onChange(listener) {
+			// Its own entry, so that one function may listen twice.
+			const entry = (): void => listener();
+			shelf.listeners.add(entry);
+			return { [Symbol.dispose]: () => void shelf.listeners.delete(entry) };
+		},
+		[Symbol.asyncDispose]() {
+			shelf.listeners.clear();
+			return Promise.resolve();
+		},
+	};
+	return storage;
+}
+
+async function verifyCopy(
+	io: IoPool,
+	directory: string,
+	manifest: Manifest | undefined,
+	signal: AbortSignal,
+): Promise<VerifyReport> {
+	const report: VerifyReport = { damaged: [], bytesChecked: 0 };
+	for (const file of manifest?.files ?? []) {
+		const input = {
+			path: joinSafe(directory, parseSafePath(file.path)),
+			partSizeBytes: file.part_size_bytes,
+			sizeBytes: file.size_bytes,
+			gitSha1: false,
+		};
+		try {
+			const { sha256, sizeBytes } = await io.hashFile(input, signal);
+			report.bytesChecked += sizeBytes;
+			if (sha256 !== file.sha256) report.damaged.push(file.path);
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw fileError(error, `Reading ${file.path}`);
+			report.damaged.push(file.path);
+		}
+	}
+	return report;
+}
+
+function keyOfCopy(copy: ModelCopy): CopyKey {
+	return { model: parseModelName(copy.model_name), revision: parseRevision(copy.revision), tier: copy.tier };
 }

@@ -1,0 +1,100 @@
+/** Room on the tiers, counted with what is in flight: a reservation holds bytes before they are written. */
+import { GswarmError } from "../../schema/errors.ts";
+import type { TierUsage } from "../../schema/node.ts";
+import type { Tier } from "./tier-root.ts";
+
+/** A hold on bytes of a tier that are still to be written, or were written but not published. */
+export interface Reservation extends Disposable {
+	readonly tier: string;
+	/** Says how many of the bytes are still to be written; the rest is on the filesystem already. */
+	shrinkTo(bytesToWrite: number): void;
+}
+
+/** What the capacity of one tier depends on, read at the moment it is asked. */
+export interface RoomFacts {
+	/** Of the filesystem; on a volatile tier not more than the memory that is there. */
+	freeBytes: number;
+	totalBytes: number;
+	floorBytes: number;
+	limitBytes: number | undefined;
+	/** Bytes of copies on this tier. */
+	copyBytes: number;
+	/** Bytes of this tier's reservations, written or not. */
+	reservedBytes: number;
+	/** Reserved bytes that are still to be written, of all tiers on this filesystem. */
+	toWriteBytes: number;
+}
+
+interface Held {
+	tier: string;
+	filesystem: number;
+	bytes: number;
+	toWrite: number;
+}
+
+/** Bytes that still fit: into the filesystem above its floor, and into the budget. */
+export function roomLeft(facts: RoomFacts): { filesystem: number; budget: number } {
+	return {
+		filesystem: Math.max(0, facts.freeBytes - facts.floorBytes - facts.toWriteBytes),
+		budget: Math.max(
+			0,
+			(facts.limitBytes ?? Number.MAX_SAFE_INTEGER) - facts.copyBytes - facts.reservedBytes,
+		),
+	};
+}
+
+export function tierUsage(facts: RoomFacts): TierUsage {
+	const { filesystem, budget } = roomLeft(facts);
+	return {
+		total: Math.min(facts.limitBytes ?? facts.totalBytes, facts.totalBytes),
+		used: facts.copyBytes,
+		reserved: facts.reservedBytes,
+		available: Math.min(filesystem, budget),
+	};
+}
+
+/** The reservations of all tiers; `facts` reads the rest. */
+export function createReservations(read: (tier: Tier) => Omit<RoomFacts, "reservedBytes" | "toWriteBytes">) {
+	const held = new Set<Held>();
+	const facts = (tier: Tier, filesystem: number): RoomFacts => {
+		let reservedBytes = 0;
+		let toWriteBytes = 0;
+		for (const one of held) {
+			if (one.tier === tier.name) reservedBytes += one.bytes;
+			if (one.filesystem === filesystem) toWriteBytes += one.toWrite;
+		}
+		return { ...read(tier), reservedBytes, toWriteBytes };
+	};
+	return {
+		usage: (tier: Tier, filesystem: number): TierUsage => tierUsage(facts(tier, filesystem)),
+		reserve(tier: Tier, filesystem: number, bytes: number, writtenBytes: number): Reservation {
+			const room = roomLeft(facts(tier, filesystem));
+			const toWrite = Math.max(0, bytes - writtenBytes);
+			if (toWrite > room.filesystem || bytes > room.budget) {
+				throw noRoom(tier, bytes, Math.min(room.filesystem + Math.min(bytes, writtenBytes), room.budget));
+			}
+			const one: Held = { tier: tier.name, filesystem, bytes, toWrite };
+			held.add(one);
+			return {
+				tier: tier.name,
+				shrinkTo: (bytesToWrite) => {
+					one.toWrite = Math.min(one.toWrite, Math.max(0, bytesToWrite));
+				},
+				[Symbol.dispose]: () => void held.delete(one),
+			};
+		},
+	};
+}
+
+function noRoom(tier: Tier, required: number, available: number): GswarmError {
+	return new GswarmError(
+		"RESOURCE_UNAVAILABLE",
+		`${tier.name} has no room for ${required} bytes: ${available} are available, counting what other transfers have reserved.`,
+		{
+			reason: "insufficient_space",
+			status: 507,
+			details: { required, available, device: tier.name },
+			hint: "`gswarm model list` shows what is there; `gswarm model delete NAME` makes room.",
+		},
+	);
+}

@@ -1,0 +1,153 @@
+/** The rows of the storage room: copies with their states, manifests, staging, tiers, the inventory's version. */
+import type { Database as Sqlite } from "bun:sqlite";
+import type { Database } from "../../platform/database.ts";
+import type { Manifest } from "../../schema/manifest.ts";
+import type { ModelCopy } from "../../schema/model.ts";
+import type { ModelName, Revision } from "../../schema/names.ts";
+
+export interface CopyKey {
+	tier: string;
+	model: ModelName;
+	revision: Revision;
+}
+
+/**
+ * publishing: synced in staging, the rename may or may not have happened. ready: whole. unavailable: files are there
+ * but not those of the manifest. removing: on its way out, never to be read again.
+ */
+export type CopyState = "publishing" | "ready" | "unavailable" | "removing";
+
+export interface CopyRow extends CopyKey {
+	state: CopyState;
+	contentId: string;
+	sizeBytes: number;
+	modelType: string;
+	sourceUrl: string | null;
+	format: string;
+	readyAt: number;
+	bootId: string | null;
+}
+
+export interface StagingRow {
+	transferId: string;
+	tier: string;
+	bootId: string | null;
+}
+
+/** Each answers the version of the inventory after it. */
+export const storageWrites = {
+	rememberTier(db: Sqlite, { tier, storeId }: { tier: string; storeId: string }): void {
+		db.query("INSERT OR REPLACE INTO storage_tier (tier, store_id) VALUES (?1, ?2)").run(tier, storeId);
+	},
+	beginPublish(db: Sqlite, { row, manifest }: { row: CopyRow; manifest: string }): void {
+		db.query("INSERT OR IGNORE INTO storage_manifest (content_id, manifest) VALUES (?1, ?2)").run(
+			row.contentId,
+			manifest,
+		);
+		db.query(
+			`INSERT INTO storage_copy (tier, model_name, revision, state, content_id, size_bytes, model_type, source_url, format, ready_at, boot_id)
+			 VALUES (?1, ?2, ?3, 'publishing', ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
+		).run(
+			row.tier,
+			row.model,
+			row.revision,
+			row.contentId,
+			row.sizeBytes,
+			row.modelType,
+			row.sourceUrl,
+			row.format,
+			row.readyAt,
+			row.bootId,
+		);
+	},
+	setState(db: Sqlite, { key, state }: { key: CopyKey; state: CopyState }): number {
+		db.query("UPDATE storage_copy SET state = ?4 WHERE tier = ?1 AND model_name = ?2 AND revision = ?3").run(
+			key.tier,
+			key.model,
+			key.revision,
+			state,
+		);
+		return raiseVersion(db);
+	},
+	dropCopy(db: Sqlite, key: CopyKey): number {
+		db.query("DELETE FROM storage_copy WHERE tier = ?1 AND model_name = ?2 AND revision = ?3").run(
+			key.tier,
+			key.model,
+			key.revision,
+		);
+		db.run("DELETE FROM storage_manifest WHERE content_id NOT IN (SELECT content_id FROM storage_copy)");
+		return raiseVersion(db);
+	},
+	openStaging(db: Sqlite, { transferId, tier, bootId }: StagingRow): void {
+		db.query("INSERT OR REPLACE INTO storage_staging (transfer_id, tier, boot_id) VALUES (?1, ?2, ?3)").run(
+			transferId,
+			tier,
+			bootId,
+		);
+	},
+	closeStaging(db: Sqlite, transferId: string): void {
+		db.query("DELETE FROM storage_staging WHERE transfer_id = ?1").run(transferId);
+	},
+};
+
+function raiseVersion(db: Sqlite): number {
+	db.run("UPDATE storage_inventory SET version = version + 1");
+	return readVersion(db);
+}
+
+function readVersion(db: Sqlite): number {
+	const [row] = db.query<{ version: number }, []>("SELECT version FROM storage_inventory").all();
+	return row?.version ?? 0;
+}
+
+export function readCopyRows({ read }: Pick<Database, "read">): CopyRow[] {
+	return read
+		.query<CopyRow, []>(
+			`SELECT tier, model_name AS model, revision, state, content_id AS contentId, size_bytes AS sizeBytes,
+			 model_type AS modelType, source_url AS sourceUrl, format, ready_at AS readyAt, boot_id AS bootId FROM storage_copy`,
+		)
+		.all();
+}
+
+export function readStagingRows({ read }: Pick<Database, "read">): StagingRow[] {
+	return read
+		.query<StagingRow, []>(
+			"SELECT transfer_id AS transferId, tier, boot_id AS bootId FROM storage_staging ORDER BY transfer_id",
+		)
+		.all();
+}
+
+export function readStoreIds({ read }: Pick<Database, "read">): Map<string, string> {
+	const rows = read
+		.query<{ tier: string; storeId: string }, []>("SELECT tier, store_id AS storeId FROM storage_tier")
+		.all();
+	return new Map(rows.map((row) => [row.tier, row.storeId]));
+}
+
+export function readManifest({ read }: Pick<Database, "read">, contentId: string): Manifest | undefined {
+	const [row] = read
+		.query<{ manifest: string }, [string]>("SELECT manifest FROM storage_manifest WHERE content_id = ?1")
+		.all(contentId);
+	// Written by us in beginPublish, checked before that.
+	return row === undefined ? undefined : (JSON.parse(row.manifest) as Manifest);
+}
+
+export function readInventoryVersion({ read }: Pick<Database, "read">): number {
+	return readVersion(read);
+}
+
+/** A row as the API shows it. */
+export function toModelCopy(row: CopyRow): ModelCopy {
+	return {
+		model_name: row.model,
+		revision: row.revision,
+		tier: row.tier,
+		status: row.state === "ready" ? "ready" : "unavailable",
+		size_bytes: row.sizeBytes,
+		content_id: row.contentId,
+		model_type: row.modelType,
+		source_url: row.sourceUrl,
+		format: row.format,
+		ready_at: row.readyAt,
+	};
+}

@@ -1,0 +1,79 @@
+/**
+ * What the room knows while it runs: the tiers' directories, the rows of copies and staging (the database's, changed
+ * here only after their commit), who holds what. Publishing, removing and recovery work on it.
+ */
+import type { Clock } from "../../platform/clock.ts";
+import type { Database, Writer } from "../../platform/database.ts";
+import type { Ids } from "../../platform/ids.ts";
+import type { Log } from "../../platform/log.ts";
+import { notFound } from "../../schema/errors.ts";
+import type { CopyKey, CopyRow, CopyState, StagingRow, storageWrites } from "./copy-store.ts";
+import type { TierRoot } from "./tier-root.ts";
+import { createTurns } from "./turns.ts";
+
+export interface Shelf {
+	db: Database;
+	writes: Writer<typeof storageWrites>;
+	clock: Clock;
+	ids: Ids;
+	log: Log;
+	/** Null on a machine that does not name its boots. */
+	bootId: string | null;
+	roots: Map<string, TierRoot>;
+	rows: Map<string, CopyRow>;
+	staging: Map<string, StagingRow>;
+	/** Why a copy is in use, once per holder. */
+	holds: Map<string, string[]>;
+	version: number;
+	listeners: Set<() => void>;
+	/** Changes of one model on one tier come one after the other. */
+	inTurn: ReturnType<typeof createTurns>;
+}
+
+export function createShelf(
+	parts: Pick<Shelf, "db" | "writes" | "clock" | "ids" | "log" | "bootId" | "version">,
+): Shelf {
+	return {
+		...parts,
+		roots: new Map(),
+		rows: new Map(),
+		staging: new Map(),
+		holds: new Map(),
+		listeners: new Set(),
+		inTurn: createTurns(),
+	};
+}
+
+export function keyOf({ tier, model, revision }: CopyKey): string {
+	return `${tier} ${model}@${revision}`;
+}
+
+/** @throws 404 device_not_found */
+export function rootOf(shelf: Shelf, tier: string): TierRoot {
+	const root = shelf.roots.get(tier);
+	if (root === undefined) {
+		throw notFound("device", tier, `This node has ${[...shelf.roots.keys()].join(", ")}.`);
+	}
+	return root;
+}
+
+export async function setState(shelf: Shelf, row: CopyRow, state: CopyState): Promise<CopyRow> {
+	const { tier, model, revision } = row;
+	const version = await shelf.writes.setState({ key: { tier, model, revision }, state });
+	const changed = { ...row, state };
+	shelf.rows.set(keyOf(row), changed);
+	tell(shelf, version);
+	return changed;
+}
+
+export async function dropRow(shelf: Shelf, row: CopyRow): Promise<void> {
+	const { tier, model, revision } = row;
+	const version = await shelf.writes.dropCopy({ tier, model, revision });
+	shelf.rows.delete(keyOf(row));
+	tell(shelf, version);
+}
+
+function tell(shelf: Shelf, version: number): void {
+	shelf.version = version;
+	for (const listener of shelf.listeners) listener();
+}

@@ -1,0 +1,98 @@
+/** The files of a staged or published model against its manifest, and their way to the device. */
+import { lstatSync } from "node:fs";
+import { chmod, lstat, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { syncPath } from "../../platform/durable-file.ts";
+import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import type { Manifest } from "../../schema/manifest.ts";
+import { DIRECTORY_MODE, FILE_MODE } from "./tier-root.ts";
+
+const SYNCS_AT_ONCE = 8;
+
+interface Tree {
+	/** Relative path → size. */
+	files: Map<string, number>;
+	/** Absolute, parents before children, the root first. */
+	directories: string[];
+}
+
+/**
+ * Exactly the manifest's files must be there, regular, with its sizes; a file more would be published unverified.
+ * @throws INTERNAL_ERROR staging_differs naming the first difference
+ */
+export async function checkTree(root: string, manifest: Manifest): Promise<Tree> {
+	const tree = await readTree(root, manifest.files.length);
+	for (const { path, size_bytes: size } of manifest.files) {
+		const found = tree.files.get(path);
+		if (found !== size) throw differs(`${path} has ${found ?? "no"} bytes, wanted ${size}`);
+	}
+	if (tree.files.size > manifest.files.length) {
+		const known = new Set(manifest.files.map((file) => file.path));
+		const extra = [...tree.files.keys()].find((path) => !known.has(path));
+		throw differs(`${JSON.stringify(extra)} is not in the manifest`);
+	}
+	return tree;
+}
+
+/** Gives everything our modes and, on a durable tier, brings files and directories to the device. */
+export async function settleTree(root: string, tree: Tree, durable: boolean): Promise<void> {
+	const paths = [...tree.files.keys()].values();
+	const lane = async (): Promise<void> => {
+		for (const path of paths) {
+			const full = joinSafe(root, parseSafePath(path));
+			await chmod(full, FILE_MODE);
+			if (durable) await syncPath(full);
+		}
+	};
+	await Promise.all(Array.from({ length: SYNCS_AT_ONCE }, lane));
+	for (const directory of tree.directories.toReversed()) {
+		await chmod(directory, DIRECTORY_MODE);
+		if (durable) await syncPath(directory);
+	}
+}
+
+/** Whether the published files are there with their sizes; cheap enough for every start. */
+export function sizesMatch(root: string, manifest: Manifest): boolean {
+	return manifest.files.every((file) => {
+		const info = lstatSync(joinSafe(root, parseSafePath(file.path)), { throwIfNoEntry: false });
+		return info?.isFile() === true && info.size === file.size_bytes;
+	});
+}
+
+/** Bytes that go when the directory goes; a file with another name elsewhere keeps its bytes. */
+export async function treeBytes(root: string): Promise<number> {
+	let bytes = 0;
+	for (const entry of await readdir(root, { withFileTypes: true })) {
+		const path = join(root, entry.name);
+		if (entry.isDirectory()) bytes += await treeBytes(path);
+		else {
+			const info = await lstat(path);
+			if (info.nlink === 1) bytes += info.size;
+		}
+	}
+	return bytes;
+}
+
+async function readTree(root: string, expectedFiles: number): Promise<Tree> {
+	const tree: Tree = { files: new Map(), directories: [] };
+	const walk = async (directory: string, prefix: string): Promise<void> => {
+		tree.directories.push(directory);
+		for (const entry of await readdir(directory, { withFileTypes: true })) {
+			const path = `${prefix}${entry.name}`;
+			if (entry.isDirectory()) await walk(join(directory, entry.name), `${path}/`);
+			else if (!entry.isFile()) throw differs(`${JSON.stringify(path)} is neither a file nor a folder`);
+			else tree.files.set(path, (await lstat(join(directory, entry.name))).size);
+			// One more than wanted is enough to refuse it.
+			if (tree.files.size > expectedFiles) return;
+		}
+	};
+	await walk(root, "");
+	return tree;
+}
+
+function differs(problem: string): GswarmError {
+	return new GswarmError("INTERNAL_ERROR", `The staged model is not what its manifest says: ${problem}.`, {
+		reason: "staging_differs",
+	});
+}

@@ -1,0 +1,129 @@
+import { expect, test } from "bun:test";
+import { statfsSync } from "node:fs";
+import { join } from "node:path";
+import * as fc from "fast-check";
+import { createReservations, roomLeft } from "../../src/core/storage/capacity.ts";
+import { GswarmError } from "../../src/schema/errors.ts";
+import { MODEL, publishFiles, REVISION, standStorage } from "../support/staged-model.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+function detailsOf(work: () => unknown): Record<string, unknown> {
+	try {
+		work();
+	} catch (error) {
+		if (error instanceof GswarmError) return error.details;
+	}
+	throw new Error("it was not refused");
+}
+
+test("bytes in flight are counted: what does not fit beside them is refused with required, available, device", async () => {
+	using dir = tempDir();
+	const tiers = [
+		{ name: "dram", kind: "dram" as const, root: join(dir.path, "dram"), limitBytes: 1000, floorBytes: 0 },
+	];
+	await using stand = await standStorage(dir.path, { tiers });
+	const { storage } = stand;
+	const first = storage.reserve("dram", 600);
+	expect(storage.usage("dram")).toMatchObject({ total: 1000, used: 0, reserved: 600, available: 400 });
+	expect(detailsOf(() => storage.reserve("dram", 401))).toEqual({
+		reason: "insufficient_space",
+		required: 401,
+		available: 400,
+		device: "dram",
+	});
+	const second = storage.reserve("dram", 400);
+	expect(storage.usage("dram").available).toBe(0);
+	first[Symbol.dispose]();
+	first[Symbol.dispose]();
+	expect(storage.usage("dram").available).toBe(600);
+	second[Symbol.dispose]();
+	await publishFiles(storage, { tier: "dram" });
+	expect(storage.usage("dram")).toMatchObject({ used: 12, reserved: 0, available: 988 });
+	await storage.remove(MODEL, REVISION, "dram");
+	expect(storage.usage("dram").available).toBe(1000);
+});
+
+test("the free-space floor is never reserved", async () => {
+	using dir = tempDir();
+	const { bavail, bsize } = statfsSync(dir.path);
+	const floorBytes = bavail * bsize - 1024 ** 2;
+	const tiers = [{ name: "disk", kind: "disk" as const, root: join(dir.path, "disk"), floorBytes }];
+	await using stand = await standStorage(dir.path, { tiers });
+	expect(stand.storage.usage("disk").available).toBeLessThan(64 * 1024 ** 2);
+	expect(() => stand.storage.reserve("disk", 64 * 1024 ** 2)).toThrow("has no room");
+});
+
+test("without a floor of its own a disk keeps max(1 GiB, 2 %) free", async () => {
+	using dir = tempDir();
+	const tiers = [{ name: "disk", kind: "disk" as const, root: join(dir.path, "disk") }];
+	await using stand = await standStorage(dir.path, { tiers });
+	const { bavail, bsize, blocks } = statfsSync(dir.path);
+	const floor = Math.max(1024 ** 3, 0.02 * blocks * bsize);
+	expect(stand.storage.usage("disk").available).toBeLessThanOrEqual(
+		Math.max(0, bavail * bsize - floor + 64 * 1024 ** 2),
+	);
+});
+
+test("reservations never promise a byte twice, on one filesystem or in one budget", () => {
+	const tier = (name: string) => ({
+		name,
+		kind: "disk" as const,
+		root: "/",
+		durable: true,
+		limitBytes: undefined,
+	});
+	const tiers = [tier("disk"), tier("disk1")] as const;
+	const step = fc.record({
+		tier: fc.constantFrom(0, 1),
+		bytes: fc.integer({ min: 0, max: 700 }),
+		written: fc.integer({ min: 0, max: 300 }),
+		release: fc.boolean(),
+	});
+	fc.assert(
+		fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+			const free = 1500;
+			const limits = [1000, 900];
+			const facts = (at: number) => ({
+				freeBytes: free,
+				totalBytes: 3000,
+				floorBytes: 100,
+				limitBytes: limits[at],
+				copyBytes: 50,
+			});
+			const room = createReservations((t) => facts(t.name === "disk" ? 0 : 1));
+			const live: { at: number; bytes: number; toWrite: number; end: () => void }[] = [];
+			for (const { tier: at, bytes, written, release } of steps) {
+				try {
+					const one = room.reserve(tiers[at], 7, bytes, written);
+					live.push({ at, bytes, toWrite: Math.max(0, bytes - written), end: () => one[Symbol.dispose]() });
+				} catch (error) {
+					expect(error).toBeInstanceOf(GswarmError);
+				}
+				if (release) live.shift()?.end();
+				expect(live.reduce((sum, one) => sum + one.toWrite, 0)).toBeLessThanOrEqual(free - 100);
+				for (const tierAt of [0, 1]) {
+					const held = live.filter((one) => one.at === tierAt).reduce((sum, one) => sum + one.bytes, 0);
+					expect(held).toBeLessThanOrEqual((limits[tierAt] as number) - 50);
+					const usage = room.usage(tiers[tierAt], 7);
+					expect(usage.reserved).toBe(held);
+					expect(usage.available).toBeGreaterThanOrEqual(0);
+				}
+			}
+		}),
+	);
+});
+
+test("bytes that are written already need no second room on the filesystem", () => {
+	const facts = { freeBytes: 100, totalBytes: 1000, floorBytes: 0, limitBytes: undefined, copyBytes: 0 };
+	const tier = { name: "disk", kind: "disk" as const, root: "/", durable: true, limitBytes: undefined };
+	const room = createReservations(() => facts);
+	expect(() => room.reserve(tier, 1, 300, 0)).toThrow("has no room");
+	const one = room.reserve(tier, 1, 300, 220);
+	expect(room.usage(tier, 1).available).toBe(20);
+	one.shrinkTo(10);
+	expect(room.usage(tier, 1).available).toBe(90);
+	// It never grows again: that room may be promised to another by now.
+	one.shrinkTo(80);
+	expect(room.usage(tier, 1).available).toBe(90);
+	expect(roomLeft({ ...facts, reservedBytes: 0, toWriteBytes: 200 }).filesystem).toBe(0);
+});

@@ -104,7 +104,7 @@ test("reservations never promise a byte twice, on one filesystem or in one budge
 				for (const tierAt of [0, 1]) {
 					const held = live.filter((one) => one.at === tierAt).reduce((sum, one) => sum + one.bytes, 0);
 					expect(held).toBeLessThanOrEqual((limits[tierAt] as number) - 50);
-					const usage = room.usage(tiers[tierAt], 7);
+					const usage = room.usage(tiers[tierAt as 0 | 1], 7);
 					expect(usage.reserved).toBe(held);
 					expect(usage.available).toBeGreaterThanOrEqual(0);
 				}

@@ -33,10 +33,11 @@ async function main(): Promise<number> {
 		console.error(`demo: ${BINARY} is missing; \`bun run build\` makes it.`);
 		return 1;
 	}
-	await using stage = new Stage(BINARY);
+	// Before there is anything to take down.
 	const interrupted = new Promise<string>((stop) => {
 		for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => stop(signal));
 	});
+	await using stage = new Stage(BINARY);
 	const told = perform(stage).then(
 		() => "",
 		(error: unknown) => error,

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { contract } from "../src/api/contract.ts";
 import type { Listener, Role, Route } from "../src/api/route.ts";
+import { literalCalls } from "./support/architecture/calls.ts";
 import { violations } from "./support/architecture/rules.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -168,4 +169,21 @@ test("only liveness is public, and what agents say to each other is no person's 
 	for (const [id, { role, internal = false }] of routes) {
 		expect(internal, id).toBe(["join", "grant", "node", "host"].includes(role));
 	}
+});
+
+test("the machine that checks everything installs what the suites require, and nothing else", async () => {
+	const script = await Bun.file(`${ROOT}.ci/run`).text();
+	const [, list = ""] = /^PACKAGES=\(\n([^)]*)\)/m.exec(script) ?? [];
+	const installed = list.split("\n").flatMap((line) => line.trim() || []);
+	const required = new Set<string>();
+	for await (const path of new Bun.Glob("test/**/*.test.ts").scan(ROOT)) {
+		if (path === "test/support/requires.test.ts") continue;
+		for (const [name, , debianPackage = name] of literalCalls(
+			await Bun.file(`${ROOT}${path}`).text(),
+			"requires",
+		)) {
+			required.add(debianPackage ?? "");
+		}
+	}
+	expect(installed).toEqual([...required].toSorted());
 });

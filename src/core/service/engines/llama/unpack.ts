@@ -25,8 +25,8 @@ export interface Pack {
  */
 export async function unpackLibraries(pack: Pack, cacheDir: string): Promise<string> {
 	const target = join(cacheDir, `engine-${pack.version}-${pack.hash}`);
-	if (isWhole(target, pack.files)) return target;
 	try {
+		if (isWhole(target, pack.files)) return target;
 		mkdirSync(cacheDir, { recursive: true, mode: 0o700 });
 		const staging = mkdtempSync(`${target}.`);
 		try {

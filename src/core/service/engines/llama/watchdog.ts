@@ -8,11 +8,19 @@ import { dlopen } from "bun:ffi";
  */
 export function createWatchdog(seconds: number): () => void {
 	try {
-		const { symbols } = dlopen("libc.so.6", { alarm: { args: ["u32"], returns: "u32" } });
+		const { symbols } = dlopen("libc.so.6", {
+			alarm: { args: ["u32"], returns: "u32" },
+			signal: { args: ["i32", "ptr"], returns: "ptr" },
+		});
 		return () => {
+			// A library that is loaded later catches SIGALRM in JavaScript, which a blocked loop never runs.
+			symbols.signal(SIGALRM, SIG_DFL);
 			symbols.alarm(seconds);
 		};
 	} catch {
 		return () => {};
 	}
 }
+
+const SIGALRM = 14;
+const SIG_DFL = null;

@@ -1,0 +1,141 @@
+/**
+ * One request to one upstream: bytes through, nothing buffered, cancelled there when the caller leaves or time is up.
+ */
+import type { Clock } from "../../platform/clock.ts";
+import { fetchDirectly } from "../../platform/fetch-directly.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import type { Load } from "./load.ts";
+import { answerHeaders, upstreamHeaders } from "./proxy-headers.ts";
+import type { Upstream } from "./upstream.ts";
+
+export interface Call {
+	request: Request;
+	/** Path and query, checked by the gateway. */
+	target: string;
+	body: Uint8Array<ArrayBuffer>;
+}
+
+/** Nothing was sent: no connection came about, so the request may go to another upstream. */
+export class NotConnected extends Error {
+	override readonly name = "NotConnected";
+}
+
+/**
+ * The upstream's answer with its body still on the way. `load` counts the request until its last byte.
+ * @throws NotConnected; NETWORK_ERROR upstream_failed, upstream_timeout; the caller's own abort
+ */
+export async function forward(
+	{ clock }: { clock: Clock },
+	call: Call,
+	upstream: Upstream,
+	load: Load,
+): Promise<Response> {
+	const { request, target, body } = call;
+	const cancel = new AbortController();
+	const done = new AbortController();
+	const countOut = load.begin();
+	const finish = (): void => {
+		countOut();
+		done.abort();
+		request.signal.removeEventListener("abort", onGone);
+	};
+	const onGone = (): void => {
+		cancel.abort(request.signal.reason);
+		finish();
+	};
+	request.signal.addEventListener("abort", onGone, { once: true });
+	const watchTime = async (): Promise<void> => {
+		await clock.sleep(upstream.timeoutMs, done.signal);
+		if (done.signal.aborted) return;
+		cancel.abort(timedOut(upstream));
+		// Also when nobody reads the answer any more.
+		finish();
+	};
+	void watchTime();
+	try {
+		request.signal.throwIfAborted();
+		const response = await fetchDirectly(`${upstream.baseUrl}${target}`, {
+			method: request.method,
+			headers: upstreamHeaders(request.headers, { [HOP_HEADER]: "1", ...upstream.authorize?.() }),
+			body,
+			signal: cancel.signal,
+			redirect: "manual",
+			...(upstream.tls === undefined ? {} : { tls: upstream.tls }),
+		});
+		if (response.status >= 300 && response.status < 400) {
+			await response.body?.cancel();
+			throw failed(upstream, `it answered with a redirect (${response.status})`);
+		}
+		return pass(response, cancel, finish);
+	} catch (error) {
+		finish();
+		if (cancel.signal.aborted) throw cancel.signal.reason;
+		if (error instanceof GswarmError) throw error;
+		const { code } = error as NodeJS.ErrnoException;
+		if (code !== undefined && CONNECT_FAILURES.has(code)) throw new NotConnected(code, { cause: error });
+		throw failed(upstream, code ?? "the connection failed", error);
+	}
+}
+
+/** Says that another agent's gateway sent this, which then looks no further than its own engines. */
+export const HOP_HEADER = "x-gswarm-hop";
+
+/** Codes of fetch that mean that no byte of the request has left. */
+const CONNECT_FAILURES: ReadonlySet<string> = new Set([
+	"ConnectionRefused",
+	"ECONNREFUSED",
+	"EHOSTUNREACH",
+	"ENETUNREACH",
+	"FailedToOpenSocket",
+]);
+
+function pass(response: Response, cancel: AbortController, finish: () => void): Response {
+	const init = { status: response.status, headers: answerHeaders(response.headers) };
+	const reader = response.body?.getReader();
+	if (reader === undefined) {
+		finish();
+		return new Response(null, init);
+	}
+	const body = new ReadableStream<Uint8Array>(
+		{
+			async pull(controller) {
+				try {
+					const { done, value } = await reader.read();
+					if (!done) {
+						controller.enqueue(value);
+						return;
+					}
+					finish();
+					controller.close();
+				} catch (error) {
+					finish();
+					// The caller's connection breaks: a cut answer must not look like a whole one.
+					controller.error(error);
+				}
+			},
+			cancel(reason) {
+				cancel.abort(reason);
+				finish();
+			},
+		},
+		// Reads only what is asked for.
+		{ highWaterMark: 0 },
+	);
+	return new Response(body, init);
+}
+
+function failed(upstream: Upstream, why: string, cause?: unknown): GswarmError {
+	return new GswarmError("NETWORK_ERROR", `The request to ${upstream.key} failed: ${why}.`, {
+		reason: "upstream_failed",
+		retryable: true,
+		cause,
+	});
+}
+
+function timedOut(upstream: Upstream): GswarmError {
+	return new GswarmError(
+		"NETWORK_ERROR",
+		`${upstream.key} did not finish within ${upstream.timeoutMs / 1000} s, the service's timeout.`,
+		{ reason: "upstream_timeout", status: 504 },
+	);
+}

@@ -1,0 +1,63 @@
+/** The body of a request to the gateway: read whole, because the model's name is in it, and bounded. */
+import { GswarmError, invalid } from "../../schema/errors.ts";
+
+export const BODY_LIMIT_BYTES = 64 << 20;
+
+/** @throws INVALID_REQUEST body_too_large (413), unsupported_encoding (415) */
+export async function readBody(request: Request): Promise<Uint8Array<ArrayBuffer>> {
+	const encoding = request.headers.get("content-encoding") ?? "identity";
+	if (encoding !== "identity") {
+		throw new GswarmError(
+			"INVALID_REQUEST",
+			`The request body is encoded as ${JSON.stringify(encoding.slice(0, 40))}; the gateway reads plain JSON.`,
+			{ reason: "unsupported_encoding", status: 415 },
+		);
+	}
+	if (Number(request.headers.get("content-length") ?? 0) > BODY_LIMIT_BYTES) throw tooLarge();
+	try {
+		return await readAll(request.body);
+	} catch (cause) {
+		if (cause instanceof GswarmError) throw cause;
+		throw new GswarmError("INVALID_REQUEST", "The request body ended before it was complete.", {
+			reason: "body_incomplete",
+			cause,
+		});
+	}
+}
+
+/** The name in `model`. @throws INVALID_REQUEST bad_json, missing_model */
+export function readModel(body: Uint8Array): string {
+	let parsed: unknown;
+	try {
+		parsed = JSON.parse(new TextDecoder().decode(body));
+	} catch {
+		throw invalid("bad_json", "The request body is not JSON.");
+	}
+	if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+		throw invalid("bad_json", "The request body is not a JSON object.");
+	// An own field, so that nothing is inherited.
+	const model: unknown = Object.hasOwn(parsed, "model") ? (parsed as { model: unknown }).model : undefined;
+	if (typeof model !== "string" || model === "")
+		throw invalid("missing_model", "The request body names no model: wanted a string in `model`.", {
+			param: "model",
+		});
+	return model;
+}
+
+async function readAll(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array<ArrayBuffer>> {
+	const pieces: Uint8Array[] = [];
+	let sizeBytes = 0;
+	for await (const piece of body ?? []) {
+		sizeBytes += piece.length;
+		if (sizeBytes > BODY_LIMIT_BYTES) throw tooLarge();
+		pieces.push(piece);
+	}
+	return new Uint8Array(Buffer.concat(pieces));
+}
+
+function tooLarge(): GswarmError {
+	return new GswarmError("INVALID_REQUEST", `The request body is larger than ${BODY_LIMIT_BYTES} bytes.`, {
+		reason: "body_too_large",
+		status: 413,
+	});
+}

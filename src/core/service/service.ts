@@ -1,0 +1,415 @@
+/**
+ * Services of one node: models that an engine process serves, and the gateway in front of them.
+ *
+ * States of an instance: starting → ready → unhealthy → stopping → stopped | failed. A crashed engine is started
+ * again after a pause, five crashes in ten minutes are the end. Engines run in process groups of their own, write to
+ * files, and outlive the agent: the next agent finds them by pid, start time, boot and their own word, and takes them
+ * over, or ends them. What was asked to run runs again after a restart of agent or machine, until it is stopped.
+ *
+ * It does not choose a node or a tier, does not bring models, checks no tokens and opens no ports: the queue's
+ * handlers call start and stop, the HTTP layer gives `openFront` and calls the gateway.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Clock } from "../../platform/clock.ts";
+import type { Database } from "../../platform/database.ts";
+import type { Ids } from "../../platform/ids.ts";
+import type { Log } from "../../platform/log.ts";
+import { describePortHolder } from "../../platform/port-holder.ts";
+import { findByArgument, isSameProcess, type ProcessIdentity } from "../../platform/process.ts";
+import { GswarmError, notFound } from "../../schema/errors.ts";
+import type { ModelName, Revision, ServiceId } from "../../schema/names.ts";
+import type { Framework, ServiceDocument } from "../../schema/service.ts";
+import type { Engine } from "./engine.ts";
+import { createGateway } from "./gateway.ts";
+import { HEALTH_POLICY } from "./health.ts";
+import { type Front, Instance, type InstancePolicy } from "./instance.ts";
+import { tailLines } from "./log-tail.ts";
+import { RESTART_POLICY } from "./restart.ts";
+import type { ServiceConfig } from "./service-config.ts";
+import { createServiceStore, type ServiceRow, type ServiceStore } from "./service-store.ts";
+import type { ServedModel, Upstream, UpstreamSource } from "./upstream.ts";
+
+export { createLlamaEngine, type LlamaOptions } from "./engines/llama.ts";
+export { createGateway, type Gateway } from "./gateway.ts";
+export type { Front, InstancePolicy } from "./instance.ts";
+export type { ServiceConfig } from "./service-config.ts";
+export { serviceModule } from "./service-store.ts";
+export type { ServedModel, Upstream, UpstreamSource } from "./upstream.ts";
+
+export interface StartRequest {
+	serviceId: ServiceId;
+	model: ModelName;
+	revision: Revision;
+	tier: string;
+	/** The directory of the copy, as storage tells it. */
+	modelPath: string;
+	framework: Framework;
+	/** A listener of its own for this service; left out, the gateways are its front. */
+	port?: number | undefined;
+	config: ServiceConfig;
+	/** Aborting ends an engine that is not ready yet and that nobody else waits for. */
+	signal: AbortSignal;
+	onPhase?: (phase: "starting" | "ready") => void;
+}
+
+export interface Services extends UpstreamSource, AsyncDisposable {
+	/**
+	 * Starts a service and resolves when it takes requests; asked again for the same service it joins the first start.
+	 * @throws TASK_FAILED with the engine's last log lines in `details.log` (reasons model_load_failed, engine_crashed,
+	 * bad_engine_arguments, engine_absent); CONFLICT port_in_use, service_exists, service_stopped
+	 */
+	start(request: StartRequest): Promise<ServiceDocument>;
+	/**
+	 * Drains for at most `timeoutMs`, ends the engine and forgets the service.
+	 * @throws NOT_FOUND service_not_found
+	 */
+	stop(serviceId: string, options: { timeoutMs: number }): Promise<void>;
+	list(): ServiceDocument[];
+	/** @throws NOT_FOUND service_not_found */
+	get(serviceId: string): ServiceDocument;
+	/** The last lines that the engine wrote. @throws NOT_FOUND service_not_found */
+	logs(serviceId: string, lines: number): Promise<string>;
+	/**
+	 * Once, at the start of the agent: takes over engines that still run, ends those that are not what their row says,
+	 * and starts in the background what is wanted and not there.
+	 */
+	recover(): Promise<void>;
+	/** Something in `list` changed. The listener must not throw. */
+	onChange(listener: () => void): Disposable;
+	/** The agent restarts: engines go on, and nothing here is of use any more. */
+	detach(): Promise<void>;
+	/** The agent ends: engines are drained and ended, their services start again with the next agent. */
+	[Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface ServiceDependencies {
+	db: Database;
+	clock: Clock;
+	ids: Ids;
+	log: Log;
+	engines: Readonly<Record<Framework, Engine>>;
+	/** Marks the copy as in use until disposed. @throws when there is no such copy */
+	hold: (model: ModelName, revision: Revision, tier: string, why: string) => Disposable;
+	/** Opens a listener that checks callers as the agent's others do. @throws with code EADDRINUSE when it is taken */
+	openFront: (port: number, handler: (request: Request) => Promise<Response>) => Promise<Front> | Front;
+}
+
+export interface ServiceOptions {
+	nodeName: string;
+	/** For the engines' logs; made with mode 0700. */
+	directory: string;
+	/** The agent's environment, of which engines get PATH, HOME, LANG and TMPDIR. */
+	environment: Readonly<Record<string, string | undefined>>;
+	/** Base URL of the front on a port, or of the node's gateway. */
+	urlOf: (port: number | undefined) => string;
+	policy?: Partial<InstancePolicy>;
+	/** For requests under way when the agent ends. */
+	drainTimeoutMs?: number;
+}
+
+const DEFAULT_POLICY: InstancePolicy = {
+	health: HEALTH_POLICY,
+	restart: RESTART_POLICY,
+	killGraceMs: 10_000,
+	hungGraceMs: 2000,
+	logLimitBytes: 16 << 20,
+};
+const DRAIN_TIMEOUT_MS = 5000;
+
+export function openServices(deps: ServiceDependencies, options: ServiceOptions): Services {
+	mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+	return new NodeServices(deps, options);
+}
+
+class NodeServices implements Services {
+	readonly #deps: ServiceDependencies;
+	readonly #options: ServiceOptions;
+	readonly #policy: InstancePolicy;
+	readonly #store: ServiceStore;
+	readonly #instances = new Map<string, Instance>();
+	readonly #waiting = new Map<Instance, number>();
+	readonly #listeners = new Set<() => void>();
+	#isClosed = false;
+
+	constructor(deps: ServiceDependencies, options: ServiceOptions) {
+		this.#deps = deps;
+		this.#options = options;
+		this.#policy = { ...DEFAULT_POLICY, ...options.policy };
+		this.#store = createServiceStore(deps);
+	}
+
+	async start(request: StartRequest): Promise<ServiceDocument> {
+		const { serviceId, signal, onPhase } = request;
+		this.#assertOpen();
+		signal.throwIfAborted();
+		let instance = this.#instances.get(serviceId);
+		if (instance !== undefined && isEnding(instance)) {
+			await instance.stop({ timeoutMs: this.#drainTimeoutMs, keepRow: false });
+			this.#forget(instance);
+			return this.start(request);
+		}
+		if (instance === undefined) {
+			instance = this.#create(newRow(request, this.#deps.clock.nowMs()));
+			instance.start();
+		} else assertSame(instance.row, request);
+		onPhase?.("starting");
+		await this.#waitUntilReady(instance, signal);
+		onPhase?.("ready");
+		return this.#document(instance);
+	}
+
+	async stop(serviceId: string, { timeoutMs }: { timeoutMs: number }): Promise<void> {
+		const instance = this.#find(serviceId);
+		await instance.stop({ timeoutMs, keepRow: false });
+		this.#forget(instance);
+	}
+
+	list(): ServiceDocument[] {
+		return [...this.#instances.values()].map((instance) => this.#document(instance));
+	}
+
+	get(serviceId: string): ServiceDocument {
+		return this.#document(this.#find(serviceId));
+	}
+
+	logs(serviceId: string, lines: number): Promise<string> {
+		const { logPath } = this.#find(serviceId);
+		const now = tailLines(logPath, lines);
+		const before = now.length < lines ? tailLines(`${logPath}.1`, lines - now.length) : [];
+		return Promise.resolve([...before, ...now].map((line) => `${line}\n`).join(""));
+	}
+
+	upstreams(model: string): Upstream[] {
+		return [...this.#instances.values()]
+			.filter(({ row, state }) => row.model_name === model && state !== "stopping" && state !== "stopped")
+			.map((instance) => instance.upstream());
+	}
+
+	models(): ServedModel[] {
+		const ready = [...this.#instances.values()].filter(({ state }) => state === "ready");
+		return [...new Map(ready.map(({ row }) => [row.model_name, Math.floor(row.created_at)])).entries()].map(
+			([id, created]) => ({ id, created }),
+		);
+	}
+
+	async recover(): Promise<void> {
+		this.#assertOpen();
+		await Promise.all(this.#store.all().map((row) => this.#recover(row)));
+	}
+
+	onChange(listener: () => void): Disposable {
+		this.#listeners.add(listener);
+		return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+	}
+
+	async detach(): Promise<void> {
+		if (this.#isClosed) return;
+		this.#isClosed = true;
+		await Promise.all([...this.#instances.values()].map((instance) => instance.detach()));
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		if (this.#isClosed) return;
+		this.#isClosed = true;
+		const running = [...this.#instances.values()].filter(({ state }) => state !== "failed");
+		await Promise.all(
+			running.map((instance) => instance.stop({ timeoutMs: this.#drainTimeoutMs, keepRow: true })),
+		);
+	}
+
+	async #recover(row: ServiceRow): Promise<void> {
+		const identity = findProcess(row);
+		const instance = this.#create(row);
+		if (row.state !== "stopping" && row.state !== "failed") {
+			await instance.recover(identity);
+			return;
+		}
+		instance.takeOver(identity);
+		if (row.state === "failed") return;
+		// The agent died in the middle of a stop; it is finished now.
+		await instance.stop({ timeoutMs: 0, keepRow: false });
+		this.#forget(instance);
+	}
+
+	/** Waits for the outcome of a start; the last waiter that leaves takes an engine with it that is not ready. */
+	async #waitUntilReady(instance: Instance, signal: AbortSignal): Promise<void> {
+		this.#waiting.set(instance, (this.#waiting.get(instance) ?? 0) + 1);
+		try {
+			await instance.whenReady(signal);
+		} finally {
+			const others = (this.#waiting.get(instance) ?? 1) - 1;
+			if (others > 0) this.#waiting.set(instance, others);
+			else this.#waiting.delete(instance);
+			const isGivenUp = signal.aborted && others === 0 && !instance.hasBeenReady;
+			const neverRan = instance.state === "failed" && instance.row.instance_id === null;
+			if (!this.#isClosed && (isGivenUp || neverRan)) {
+				await instance.stop({ timeoutMs: 0, keepRow: false });
+				this.#forget(instance);
+			}
+		}
+	}
+
+	#create(row: ServiceRow): Instance {
+		const { clock, ids, log, engines, hold } = this.#deps;
+		const { port, model_name, revision, tier, service_id } = row;
+		const instance: Instance = new Instance(
+			{
+				clock,
+				ids,
+				log,
+				engine: engines[row.framework],
+				store: this.#store,
+				environment: this.#options.environment,
+				hold: () => hold(model_name, revision, tier, `service ${service_id}`),
+				openFront: port === null ? undefined : () => this.#openFront(port, instance),
+				onChange: () => {
+					for (const listener of this.#listeners) listener();
+				},
+			},
+			{ row, logPath: join(this.#options.directory, `${service_id}.log`), policy: this.#policy },
+		);
+		this.#instances.set(service_id, instance);
+		return instance;
+	}
+
+	#forget(instance: Instance): void {
+		const { service_id } = instance.row;
+		// Two callers may have waited for one stop, and a new service of that id may stand there by now.
+		if (this.#instances.get(service_id) === instance) this.#instances.delete(service_id);
+		for (const listener of this.#listeners) listener();
+	}
+
+	/** The port of one service: the gateway, as if this service were all there is, and its health. */
+	async #openFront(port: number, instance: Instance): Promise<Front> {
+		const { clock, log, openFront } = this.#deps;
+		const { model_name, created_at } = instance.row;
+		const only: UpstreamSource = {
+			upstreams: (model) => (model === model_name && !isEnding(instance) ? [instance.upstream()] : []),
+			models: () => (instance.state === "ready" ? [{ id: model_name, created: Math.floor(created_at) }] : []),
+		};
+		const gateway = createGateway({ clock, log, local: only });
+		try {
+			return await openFront(port, async (request) => {
+				const path = new URL(request.url).pathname;
+				if (path !== "/health" || request.method !== "GET") return gateway.handle(request, path);
+				return Response.json(
+					{ status: instance.state === "ready" ? "ok" : instance.state },
+					{ status: instance.state === "ready" ? 200 : 503 },
+				);
+			});
+		} catch (cause) {
+			if ((cause as NodeJS.ErrnoException).code !== "EADDRINUSE") throw cause;
+			throw portInUse(port, cause);
+		}
+	}
+
+	#find(serviceId: string): Instance {
+		const instance = this.#instances.get(serviceId);
+		if (instance === undefined)
+			throw notFound("service", serviceId, "`gswarm service list` shows the services.");
+		return instance;
+	}
+
+	#document({ row, load }: Instance): ServiceDocument {
+		const { nodeName, urlOf } = this.#options;
+		return {
+			service_id: row.service_id,
+			model_name: row.model_name,
+			device: `${nodeName}:${row.tier}`,
+			node: nodeName,
+			framework: row.framework,
+			state: row.state,
+			url: urlOf(row.port ?? undefined),
+			port: row.port,
+			pid: row.pid,
+			started_at: row.started_at,
+			ready_s: row.ready_s,
+			restarts: row.restarts,
+			requests: load.total,
+			error: row.error,
+		};
+	}
+
+	#assertOpen(): void {
+		if (!this.#isClosed) return;
+		throw new GswarmError("RESOURCE_UNAVAILABLE", "The agent is stopping.", {
+			reason: "stopping",
+			retryable: true,
+		});
+	}
+
+	get #drainTimeoutMs(): number {
+		return this.#options.drainTimeoutMs ?? DRAIN_TIMEOUT_MS;
+	}
+}
+
+/** Failed, or on its way out: a new start does not join it but comes after it. */
+function isEnding({ state }: Instance): boolean {
+	return state === "failed" || state === "stopping" || state === "stopped";
+}
+
+function newRow(request: StartRequest, nowMs: number): ServiceRow {
+	return {
+		service_id: request.serviceId,
+		model_name: request.model,
+		revision: request.revision,
+		tier: request.tier,
+		model_path: request.modelPath,
+		framework: request.framework,
+		port: request.port ?? null,
+		config: JSON.stringify(request.config),
+		state: "starting",
+		created_at: nowMs / 1000,
+		instance_id: null,
+		pid: null,
+		start_time: null,
+		boot_id: null,
+		base_url: null,
+		started_at: null,
+		ready_s: null,
+		restarts: 0,
+		requests: 0,
+		error: null,
+	};
+}
+
+function assertSame(row: Readonly<ServiceRow>, request: StartRequest): void {
+	const isSame =
+		row.model_name === request.model &&
+		row.revision === request.revision &&
+		row.tier === request.tier &&
+		row.framework === request.framework &&
+		row.port === (request.port ?? null);
+	if (isSame) return;
+	throw new GswarmError(
+		"CONFLICT",
+		`The service ${row.service_id} serves ${row.model_name}@${row.revision} from ${row.tier}; it was asked for ${request.model}@${request.revision} from ${request.tier}.`,
+		{ reason: "service_exists", details: { service_id: row.service_id }, hint: "Stop it first." },
+	);
+}
+
+/** The process that the row means, when it is still there; another one that got its pid is not it. */
+function findProcess(row: ServiceRow): ProcessIdentity | undefined {
+	const { pid, start_time: startTime, boot_id: bootId, instance_id: instanceId } = row;
+	if (pid !== null && startTime !== null && bootId !== null) {
+		const identity = { pid, startTime, bootId };
+		return isSameProcess(identity) ? identity : undefined;
+	}
+	// The agent died between starting the process and recording it.
+	return instanceId === null ? undefined : findByArgument(instanceId)[0];
+}
+
+function portInUse(port: number, cause: unknown): GswarmError {
+	const holder = describePortHolder(port);
+	return new GswarmError(
+		"CONFLICT",
+		`Port ${port} is taken${holder === undefined ? "" : ` by ${holder}`}; the service was not started.`,
+		{
+			reason: "port_in_use",
+			details: { port, ...(holder === undefined ? {} : { holder }) },
+			hint: "Ask for another port, or for none: the gateway serves every model on the agent's own port.",
+			cause,
+		},
+	);
+}

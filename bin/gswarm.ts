@@ -7,8 +7,9 @@ if (first === "--version" || first === "-V") {
 	console.log(`gswarm ${version}`);
 } else if (first === "__engine") {
 	const { runEngine } = await import("../src/core/service/engines/llama/main.ts");
-	const { GSWARM_HOME, HOME = "/tmp" } = process.env;
-	const defaultCacheDir = GSWARM_HOME === undefined ? `${HOME}/.cache/gswarm` : `${GSWARM_HOME}/cache`;
+	const { homedir } = await import("node:os");
+	const { GSWARM_HOME } = process.env;
+	const defaultCacheDir = GSWARM_HOME === undefined ? `${homedir()}/.cache/gswarm` : `${GSWARM_HOME}/cache`;
 	await runEngine(process.argv.slice(3), { defaultCacheDir });
 } else {
 	process.stderr.write("gswarm: not implemented\n");

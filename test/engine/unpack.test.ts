@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeAssets } from "../../scripts/engine-assets.ts";
 import type { Pack } from "../../src/core/service/engines/llama/unpack.ts";
@@ -68,6 +68,18 @@ describe("the engine's libraries", () => {
 		writeFileSync(join(dir.path, "file"), "");
 		const failure = await unpackLibraries(pack, join(dir.path, "file/cache")).catch(String);
 		expect(failure).toMatch(/cannot be unpacked to .*file\/cache/);
+	});
+
+	test("are not loaded from a directory that others can write to", async () => {
+		using dir = tempDir();
+		const pack = await packIn(dir.path);
+		const target = await unpackLibraries(pack, dir.path);
+		for (const directory of [target, dir.path]) {
+			chmodSync(directory, 0o777);
+			const failure = await unpackLibraries(pack, dir.path).catch(String);
+			expect(failure).toContain("writable by others");
+			chmodSync(directory, 0o700);
+		}
 	});
 
 	test("are compressed again only when they change", async () => {

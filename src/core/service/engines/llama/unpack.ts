@@ -26,8 +26,12 @@ export interface Pack {
 export async function unpackLibraries(pack: Pack, cacheDir: string): Promise<string> {
 	const target = join(cacheDir, `engine-${pack.version}-${pack.hash}`);
 	try {
-		if (isWhole(target, pack.files)) return target;
 		mkdirSync(cacheDir, { recursive: true, mode: 0o700 });
+		requireOurs(cacheDir);
+		if (isWhole(target, pack.files)) {
+			requireOurs(target);
+			return target;
+		}
 		const staging = mkdtempSync(`${target}.`);
 		try {
 			await writeFiles(staging, pack.files);
@@ -50,6 +54,13 @@ export function isWhole(directory: string, files: readonly EmbeddedFile[]): bool
 	return files.every(
 		(file) => statSync(join(directory, file.path), { throwIfNoEntry: false })?.size === file.sizeBytes,
 	);
+}
+
+/** Libraries are code: from a directory that somebody else can write to they are not loaded. */
+function requireOurs(directory: string): void {
+	const { uid, mode } = statSync(directory);
+	if (uid !== process.getuid?.() || (mode & 0o022) !== 0)
+		throw new Error(`${directory} belongs to another user or is writable by others`);
 }
 
 async function writeFiles(directory: string, files: readonly EmbeddedFile[]): Promise<void> {

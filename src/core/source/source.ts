@@ -1,59 +1,73 @@
 /**
  * Where models come from. A Source first describes itself (revision pinned, files, sizes, the digests it claims),
- * then answers ranged reads; it keeps no state between reads, so that any number of streams may use one at once.
+ * then answers ranged reads; after its description it keeps nothing that a read changes but where files are, so that
+ * any number of streams may use one at once.
  * Kinds: hub (Hugging Face protocol), http (file or archive), file (configured import folders), peer (another node).
- * A source does not write, verify or retry: transfer does.
+ * A source does not write, verify or retry: transfer does. It does not read the environment either: endpoint, token
+ * and folders are given. Everything from outside comes through the outbound client with its guard.
  */
-import type { ModelName, Revision } from "../../schema/names.ts";
-import type { SafePath } from "../../platform/safe-path.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Outbound } from "../../platform/outbound.ts";
+import type { Source } from "./contract.ts";
+import { createFileSource } from "./file.ts";
+import { createHttpSource } from "./http.ts";
+import { createHubSource, type HubEndpoint } from "./hub.ts";
+import { parseSourceUri, type SourceUri } from "./source-uri.ts";
 
-/** A digest that the source itself claims for a whole file. */
-export interface SourceDigest {
-	algorithm: "sha256" | "git-sha1";
-	hex: string;
+/** What an agent gives to every source it opens. */
+export interface SourceContext {
+	outbound: Outbound;
+	clock: Clock;
+	/** HF_ENDPOINT and HF_TOKEN of the agent's configuration. */
+	hub?: HubEndpoint | undefined;
+	/** Absolute paths of directories that file: URLs may name. */
+	importDirectories?: readonly string[] | undefined;
 }
 
-export interface SourceFile {
-	path: SafePath;
-	/** Undefined when the source does not tell; such a file comes in one stream and needs a digest or permission. */
-	sizeBytes: number | undefined;
-	digest: SourceDigest | undefined;
-	/** False: only one whole stream from the start, no resume. */
-	rangeable: boolean;
-	/** Known digests of the parts (a peer's sealed manifest): XXH64 hex per part of `partSizeBytes`. */
-	parts: { partSizeBytes: number; xxh64: readonly string[] } | undefined;
+/** What the person asked for besides the source. */
+export interface SourceOptions {
+	/** Patterns on whole paths, as fnmatch; for hub and file sources. */
+	include?: readonly string[] | undefined;
+	exclude?: readonly string[] | undefined;
+	/** Hub: other formats of the same weights too. */
+	allFiles?: boolean | undefined;
+	/** A web file without length and digest is accepted. */
+	allowUnknownLength?: boolean | undefined;
 }
 
-export interface SourceDescription {
-	/** The source as a person would name it again, pinned and without secrets, e.g. `hf:acme/tiny@<commit>`. */
-	uri: string;
-	/** Pinned: commit, digest of a strong ETag, content id. Safe as a path component. */
-	revision: Revision;
-	/** sha256 over revision, paths, sizes and claimed digests: exists before the first byte and keys joins and resumes. */
-	sourceId: string;
-	suggestedName: ModelName;
-	files: readonly SourceFile[];
-	/** Sum of the known sizes. */
-	totalBytes: number;
-	/** The one file is an archive whose contents are the model. */
-	archive: "tar" | "tar.gz" | undefined;
+/**
+ * The source that a person named. Nothing is asked over the network yet, and what can be refused without it is.
+ * @throws INVALID_REQUEST bad_source, scheme_not_allowed, bad_url, credentials_in_url; FORBIDDEN address_blocked
+ */
+export function openSource(text: string, context: SourceContext, options: SourceOptions = {}): Source {
+	const uri = readSourceUri(text, context);
+	switch (uri.kind) {
+		case "hub":
+			return createHubSource(context, uri, context.hub, options);
+		case "http":
+			context.outbound.check(uri.url);
+			return createHttpSource(context, uri, options);
+		case "file":
+			return createFileSource(uri, { ...options, importDirectories: context.importDirectories ?? [] });
+	}
 }
 
-/** Half-open byte range. */
-export interface ByteRange {
-	start: number;
-	end: number;
+/** The parsed source; pages of the configured hub are repositories too. @throws as openSource, without the addresses */
+export function readSourceUri(text: string, { hub }: Pick<SourceContext, "hub"> = {}): SourceUri {
+	const origins = hub?.endpoint === undefined ? [] : [new URL(hub.endpoint).origin];
+	return parseSourceUri(text, { hubOrigins: origins });
 }
 
-export interface Source {
-	describe(signal: AbortSignal): Promise<SourceDescription>;
-	/**
-	 * Opens a range of a file of the description (undefined: the whole file as one stream). The answer was checked:
-	 * status, Content-Range, total size and validator all fit, otherwise it throws. The body may end early or fail
-	 * when the connection is cut; the caller counts bytes.
-	 * @throws GswarmError, retryable or not; reason `source_changed` when the validator differs.
-	 */
-	read(file: SourceFile, range: ByteRange | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
-	/** The directory the files can be read from directly, when they are on this machine. */
-	readonly localDirectory: string | undefined;
-}
+// The rest of the room, through its door.
+export { type ArchiveInput, type ArchiveLimits, extractArchive, type UnpackedArchive } from "./archive.ts";
+export type {
+	ArchiveKind,
+	ByteRange,
+	Source,
+	SourceDescription,
+	SourceDigest,
+	SourceFile,
+} from "./contract.ts";
+export { detectFormat, guessModelType, type ModelFormat, type ModelKind } from "./detect.ts";
+export { createPeerSource, type PeerInput } from "./peer.ts";
+export { formatSourceUri, type SourceUri, suggestedName } from "./source-uri.ts";

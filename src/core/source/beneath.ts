@@ -1,0 +1,47 @@
+/**
+ * Opens files below a folder without being led out of it. On Linux every component is opened relative to the one
+ * before (through /proc/self/fd) and never through a symlink, so that nobody can swap a folder in between; elsewhere
+ * the resolved path is compared before and after.
+ */
+import { constants, type FileHandle, open, realpath } from "node:fs/promises";
+import { relative, sep } from "node:path";
+
+const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+
+/** Whether `path` is the folder or below it; both absolute and resolved. */
+export function isInside(folder: string, path: string): boolean {
+	return path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep);
+}
+
+/**
+ * Opens `path`, which is resolved and inside `folder`, for reading.
+ * @throws the system's error; ELOOP or ENOTDIR when a component has become a symlink
+ */
+export async function openBeneath(folder: string, path: string): Promise<FileHandle> {
+	if (process.platform !== "linux") return await openCompared(path);
+	const components = relative(folder, path)
+		.split(sep)
+		.filter((component) => component !== "");
+	let handle = await open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+	for (const [index, component] of components.entries()) {
+		const isLast = index === components.length - 1;
+		const parent = handle;
+		try {
+			// A fifo must not hold us up when it is opened.
+			handle = await open(
+				`/proc/self/fd/${parent.fd}/${component}`,
+				O_RDONLY | O_NOFOLLOW | (isLast ? O_NONBLOCK : O_DIRECTORY),
+			);
+		} finally {
+			await parent.close();
+		}
+	}
+	return handle;
+}
+
+async function openCompared(path: string): Promise<FileHandle> {
+	const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	if ((await realpath(path)) === path) return handle;
+	await handle.close();
+	throw Object.assign(new Error(`${path} was replaced while it was opened`), { code: "ELOOP" });
+}

@@ -1,0 +1,62 @@
+/** What a source tells of itself and how it is read; the door says what a source is. */
+import type { SafePath } from "../../platform/safe-path.ts";
+import type { ModelName, Revision } from "../../schema/names.ts";
+
+/** A digest that the source itself claims for a whole file. */
+export interface SourceDigest {
+	algorithm: "sha256" | "git-sha1";
+	hex: string;
+}
+
+export interface SourceFile {
+	path: SafePath;
+	/** Undefined when the source does not tell; such a file comes in one stream and needs a digest or permission. */
+	sizeBytes: number | undefined;
+	digest: SourceDigest | undefined;
+	/** False: only one whole stream from the start, no resume. */
+	rangeable: boolean;
+	/** Known digests of the parts (a peer's sealed manifest): XXH64 hex per part of `partSizeBytes`. */
+	parts: { partSizeBytes: number; xxh64: readonly string[] } | undefined;
+}
+
+export type ArchiveKind = "tar" | "tar.gz";
+
+export interface SourceDescription {
+	/** The source as a person would name it again, pinned and without secrets, e.g. `hf:acme/tiny@<commit>`. */
+	uri: string;
+	/** Pinned: commit, digest of a strong ETag, content id. Safe as a path component. */
+	revision: Revision;
+	/** sha256 over revision, paths, sizes and claimed digests: exists before the first byte and keys joins and resumes. */
+	sourceId: string;
+	suggestedName: ModelName;
+	files: readonly SourceFile[];
+	/** Sum of the known sizes. */
+	totalBytes: number;
+	/** The one file is an archive whose contents are the model. */
+	archive: ArchiveKind | undefined;
+}
+
+/** Half-open byte range. */
+export interface ByteRange {
+	start: number;
+	end: number;
+}
+
+export interface Source {
+	/** Pins the revision and lists the files. Later reads are of the description that was given last. */
+	describe(signal: AbortSignal): Promise<SourceDescription>;
+	/**
+	 * Opens a range of a file of the description (undefined: the whole file as one stream). The answer was checked:
+	 * status, Content-Range, total size and validator all fit, otherwise it throws. The body may end early or fail
+	 * when the connection is cut; the caller counts bytes.
+	 * @throws GswarmError, retryable or not; reason `source_changed` when size or validator differ, `range_ignored`
+	 * when the whole file came instead of the range, `wrong_range` when another one came.
+	 */
+	read(
+		file: SourceFile,
+		range: ByteRange | undefined,
+		signal: AbortSignal,
+	): Promise<ReadableStream<Uint8Array>>;
+	/** The directory the files can be read from directly, when they are on this machine. */
+	readonly localDirectory: string | undefined;
+}

@@ -1,0 +1,94 @@
+/**
+ * A sealed copy on another node of the cluster: its manifest says everything beforehand, its parts are read on a
+ * grant that the host gave. Nodes are at approved addresses, often private ones, so the guard for URLs from outside
+ * does not stand here; neither proxies nor redirects are followed.
+ */
+import type { Clock } from "../../platform/clock.ts";
+import { directFetch } from "../../platform/direct-fetch.ts";
+import { sha256Hex } from "../../platform/hash.ts";
+import { parseSafePath } from "../../platform/safe-path.ts";
+import { GswarmError, notFound } from "../../schema/errors.ts";
+import { canonicalManifest, type Manifest } from "../../schema/manifest.ts";
+import type { ModelName, Revision } from "../../schema/names.ts";
+import { checkedBody, rangeHeader, rangeToAsk, statusError } from "./answer.ts";
+import type { Source, SourceFile } from "./contract.ts";
+import { describeFiles } from "./description.ts";
+
+export interface PeerInput {
+	/** Of the peer listener, e.g. `https://10.0.0.7:8002`. */
+	baseUrl: string;
+	/** Bearer for this manifest. */
+	grant: string;
+	manifest: Manifest;
+	model: ModelName;
+	revision: Revision;
+	/** How people know the place, e.g. `node2:disk`. */
+	device?: string | undefined;
+	/** CA of the cluster (PEM) and the name in the node's certificate. */
+	tls?: { ca: string; serverName?: string } | undefined;
+}
+
+const ANSWER_TIMEOUT_MS = 30_000;
+
+/** Files are numbered as in the canonical manifest: sorted by path. */
+export function createPeerSource({ clock }: { clock: Clock }, input: PeerInput): Source {
+	const canonical = canonicalManifest(input.manifest);
+	const contentId = sha256Hex(canonical);
+	// The order of the canonical JSON is what both sides count by.
+	const { files } = JSON.parse(canonical) as Manifest;
+	const indexes = new Map(files.map(({ path }, index) => [path, index]));
+	const partUrl = `${input.baseUrl.replace(/\/+$/, "")}/parts/${contentId}`;
+
+	return {
+		localDirectory: undefined,
+		describe: async () =>
+			describeFiles({
+				uri: `${input.device ?? new URL(input.baseUrl).host}/${input.model}@${input.revision}`,
+				revision: input.revision,
+				suggestedName: input.model,
+				files: files.map(
+					(file): SourceFile => ({
+						path: parseSafePath(file.path),
+						sizeBytes: file.size_bytes,
+						digest: { algorithm: "sha256", hex: file.sha256 },
+						rangeable: true,
+						parts: { partSizeBytes: file.part_size_bytes, xxh64: file.xxh64 },
+					}),
+				),
+			}),
+		async read(file, range, signal) {
+			const index = indexes.get(file.path);
+			if (index === undefined) throw notFound("file", file.path);
+			const wanted = rangeToAsk(file, range);
+			if (wanted === undefined || file.sizeBytes === 0) return new Blob([]).stream();
+			const what = `${input.model}/${file.path}`;
+			const response = await directFetch({ clock }, `${partUrl}/${index}`, {
+				method: "GET",
+				headers: { authorization: `Bearer ${input.grant}`, range: rangeHeader(wanted) },
+				signal,
+				timeoutMs: ANSWER_TIMEOUT_MS,
+				...(input.tls === undefined ? {} : { tls: input.tls }),
+			});
+			if (response.status === 200 || response.status === 206) {
+				return await checkedBody(response, {
+					what,
+					range: wanted,
+					sizeBytes: file.sizeBytes,
+					validator: undefined,
+				});
+			}
+			await response.body?.cancel();
+			throw peerError(response, what, clock.nowMs());
+		},
+	};
+}
+
+function peerError(response: Response, what: string, nowMs: number): GswarmError {
+	if (response.status === 401 || response.status === 403) {
+		return new GswarmError("TASK_FAILED", `The node that holds ${what} does not know our grant.`, {
+			reason: "grant_refused",
+			details: { status: response.status },
+		});
+	}
+	return statusError(response, `${what} on another node`, nowMs);
+}

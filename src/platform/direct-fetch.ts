@@ -1,0 +1,56 @@
+/**
+ * One request of Bun's fetch without what it adds by itself: no proxy of the environment, no redirects followed,
+ * no inflating, certificates always checked, a limit on the wait for headers, errors in our words.
+ *
+ * Bun 1.4 sends even requests for 127.0.0.1 through HTTP_PROXY; `proxy: ""` does not stop it, `proxy: false` does.
+ */
+import type { Clock } from "./clock.ts";
+import { networkError, timeoutError } from "./network-error.ts";
+
+/** Bun's fetch, or what a test puts in its place. */
+export type Transport = (url: string, init: BunFetchRequestInit) => Promise<Response>;
+
+export interface DirectRequest {
+	method: "GET" | "HEAD";
+	headers: Record<string, string>;
+	signal: AbortSignal;
+	/** Until the headers are there; the body has no limit. */
+	timeoutMs: number;
+	tls?: { ca?: string | string[]; serverName?: string };
+	/** How errors name the other side; default: the URL's host. */
+	host?: string;
+}
+
+/** @throws NETWORK_ERROR as networkError says; an abort by the caller throws the signal's reason. */
+export async function directFetch(
+	{ clock, transport = fetch }: { clock: Clock; transport?: Transport | undefined },
+	url: string,
+	{ method, headers, signal, timeoutMs, tls = {}, host = new URL(url).host }: DirectRequest,
+): Promise<Response> {
+	signal.throwIfAborted();
+	const answered = new AbortController();
+	const tooLong = new AbortController();
+	const giveUp = async (): Promise<void> => {
+		await clock.sleep(timeoutMs, answered.signal);
+		if (!answered.signal.aborted) tooLong.abort();
+	};
+	void giveUp();
+	try {
+		return await transport(url, {
+			method,
+			headers: { "user-agent": "gswarm", "accept-encoding": "identity", ...headers },
+			redirect: "manual",
+			signal: AbortSignal.any([signal, tooLong.signal]),
+			...BARE,
+			tls: { ...tls, rejectUnauthorized: true },
+		});
+	} catch (error) {
+		signal.throwIfAborted();
+		throw tooLong.signal.aborted ? timeoutError(host, timeoutMs, error) : networkError(error, host);
+	} finally {
+		answered.abort();
+	}
+}
+
+/** As one object and cast, because the types of Bun do not know that `proxy` may be false. */
+const BARE = { proxy: false, decompress: false } as unknown as BunFetchRequestInit;

@@ -13,8 +13,8 @@ import { GswarmError } from "../schema/errors.ts";
 import { isAddress } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
-import { directFetch, type Transport } from "./direct-fetch.ts";
 import { addressesOf, checkHost, type Guard, parseOutboundUrl } from "./outbound-guard.ts";
+import { requestOnce, type Transport } from "./request-once.ts";
 
 export interface OutboundRequest {
 	method?: "GET" | "HEAD";
@@ -126,7 +126,7 @@ async function hop(line: Line, hops: Hops, request: OutboundRequest): Promise<Re
 	let failure: unknown;
 	for (const address of addresses) {
 		try {
-			return await directFetch(line, atAddress(url, address), {
+			return await requestOnce(line, atAddress(url, address), {
 				method: request.method ?? "GET",
 				headers,
 				signal: request.signal,

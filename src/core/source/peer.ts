@@ -4,7 +4,7 @@
  * does not stand here; neither proxies nor redirects are followed.
  */
 import type { Clock } from "../../platform/clock.ts";
-import { directFetch } from "../../platform/direct-fetch.ts";
+import { requestOnce } from "../../platform/request-once.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
@@ -20,6 +20,8 @@ export interface PeerInput {
 	/** Bearer for this manifest. */
 	grant: string;
 	manifest: Manifest;
+	/** What the manifest must be of, where somebody else has said so. */
+	contentId?: string | undefined;
 	model: ModelName;
 	revision: Revision;
 	/** How people know the place, e.g. `node2:disk`. */
@@ -30,10 +32,23 @@ export interface PeerInput {
 
 const ANSWER_TIMEOUT_MS = 30_000;
 
-/** Files are numbered as in the canonical manifest: sorted by path. */
-export function createPeerSource({ clock }: { clock: Clock }, input: PeerInput): Source {
+/**
+ * Files are numbered as in the canonical manifest: sorted by path.
+ * @throws TASK_FAILED wrong_manifest
+ */
+export function peerSource({ clock }: { clock: Clock }, input: PeerInput): Source {
 	const canonical = canonicalManifest(input.manifest);
 	const contentId = sha256Hex(canonical);
+	if (input.contentId !== undefined && input.contentId !== contentId) {
+		throw new GswarmError(
+			"TASK_FAILED",
+			`The manifest of ${input.model} is not the one that was announced.`,
+			{
+				reason: "wrong_manifest",
+				details: { content_id: contentId, wanted: input.contentId },
+			},
+		);
+	}
 	// The order of the canonical JSON is what both sides count by.
 	const { files } = JSON.parse(canonical) as Manifest;
 	const indexes = new Map(files.map(({ path }, index) => [path, index]));
@@ -62,7 +77,7 @@ export function createPeerSource({ clock }: { clock: Clock }, input: PeerInput):
 			const wanted = rangeToAsk(file, range);
 			if (wanted === undefined || file.sizeBytes === 0) return new Blob([]).stream();
 			const what = `${input.model}/${file.path}`;
-			const response = await directFetch({ clock }, `${partUrl}/${index}`, {
+			const response = await requestOnce({ clock }, `${partUrl}/${index}`, {
 				method: "GET",
 				headers: { authorization: `Bearer ${input.grant}`, range: rangeHeader(wanted) },
 				signal,

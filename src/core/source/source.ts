@@ -39,16 +39,16 @@ export interface SourceOptions {
  * The source that a person named. Nothing is asked over the network yet, and what can be refused without it is.
  * @throws INVALID_REQUEST bad_source, scheme_not_allowed, bad_url, credentials_in_url; FORBIDDEN address_blocked
  */
-export function openSource(text: string, context: SourceContext, options: SourceOptions = {}): Source {
+export function openSource(text: string, context: SourceContext & SourceOptions): Source {
 	const uri = readSourceUri(text, context);
 	switch (uri.kind) {
 		case "hub":
-			return createHubSource(context, uri, context.hub, options);
+			return createHubSource(context, uri, context.hub, context);
 		case "http":
 			context.outbound.check(uri.url);
-			return createHttpSource(context, uri, options);
+			return createHttpSource(context, uri, context);
 		case "file":
-			return createFileSource(uri, { ...options, importDirectories: context.importDirectories ?? [] });
+			return createFileSource(uri, { ...context, importDirectories: context.importDirectories ?? [] });
 	}
 }
 
@@ -69,5 +69,5 @@ export type {
 	SourceFile,
 } from "./contract.ts";
 export { detectFormat, guessModelType, type ModelFormat, type ModelKind } from "./detect.ts";
-export { createPeerSource, type PeerInput } from "./peer.ts";
+export { type PeerInput, peerSource } from "./peer.ts";
 export { formatSourceUri, type SourceUri, suggestedName } from "./source-uri.ts";

@@ -1,16 +1,15 @@
 /**
- * One request of Bun's fetch without what it adds by itself: no proxy of the environment, no redirects followed,
- * no inflating, certificates always checked, a limit on the wait for headers, errors in our words.
- *
- * Bun 1.4 sends even requests for 127.0.0.1 through HTTP_PROXY; `proxy: ""` does not stop it, `proxy: false` does.
+ * One request, one answer: no redirects followed, certificates always checked, a limit on the wait for headers, errors
+ * in our words.
  */
 import type { Clock } from "./clock.ts";
+import { fetchDirectly } from "./fetch-directly.ts";
 import { networkError, timeoutError } from "./network-error.ts";
 
-/** Bun's fetch, or what a test puts in its place. */
+/** fetchDirectly, or what a test puts in its place. */
 export type Transport = (url: string, init: BunFetchRequestInit) => Promise<Response>;
 
-export interface DirectRequest {
+export interface SingleRequest {
 	method: "GET" | "HEAD";
 	headers: Record<string, string>;
 	signal: AbortSignal;
@@ -22,10 +21,10 @@ export interface DirectRequest {
 }
 
 /** @throws NETWORK_ERROR as networkError says; an abort by the caller throws the signal's reason. */
-export async function directFetch(
-	{ clock, transport = fetch }: { clock: Clock; transport?: Transport | undefined },
+export async function requestOnce(
+	{ clock, transport = fetchDirectly }: { clock: Clock; transport?: Transport | undefined },
 	url: string,
-	{ method, headers, signal, timeoutMs, tls = {}, host = new URL(url).host }: DirectRequest,
+	{ method, headers, signal, timeoutMs, tls = {}, host = new URL(url).host }: SingleRequest,
 ): Promise<Response> {
 	signal.throwIfAborted();
 	const answered = new AbortController();
@@ -41,7 +40,6 @@ export async function directFetch(
 			headers: { "user-agent": "gswarm", "accept-encoding": "identity", ...headers },
 			redirect: "manual",
 			signal: AbortSignal.any([signal, tooLong.signal]),
-			...BARE,
 			tls: { ...tls, rejectUnauthorized: true },
 		});
 	} catch (error) {
@@ -51,6 +49,3 @@ export async function directFetch(
 		answered.abort();
 	}
 }
-
-/** As one object and cast, because the types of Bun do not know that `proxy` may be false. */
-const BARE = { proxy: false, decompress: false } as unknown as BunFetchRequestInit;

@@ -1,0 +1,108 @@
+/** A cluster for measuring: a host and nodes as processes of the compiled binary in a home of their own. */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { processesOf } from "../scripts/demo/processes.ts";
+
+export const BINARY = resolve(import.meta.dir, "../dist/gswarm");
+
+const STOP_LIMIT_MS = 15_000;
+
+export interface Cluster extends AsyncDisposable {
+	/** Runs a command of the CLI against the host. @throws Error with what it said, when it fails */
+	gswarm(...args: string[]): Promise<string>;
+	/** Process ids of a node's agent and of all its children. */
+	processes(node: string): number[];
+}
+
+export interface ClusterOptions {
+	/** A directory that goes with the cluster; every agent's data is in it. */
+	home: string;
+	nodes: readonly string[];
+	/** URLs of this machine that the agents may download from. */
+	allow: readonly string[];
+}
+
+/** Starts a host and its nodes; they are ready when this resolves. */
+export async function startCluster({ home, nodes, allow }: ClusterOptions): Promise<Cluster> {
+	const bin = join(home, "bin");
+	mkdirSync(bin, { recursive: true });
+	await Bun.write(join(bin, "gswarm"), Bun.file(BINARY));
+	await Bun.$`chmod 755 ${join(bin, "gswarm")}`;
+	for (const name of [".gswarm", ...nodes]) {
+		mkdirSync(join(home, name), { mode: 0o700 });
+		writeFileSync(join(home, name, "config.yaml"), `sources:\n  allow: ${JSON.stringify(allow)}\n`, {
+			mode: 0o600,
+		});
+	}
+	const env = { HOME: home, PATH: `${bin}:/usr/bin:/bin`, NO_PROXY: "127.0.0.1" };
+	const shell = async (command: readonly string[], input = ""): Promise<string> => {
+		const child = Bun.spawn([...command], {
+			cwd: home,
+			env,
+			stdin: new Blob([input]),
+			stdout: "pipe",
+			stderr: "pipe",
+		});
+		const [out, err] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+		if ((await child.exited) !== 0) throw new Error(`${command.join(" ")} failed:\n${err}${out}`);
+		return out;
+	};
+	const stop = async (): Promise<void> => {
+		await endProcesses(home);
+		rmSync(home, { recursive: true, force: true });
+	};
+	const cluster: Cluster = {
+		gswarm: (...args) => shell(["gswarm", ...args]),
+		processes: (node) => treeOf(agentFile(home, node).pid),
+		[Symbol.asyncDispose]: stop,
+	};
+	try {
+		await cluster.gswarm("agent", "--host", "--port", "0", "--detach");
+		const { host_url: host } = agentFile(home, ".gswarm");
+		for (const name of nodes) {
+			const token = await cluster.gswarm("token", "create", "--join");
+			const ports = ["--node-port", "0", "--peer-port", "0"];
+			const dataDir = join(home, name);
+			await shell(
+				["gswarm", "agent", "--join", host, "--node", name, "--data-dir", dataDir, ...ports, "--detach"],
+				token,
+			);
+		}
+	} catch (error) {
+		await stop();
+		throw error;
+	}
+	return cluster;
+}
+
+function agentFile(home: string, name: string): { pid: number; host_url: string } {
+	return JSON.parse(readFileSync(join(home, name, "agent.json"), "utf8")) as {
+		pid: number;
+		host_url: string;
+	};
+}
+
+/** A process and all below it. */
+function treeOf(pid: number): number[] {
+	let children: string;
+	try {
+		children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+	} catch {
+		return [];
+	}
+	return [pid, ...children.split(" ").filter(Boolean).map(Number).flatMap(treeOf)];
+}
+
+async function endProcesses(home: string): Promise<void> {
+	const deadline = performance.now() + STOP_LIMIT_MS;
+	for (let alive = processesOf(home); alive.length > 0; alive = processesOf(home)) {
+		for (const pid of alive) {
+			try {
+				process.kill(pid, performance.now() > deadline ? "SIGKILL" : "SIGTERM");
+			} catch {
+				// It has ended between the look and the signal.
+			}
+		}
+		await Bun.sleep(100);
+	}
+}

@@ -1,0 +1,38 @@
+/**
+ * `bun run bench [NAME…] [--json]`: each benchmark pairs ours with a peer in one run, round by round, and prints
+ * medians. `--json` prints one line per figure instead of the table. Exits 1 when a goal is missed.
+ */
+import { existsSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { BINARY } from "./cluster.ts";
+import { type Measured, rowOf, type Say, tableOf } from "./row.ts";
+import { benchStartup } from "./startup.ts";
+import { benchTransfer } from "./transfer.ts";
+
+const BENCHES: Record<string, (say: Say) => Promise<Measured[]>> = {
+	startup: benchStartup,
+	transfer: benchTransfer,
+};
+
+const { values, positionals } = parseArgs({
+	allowPositionals: true,
+	options: { json: { type: "boolean", default: false } },
+});
+const unknown = positionals.filter((name) => !(name in BENCHES));
+if (unknown.length > 0) {
+	console.error(`There is no benchmark ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}.`);
+	process.exit(2);
+}
+if (!existsSync(BINARY)) {
+	console.error(`${BINARY} is missing: \`bun run build\` makes it.`);
+	process.exit(2);
+}
+
+let isMissed = false;
+for (const [name, bench] of Object.entries(BENCHES)) {
+	if (positionals.length > 0 && !positionals.includes(name)) continue;
+	const rows = (await bench((text) => console.error(`${name}: ${text}`))).map(rowOf);
+	console.log(values.json ? rows.map((row) => JSON.stringify(row)).join("\n") : `\n${tableOf(rows)}\n`);
+	isMissed ||= rows.some(({ ok }) => !ok);
+}
+process.exit(isMissed ? 1 : 0);

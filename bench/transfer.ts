@@ -1,0 +1,155 @@
+/**
+ * A model from one node to another over the loopback interface, beside `curl -o` of the same file from nginx with
+ * sendfile: what a person would type for one file, and it verifies nothing. Ours is the wall time of the whole
+ * command: request, task, transfer, verification, publishing. Everything lies in memory (tmpfs) where it fits.
+ */
+import {
+	closeSync,
+	existsSync,
+	mkdirSync,
+	mkdtempSync,
+	openSync,
+	readFileSync,
+	rmSync,
+	statfsSync,
+	writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startCluster } from "./cluster.ts";
+import { startNginx } from "./nginx.ts";
+import type { Measured, Say } from "./row.ts";
+
+const ROWS = {
+	copy: { name: "copy between nodes, verified", unit: "GB/s", goal: { ratioAtLeast: 1.5 } },
+	overIdle: { name: "receiver's memory over idle", unit: "MB", goal: { oursBelow: 200 } },
+	whole: { name: "receiver's memory, whole", unit: "MB", goal: { oursBelow: 200 } },
+} as const;
+
+const FILE_BYTES = 2 * 1024 ** 3;
+const ROUNDS = 5;
+/** The file, two copies in the cluster, the peer's, and a rest. */
+const NEEDED_BYTES = 4.5 * FILE_BYTES;
+const MEMORY_SAMPLE_MS = 10;
+
+export async function benchTransfer(say: Say): Promise<Measured[]> {
+	const dir = mkdtempSync(join(placeFor(NEEDED_BYTES, say), "gswarm-bench-"));
+	try {
+		return await measure(dir, say);
+	} finally {
+		rmSync(dir, { recursive: true, force: true });
+	}
+}
+
+async function measure(dir: string, say: Say): Promise<Measured[]> {
+	say(`a file of ${FILE_BYTES / 1024 ** 3} GiB in ${dir}, ${ROUNDS} rounds`);
+	const files = join(dir, "files");
+	mkdirSync(files);
+	writeNoise(join(files, "model.bin"), FILE_BYTES);
+	await using nginx = await startNginx(join(dir, "nginx"), files);
+	using source = nginx === undefined ? serveFiles(files) : undefined;
+	const url = nginx?.url ?? source?.url ?? "";
+	await using cluster = await startCluster({
+		home: join(dir, "home"),
+		nodes: ["node1", "node2"],
+		allow: [url],
+	});
+	await cluster.gswarm("model", "download", "big", "--source", `${url}/model.bin`, "--to", "node1:disk");
+
+	const receiver = cluster.processes("node2");
+	const idle = anonymousBytes(receiver);
+	const ours: number[] = [];
+	const peer: number[] = [];
+	const memory: number[] = [];
+	for (let round = 1; round <= ROUNDS; round++) {
+		const watch = watchMemory(() => cluster.processes("node2"));
+		ours.push(
+			await rateOf(() =>
+				cluster.gswarm("model", "copy", "big", "--from", "node1:disk", "--to", "node2:disk"),
+			),
+		);
+		memory.push(watch.peak());
+		await cluster.gswarm("model", "delete", "big", "--device", "node2:disk", "--yes");
+		if (nginx !== undefined) {
+			const target = join(dir, "curl.bin");
+			peer.push(
+				await rateOf(() => Bun.$`curl --silent --fail --output ${target} ${nginx.url}/model.bin`.quiet()),
+			);
+			rmSync(target);
+		}
+		say(`round ${round}: ours ${ours.at(-1)?.toFixed(2)} GB/s, curl ${peer.at(-1)?.toFixed(2) ?? "missing"}`);
+	}
+	return [
+		{ ...ROWS.copy, ours, peer: nginx === undefined ? "missing" : peer },
+		{ ...ROWS.overIdle, ours: memory.map((bytes) => (bytes - idle) / 1e6), peer: undefined },
+		{ ...ROWS.whole, ours: memory.map((bytes) => bytes / 1e6), peer: undefined },
+	];
+}
+
+/** GB/s of something that moves the file once. */
+async function rateOf(move: () => PromiseLike<unknown>): Promise<number> {
+	const started = performance.now();
+	await move();
+	return FILE_BYTES / 1e6 / (performance.now() - started);
+}
+
+/** The most anonymous memory that the processes held together until `peak` is called. */
+function watchMemory(processes: () => number[]): { peak(): number } {
+	let most = 0;
+	const look = (): void => {
+		most = Math.max(most, anonymousBytes(processes()));
+	};
+	const timer = setInterval(look, MEMORY_SAMPLE_MS);
+	return {
+		peak() {
+			clearInterval(timer);
+			look();
+			return most;
+		},
+	};
+}
+
+function anonymousBytes(processes: readonly number[]): number {
+	return processes.reduce((sum, pid) => {
+		try {
+			const [, kilobytes] = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+			return sum + Number(kilobytes ?? 0) * 1024;
+		} catch {
+			return sum; // ended meanwhile
+		}
+	}, 0);
+}
+
+/** Bytes that neither shrink nor repeat within a part. */
+function writeNoise(path: string, sizeBytes: number): void {
+	const block = crypto.getRandomValues(new Uint8Array(65_536));
+	const noise = new Uint8Array(16 * 1024 ** 2);
+	const file = openSync(path, "wx");
+	for (let written = 0; written < sizeBytes; written += noise.length) {
+		for (let at = 0; at < noise.length; at += block.length) {
+			block[at / block.length] = (block[at / block.length] ?? 0) + 1 + written;
+			noise.set(block, at);
+		}
+		writeSync(file, noise, 0, Math.min(noise.length, sizeBytes - written));
+	}
+	closeSync(file);
+}
+
+function serveFiles(root: string): { url: string; [Symbol.dispose](): void } {
+	const server = Bun.serve({
+		hostname: "127.0.0.1",
+		port: 0,
+		fetch: (request) => new Response(Bun.file(join(root, new URL(request.url).pathname))),
+	});
+	return { url: `http://127.0.0.1:${server.port}`, [Symbol.dispose]: () => void server.stop(true) };
+}
+
+function placeFor(bytes: number, say: Say): string {
+	const free = (dir: string): number => {
+		const { bavail, bsize } = statfsSync(dir);
+		return bavail * bsize;
+	};
+	if (existsSync("/dev/shm") && free("/dev/shm") > bytes) return "/dev/shm";
+	say(`/dev/shm is too small; measuring on the disk of ${tmpdir()}`);
+	return tmpdir();
+}

@@ -45,7 +45,7 @@ const configSchema = z.strictObject({
 	queue: z
 		.strictObject({ max_concurrent_tasks: z.number().int().min(1).max(64).default(4) })
 		.default({ max_concurrent_tasks: 4 }),
-	transfer: z
+	storage: z
 		.strictObject({
 			/** Bytes of a filesystem that are never used; default max(1 GiB, 2 %). */
 			free_space_floor: z.number().int().nonnegative().optional(),
@@ -74,6 +74,11 @@ export function loadConfig(dataDir: string): Config {
 	const extra = issue?.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
 	const key = [...(issue?.path ?? []), ...extra].join(".");
 	throw badConfig(path, `${key}: ${extra.length > 0 ? "unknown key" : (issue?.message ?? "wrong")}`);
+}
+
+/** The agent's own environment, of which its children get a few variables. */
+export function readProcessEnvironment(): Readonly<Record<string, string | undefined>> {
+	return process.env;
 }
 
 /** HF_ENDPOINT, HF_TOKEN and HF_TOKEN_PATH, as the hub's own tools read them. */

@@ -196,7 +196,8 @@ function requireRole(route: Route, caller: Caller | undefined): void {
 	});
 }
 
-function bearerOf(headers: Headers): string | undefined {
+/** The bearer of a request; undefined when there is none or it is malformed. */
+export function bearerOf(headers: Headers): string | undefined {
 	const match = /^Bearer ([\x21-\x7e]{1,4096})$/i.exec(headers.get("authorization") ?? "");
 	return match?.[1];
 }

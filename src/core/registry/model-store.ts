@@ -156,6 +156,29 @@ const registryWrites = {
 			 VALUES (?1, ?2, ?3, '', 'unavailable', 0, NULL, 1)`,
 		).run(input.model_name, input.node, input.tier);
 	},
+	/**
+	 * Leave to destroy a durable copy: marks it unavailable in the same transaction that finds another ready durable
+	 * copy of the revision on one of the `alive` nodes, so that two nodes can never both drop "the other" one.
+	 * An inventory that still lists the copy brings it back.
+	 */
+	condemn(db: Sqlite, input: CopyKey & { alive: string[]; force: boolean; dry_run: boolean }): boolean {
+		const { model_name, node, tier, revision } = input;
+		const [other] = db
+			.query<{ n: number }, [string, string, string, string, string]>(
+				`SELECT 1 AS n FROM registry_location
+				 WHERE model_name = ?1 AND revision = ?2 AND status = 'ready' AND tier GLOB 'disk*'
+				 AND NOT (node = ?3 AND tier = ?4) AND node IN (SELECT value FROM json_each(?5)) LIMIT 1`,
+			)
+			.all(model_name, revision, node, tier, JSON.stringify(input.alive));
+		if (other === undefined && !input.force) return false;
+		if (!input.dry_run) {
+			db.query(
+				`UPDATE registry_location SET status = 'unavailable'
+				 WHERE model_name = ?1 AND revision = ?2 AND node = ?3 AND tier = ?4`,
+			).run(model_name, revision, node, tier);
+		}
+		return true;
+	},
 	dropClaim(db: Sqlite, input: { model_name: string; node: string; tier: string }): void {
 		db.query(
 			"DELETE FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3 AND claimed = 1",

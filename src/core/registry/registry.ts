@@ -53,6 +53,8 @@ export interface Registry {
 	claim(name: string, node: string, tier: string): Promise<void>;
 	dropClaim(name: string, node: string, tier: string): Promise<void>;
 	forget(name: string, tombstones: CopyKey[]): Promise<void>;
+	/** Leave for a node to destroy a durable copy; false when it is the last one on the alive nodes. */
+	condemn(copy: CopyKey, options: { alive: string[]; force: boolean; dryRun: boolean }): Promise<boolean>;
 	/** The copy is wanted (again): a former delete no longer applies to it. */
 	want(name: string, node: string, tier: string): Promise<void>;
 	count(): number;
@@ -198,6 +200,7 @@ export function createRegistry({
 		dropClaim: (name, node, tier) => write.dropClaim({ model_name: name, node, tier }),
 		forget: (name, tombstones) =>
 			write.forgetModel({ model_name: name, tombstones, now: clock.nowMs() / 1000 }),
+		condemn: (copy, { alive, force, dryRun }) => write.condemn({ ...copy, alive, force, dry_run: dryRun }),
 		want: (name, node, tier) => write.dropTombstones({ model_name: name, node, tier }),
 		count: () => countAll.all()[0]?.n ?? 0,
 		all() {

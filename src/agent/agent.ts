@@ -1,0 +1,401 @@
+/**
+ * The composition root: `gswarm agent` by its flags is host, node, or both. Order of a start: options → configuration
+ * → data directory and its lock → database → identity → join → roles → listeners → `agent.json` → queues.
+ * Order of a stop is the reverse, within 10 s.
+ */
+import { chmodSync, mkdirSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { createApiClient } from "../api/client.ts";
+import { createIdentity, parseJoinString } from "../core/identity/identity.ts";
+import type { TierOptions } from "../core/storage/storage.ts";
+import { systemClock } from "../platform/clock.ts";
+import { type Config, loadConfig, readAgentEnvironment, readProcessEnvironment } from "../platform/config.ts";
+import { openWorkerDatabase } from "../platform/database.ts";
+import { filesystemSpace } from "../platform/filesystem.ts";
+import { systemIds } from "../platform/ids.ts";
+import { type Log, createLog } from "../platform/log.ts";
+import { createOutbound } from "../platform/outbound.ts";
+import { version } from "../platform/version.ts";
+import { GswarmError, invalid } from "../schema/errors.ts";
+import { parseNodeName } from "../schema/names.ts";
+import { PROTOCOL_VERSION } from "../schema/node.ts";
+import { type AgentFile, type DataDir, type NodeFile, openDataDir } from "./data-dir.ts";
+import { type HostRole, openHost } from "./host/host.ts";
+import { type App, createApp } from "./http/app.ts";
+import { allowedHosts } from "./http/browser-guard.ts";
+import { createFrontApp } from "./http/front.ts";
+import { type OpenListener, openListener, urlOf } from "./http/listener.ts";
+import { type NodeRole, openNode } from "./node/node.ts";
+import { AGENT_DEFAULTS, type AgentOptions } from "./options.ts";
+
+const STOP_DEADLINE_MS = 9_000;
+
+/**
+ * Runs the agent until it is told to stop; resolves to the exit code.
+ * @throws GswarmError for what makes a start impossible; nothing is left running then
+ */
+export async function runAgent(options: AgentOptions): Promise<number> {
+	const bind = options.bind ?? AGENT_DEFAULTS.bind;
+	refuseOpenBind(bind);
+	const log = createLog(
+		{ clock: systemClock, write: (line) => void process.stderr.write(line) },
+		{ level: options.logLevel },
+	);
+	const config = loadConfig(options.dataDir);
+	await using stack = new AsyncDisposableStack();
+	const dataDir = stack.use(openDataDir(options.dataDir, systemIds));
+	const agent = await startAgent({ options, bind, config, dataDir, log }, stack);
+	process.stdout.write(banner(agent, dataDir));
+	const signal = await stopSignal();
+	log.info("agent.stopping", { signal });
+	dataDir.removeAgent();
+	// What does not end in time ends with the process; every journal is durable.
+	const deadline = systemClock.sleep(STOP_DEADLINE_MS).then(() => "late");
+	const ended = await Promise.race([stack.disposeAsync().then(() => "ended"), deadline]);
+	if (ended === "late") log.warn("agent.stop_was_slow", {});
+	return 0;
+}
+
+interface Start {
+	options: AgentOptions;
+	bind: string;
+	config: Config;
+	dataDir: DataDir;
+	log: Log;
+}
+
+interface Started {
+	file: AgentFile;
+	tiers: readonly TierOptions[];
+	joined: string | undefined;
+}
+
+async function startAgent(
+	{ options, bind, config, dataDir, log }: Start,
+	stack: AsyncDisposableStack,
+): Promise<Started> {
+	const [clock, ids] = [systemClock, systemIds];
+	const { role } = options;
+	const path = join(dataDir.path, "agent.sqlite");
+	const worker = new Worker(new URL("./database-worker.ts", import.meta.url));
+	const db = stack.use(await openWorkerDatabase(path, worker));
+	chmodSync(path, 0o600);
+	const identity = createIdentity({ db, clock, ids });
+	await identity.setAdmin(dataDir.adminToken);
+	const nodeFile = dataDir.ensureNode(nodeNameOf(options, dataDir));
+	const incarnation = dataDir.nextIncarnation();
+
+	let hostListener: OpenListener | undefined;
+	let nodeListener: OpenListener | undefined;
+	let peerListener: OpenListener | undefined;
+	const names = [hostname(), nodeFile.name];
+	const appFor = (port: () => number): Parameters<typeof createApp>[2] => ({
+		identity,
+		clock,
+		ids,
+		log,
+		allowedHosts: () => allowedHosts([...names, bind], port()),
+	});
+	const listen = (port: number, app: App): OpenListener => {
+		const listener = openListener({ bind, port, app });
+		stack.defer(() => listener.close());
+		return listener;
+	};
+
+	let host: HostRole | undefined;
+	if (role.host) {
+		const cluster = dataDir.ensureCluster();
+		host = stack.use(
+			await openHost(
+				{ db, clock, ids, log, identity },
+				{
+					name: "host",
+					clusterId: cluster.cluster_id,
+					publicKey: cluster.public_key,
+					privateKey: cluster.private_key,
+					maxConcurrentTasks: config.queue.max_concurrent_tasks,
+					hostUrl: () => hostListener?.url ?? "",
+				},
+			),
+		);
+		const app = createApp(
+			"host",
+			host.handlers,
+			appFor(() => hostListener?.port ?? 0),
+		);
+		hostListener = listen(options.hostPort ?? config.cluster.port ?? AGENT_DEFAULTS.hostPort, app);
+	}
+
+	let node: NodeRole | undefined;
+	let tiers: readonly TierOptions[] = [];
+	if (role.node) {
+		const membership =
+			host !== undefined && hostListener !== undefined
+				? await joinOwnHost({
+						host,
+						dataDir,
+						nodeFile,
+						bind,
+						hostUrl: hostListener.url,
+						makeBearer: (name) => identity.createNodeBearer(name),
+					})
+				: await joinHost(options, dataDir, nodeFile);
+		tiers = tiersOf(options, config, dataDir, nodeFile);
+		const environment = readAgentEnvironment();
+		const outbound = createOutbound(
+			{ clock, log },
+			{
+				allow: [...config.sources.allow, environment.hubEndpoint],
+				allowPrivate: config.sources.allow_private,
+			},
+		);
+		node = stack.use(
+			await openNode(
+				{
+					db,
+					clock,
+					ids,
+					log,
+					onLink: (link) =>
+						identity.trustHost({
+							nodeName: nodeFile.name,
+							hostPublicKey: membership.host_public_key,
+							hostNowMs: () => link.hostNowMs(),
+						}),
+				},
+				{
+					name: nodeFile.name,
+					dataDir: dataDir.path,
+					tiers,
+					maxConcurrentTasks: config.queue.max_concurrent_tasks,
+					sources: {
+						outbound,
+						clock,
+						hub: { endpoint: environment.hubEndpoint, token: environment.hubToken },
+						importDirectories: config.import_folders,
+					},
+					host: {
+						url: membership.host_url,
+						nodeToken: membership.node_token,
+						clusterId: membership.cluster_id,
+					},
+					incarnation,
+					environment: readProcessEnvironment(),
+					engineCommand: engineCommand(),
+					ports: () => ({ node: nodeListener?.port ?? 0, peer: peerListener?.port ?? 0 }),
+					urlOf: (port) => (port === undefined ? (nodeListener?.url ?? "") : urlOf(bind, port)),
+					openFront: (port, handler) =>
+						openListener({
+							bind,
+							port,
+							app: createFrontApp(handler, {
+								identity,
+								clock,
+								ids,
+								allowedHosts: () => allowedHosts([...names, bind], port),
+							}),
+						}),
+				},
+			),
+		);
+		nodeListener = listen(
+			options.nodePort ?? AGENT_DEFAULTS.nodePort,
+			createApp(
+				"node",
+				node.handlers,
+				appFor(() => nodeListener?.port ?? 0),
+			),
+		);
+		peerListener = listen(
+			options.peerPort ?? AGENT_DEFAULTS.peerPort,
+			createApp(
+				"peer",
+				node.peerHandlers,
+				appFor(() => peerListener?.port ?? 0),
+			),
+		);
+	}
+
+	host?.start();
+	await node?.start();
+	const file: AgentFile = {
+		pid: process.pid,
+		role: role.host && role.node ? "host+node" : role.host ? "host" : "node",
+		name: nodeFile.name,
+		version,
+		started_at: clock.nowMs() / 1000,
+		...(hostListener === undefined ? {} : { host_url: hostListener.url }),
+		...(nodeListener === undefined ? {} : { node_url: nodeListener.url }),
+		...(peerListener === undefined ? {} : { peer_url: peerListener.url }),
+	};
+	dataDir.writeAgent(file);
+	log.info("agent.ready", { ...file });
+	return { file, tiers, joined: role.host ? undefined : options.joinUrl };
+}
+
+/** Loopback, or nothing: there is no TLS yet. @throws INVALID_REQUEST bind_needs_tls */
+export function refuseOpenBind(bind: string): void {
+	if (/^(127(\.\d{1,3}){3}|::1|localhost)$/.test(bind)) return;
+	throw invalid(
+		"bind_needs_tls",
+		`${JSON.stringify(bind)} is not a loopback address, and this version has no TLS yet: nothing is opened to a network.`,
+		{ bind },
+		"Leave --bind out, or reach the agent through an SSH tunnel.",
+	);
+}
+
+/** The name is the data directory's from its first start on; a flag never changes it. */
+function nodeNameOf(options: AgentOptions, dataDir: DataDir): string {
+	const kept = dataDir.readNode()?.name;
+	if (kept !== undefined && options.nodeName !== undefined && kept !== options.nodeName) {
+		throw invalid(
+			"node_name_kept",
+			`This data directory belongs to the node ${JSON.stringify(kept)}; it cannot become ${JSON.stringify(options.nodeName)}.`,
+			{ node: kept },
+			"Leave --node out, or use another --data-dir.",
+		);
+	}
+	const name =
+		kept ??
+		options.nodeName ??
+		hostname()
+			.replaceAll(/[^A-Za-z0-9._-]/g, "-")
+			.replace(/^[^A-Za-z0-9]+/, "");
+	return parseNodeName(name);
+}
+
+type Membership = NonNullable<NodeFile["joined"]>;
+
+async function joinOwnHost(d: {
+	host: HostRole;
+	dataDir: DataDir;
+	nodeFile: NodeFile;
+	bind: string;
+	hostUrl: string;
+	makeBearer: (node: string) => Promise<string>;
+}): Promise<Membership> {
+	const cluster = d.dataDir.ensureCluster();
+	await d.host.cluster.join({
+		node: d.nodeFile.name,
+		publicKey: d.nodeFile.public_key,
+		address: d.bind,
+		version,
+		protocolVersion: PROTOCOL_VERSION,
+	});
+	return {
+		host_url: d.hostUrl,
+		cluster_id: cluster.cluster_id,
+		node_token: await d.makeBearer(d.nodeFile.name),
+		host_public_key: cluster.public_key,
+	};
+}
+
+/** Joins with the join string, or goes on with what an earlier join gave. */
+async function joinHost(options: AgentOptions, dataDir: DataDir, nodeFile: NodeFile): Promise<Membership> {
+	const hostUrl =
+		options.joinUrl === undefined ? nodeFile.joined?.host_url : normaliseHostUrl(options.joinUrl);
+	if (hostUrl === undefined)
+		throw invalid("no_host", "A client node needs a host: `gswarm agent --join URL`.");
+	if (options.joinString === undefined) {
+		if (nodeFile.joined !== undefined) return { ...nodeFile.joined, host_url: hostUrl };
+		throw invalid(
+			"no_join_string",
+			`${nodeFile.name} has not joined ${hostUrl} yet and was given no join string.`,
+			{},
+			`On the host: \`gswarm token create --join\`; here: \`gswarm agent --join ${hostUrl}\` with that string on stdin or in --join-file.`,
+		);
+	}
+	const { tokenId, secret } = parseJoinString(options.joinString);
+	const client = createApiClient({ baseUrl: hostUrl, token: () => undefined });
+	const answer = await client.call("join", {
+		body: {
+			node: nodeFile.name,
+			secret: `${tokenId}.${secret}`,
+			public_key: nodeFile.public_key,
+			protocol_version: PROTOCOL_VERSION,
+			version,
+		},
+	});
+	const { node_token, cluster_id, host_public_key } = answer;
+	const joined = { host_url: hostUrl, cluster_id, node_token, host_public_key };
+	dataDir.writeNode({ ...nodeFile, joined });
+	return joined;
+}
+
+function normaliseHostUrl(text: string): string {
+	let url: URL;
+	try {
+		url = new URL(/^[a-z]+:\/\//.test(text) ? text : `http://${text}`);
+	} catch (cause) {
+		throw new GswarmError("INVALID_REQUEST", `${JSON.stringify(text)} is not a URL of a host.`, {
+			reason: "bad_url",
+			cause,
+		});
+	}
+	if (url.protocol !== "http:")
+		throw invalid("bad_url", `${url.protocol}// is not spoken yet; use http:// on loopback.`, { url: text });
+	refuseOpenBind(url.hostname.replace(/^\[|\]$/g, ""));
+	return url.origin;
+}
+
+function tiersOf(options: AgentOptions, config: Config, dataDir: DataDir, nodeFile: NodeFile): TierOptions[] {
+	const budget = config.nodes.find((n) => n.name === nodeFile.name)?.capabilities?.storage;
+	const floorBytes = config.storage.free_space_floor;
+	const own = `gswarm-${nodeFile.node_id}`;
+	const disks: TierOptions[] = [
+		{ name: "disk", kind: "disk", root: join(dataDir.path, "disk"), limitBytes: budget?.disk, floorBytes },
+		...options.disks.map(({ path, sizeBytes }, i): TierOptions => {
+			mkdirSync(path, { recursive: true });
+			return { name: `disk${i + 1}`, kind: "disk", root: join(path, own), limitBytes: sizeBytes, floorBytes };
+		}),
+	];
+	if (process.platform !== "linux") return disks;
+	const dram: TierOptions = {
+		name: "dram",
+		kind: "dram",
+		root: join("/dev/shm", own),
+		limitBytes: options.dramBytes ?? budget?.dram,
+		floorBytes,
+	};
+	return [...disks, dram];
+}
+
+/** This very program, as the engine: compiled it is one file, from source bun runs its entry. */
+function engineCommand(): string[] {
+	return Bun.main.startsWith("/$bunfs/")
+		? [process.execPath, "__engine"]
+		: [process.execPath, Bun.main, "__engine"];
+}
+
+async function stopSignal(): Promise<string> {
+	const { promise, resolve } = Promise.withResolvers<string>();
+	for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, () => resolve(name));
+	return promise;
+}
+
+function banner({ file, tiers, joined }: Started, dataDir: DataDir): string {
+	const lines = [
+		`gswarm ${version}: ${file.role === "host+node" ? "host and node" : file.role} ${JSON.stringify(file.name)} is ready`,
+		"",
+	];
+	lines.push(`  data      ${dataDir.path}`);
+	for (const tier of tiers) {
+		const free = filesystemSpace(tier.root).freeBytes;
+		lines.push(
+			`  ${tier.name.padEnd(9)} ${tier.root}  (${(free / 1e9).toFixed(1)} GB free${tier.limitBytes === undefined ? "" : `, budget ${(tier.limitBytes / 1e9).toFixed(1)} GB`})`,
+		);
+	}
+	if (file.host_url !== undefined) lines.push(`  host API  ${file.host_url}`);
+	if (file.node_url !== undefined) lines.push(`  node API  ${file.node_url}`);
+	if (joined !== undefined) lines.push(`  joined    ${joined}`);
+	lines.push("", "Next:", "  gswarm node list");
+	if (file.host_url === undefined) lines.push("  gswarm model list");
+	else
+		lines.push(
+			"  gswarm model download hf:org/name",
+			"  gswarm token create --join    (to add another machine)",
+		);
+	lines.push("", "Ctrl-C stops it; `gswarm agent --detach` runs it in the background.", "");
+	return lines.join("\n");
+}

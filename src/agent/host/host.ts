@@ -1,0 +1,145 @@
+/** The host role: registry, cluster, operations and gateway, wired. Knows nodes only through their contract. */
+import { type Cluster, createCluster, isReachable } from "../../core/cluster/cluster.ts";
+import type { Identity } from "../../core/identity/identity.ts";
+import { openQueue } from "../../core/queue/queue.ts";
+import { type Registry, createRegistry } from "../../core/registry/registry.ts";
+import { type Upstream, type UpstreamSource, createGateway } from "../../core/service/service.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Database } from "../../platform/database.ts";
+import type { Ids } from "../../platform/ids.ts";
+import type { Log } from "../../platform/log.ts";
+import type { TaskHandler } from "../../core/queue/queue.ts";
+import type { TaskType } from "../../schema/task.ts";
+import type { Handlers } from "../http/app.ts";
+import { hostHandlers } from "./host-routes.ts";
+import { type Nodes, createNodes } from "./nodes.ts";
+import { createOperations } from "./operations.ts";
+import { createTaskFinder } from "./task-finder.ts";
+
+export interface HostOptions {
+	name: string;
+	clusterId: string;
+	publicKey: string;
+	privateKey: string;
+	maxConcurrentTasks: number;
+	hostUrl: () => string;
+}
+
+export interface HostRole extends AsyncDisposable {
+	handlers: Handlers<"host">;
+	cluster: Cluster;
+	registry: Registry;
+	start(): void;
+}
+
+interface Dependencies {
+	db: Database;
+	clock: Clock;
+	ids: Ids;
+	log: Log;
+	identity: Identity;
+}
+
+const TICK_MS = 1_000;
+
+export async function openHost(
+	{ db, clock, ids, log, identity }: Dependencies,
+	options: HostOptions,
+): Promise<HostRole> {
+	const startedMs = clock.monotonicMs();
+	const cluster = createCluster({ db, clock, log });
+	const registry = createRegistry({
+		db,
+		clock,
+		facts: {
+			activities: () => cluster.views().flatMap((v) => v.beat?.activities ?? []),
+			services: () => cluster.services(),
+			nodeStatus: (node) => cluster.views().find((v) => v.name === node)?.liveness ?? "dead",
+		},
+	});
+	const queue = await openQueue(
+		{ db, clock, ids, log },
+		{ queue: "host", node: options.name, maxConcurrentTasks: options.maxConcurrentTasks },
+	);
+	const nodes = createNodes({ cluster, registry, clock, privateKey: options.privateKey });
+	const operationDependencies = { clock, cluster, registry, nodes, unregistering: new Set<string>() };
+	const gateway = createGateway({ clock, log, local: servicesOfNodes(cluster, nodes) });
+	const stop = new AbortController();
+	let ticking: Promise<void> | undefined;
+
+	return {
+		cluster,
+		registry,
+		handlers: hostHandlers({
+			...operationDependencies,
+			hostName: options.name,
+			clusterId: options.clusterId,
+			publicKey: options.publicKey,
+			identity,
+			queue,
+			tasks: createTaskFinder({ queue, nodes, hostName: options.name }),
+			gateway,
+			maxConcurrentTasks: options.maxConcurrentTasks,
+			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
+			hostUrl: options.hostUrl,
+			inventoryVersions: new Map(),
+			removeAgain(copies) {
+				for (const { model_name, node, tier } of copies) {
+					nodes
+						.client(node)
+						.call("deleteModel", {
+							params: { model_name },
+							query: { device: `${node}:${tier}`, force: "true" },
+						})
+						.catch((error: unknown) =>
+							log.warn("registry.tombstone_pending", { model_name, node, tier, error }),
+						);
+				}
+			},
+		}),
+		start() {
+			queue.start(createOperations(operationDependencies) as Record<TaskType, TaskHandler>);
+			ticking = (async () => {
+				while (!stop.signal.aborted) {
+					cluster.tick();
+					await clock.sleep(TICK_MS, stop.signal);
+				}
+			})();
+		},
+		async [Symbol.asyncDispose]() {
+			stop.abort();
+			await ticking;
+			await queue[Symbol.asyncDispose]();
+		},
+	};
+}
+
+/** The gateways of nodes as upstreams: requests go to a node's own gateway, which knows its engines. */
+function servicesOfNodes(cluster: Cluster, nodes: Nodes): UpstreamSource {
+	return {
+		upstreams: (model) =>
+			cluster
+				.views()
+				.filter((v) => isReachable(v.liveness))
+				.flatMap((view) =>
+					(view.beat?.services ?? [])
+						.filter((s) => s.model_name === model)
+						.map(
+							(s): Upstream => ({
+								key: s.service_id,
+								baseUrl: view.apiUrl,
+								state: s.state,
+								policy: "least_outstanding",
+								timeoutMs: 3_600_000,
+								authorize: () => ({ authorization: `Bearer ${nodes.bearer(view.name)}` }),
+							}),
+						),
+				),
+		models() {
+			const ready = new Map<string, number>();
+			for (const s of cluster.services())
+				if (s.state === "ready") ready.set(s.model_name, Math.floor(s.started_at ?? 0));
+			return [...ready].map(([id, created]) => ({ id, created }));
+		},
+	};
+}

@@ -1,0 +1,110 @@
+/** How the host finds and calls its nodes. */
+import { type ApiClient, createApiClient } from "../../api/client.ts";
+import { type Cluster, type NodeView, isReachable } from "../../core/cluster/cluster.ts";
+import { signAssertion } from "../../core/identity/identity.ts";
+import type { Registry } from "../../core/registry/registry.ts";
+import type { Clock } from "../../platform/clock.ts";
+import { type Device, formatDevice, formatTier, parseDevice } from "../../schema/device.ts";
+import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+
+export interface Nodes {
+	/** A typed caller of a node, signed for that node. @throws 404 node_not_found, 503 node_unreachable */
+	client(node: string): ApiClient;
+	reachable(): NodeView[];
+	/** A bearer for calls to the node outside the contract (gateway). */
+	bearer(node: string): string;
+	/**
+	 * The node and tier of a device, the node found by name or address. Without a prefix: the only node.
+	 * @throws 400 ambiguous_device, bad_device; 404 node_not_found, device_not_found
+	 */
+	target(device: string): { node: string; tier: string; device: string };
+	/** As target, for a device that must hold the model: without a prefix the only node that has it on that tier. */
+	holding(device: string, model: string): { node: string; tier: string; device: string };
+}
+
+export function createNodes({
+	cluster,
+	registry,
+	clock,
+	privateKey,
+}: {
+	cluster: Cluster;
+	registry: Registry;
+	clock: Clock;
+	privateKey: string;
+}): Nodes {
+	const bearer = (node: string): string => signAssertion(privateKey, node, clock.nowMs());
+	const parse = (text: string): Device => {
+		const device = parseDevice(text);
+		if (device.kind === "web") {
+			throw invalid("bad_device", "`web` is where models come from; name a disk or dram.", { device: text });
+		}
+		return device;
+	};
+	const located = (view: NodeView, device: Device): { node: string; tier: string; device: string } => {
+		const tier = formatTier(device);
+		if (view.beat !== undefined && view.beat.tiers[tier] === undefined) {
+			throw notFound(
+				"device",
+				`${view.name}:${tier}`,
+				`${view.name} has ${Object.keys(view.beat.tiers).join(", ")}.`,
+			);
+		}
+		return { node: view.name, tier, device: `${view.name}:${tier}` };
+	};
+	const ambiguous = (device: Device, candidates: string[]): GswarmError =>
+		invalid(
+			"ambiguous_device",
+			`${JSON.stringify(formatDevice(device))} names no node, and ${candidates.length === 0 ? "there is none" : `${candidates.join(", ")} could be meant`}.`,
+			{ device: formatDevice(device), nodes: candidates },
+			`Write it with its node, e.g. ${candidates[0] ?? "node1"}:${formatTier(device)}.`,
+		);
+
+	return {
+		client(node) {
+			const view = cluster.view(node);
+			if (!isReachable(view.liveness) || view.beat === undefined)
+				throw nodeUnreachable(view.name, view.liveness);
+			return createApiClient({ baseUrl: view.apiUrl, token: () => bearer(view.name) });
+		},
+		reachable: () => cluster.views().filter((v) => isReachable(v.liveness) && v.beat !== undefined),
+		bearer,
+		target(text) {
+			const device = parse(text);
+			if (device.node !== undefined) return located(cluster.view(device.node), device);
+			const views = cluster.views();
+			const [only] = views;
+			if (only !== undefined && views.length === 1) return located(only, device);
+			throw ambiguous(
+				device,
+				views.map((v) => v.name),
+			);
+		},
+		holding(text, model) {
+			const device = parse(text);
+			const tier = formatTier(device);
+			const holders = registry.locations(model).filter((l) => l.status === "ready" && l.tier === tier);
+			if (device.node !== undefined) {
+				const target = located(cluster.view(device.node), device);
+				if (!registry.has(model) || !holders.some((l) => l.node === target.node))
+					throw modelNotFound(model, target.device);
+				return target;
+			}
+			const names = [...new Set(holders.map((l) => l.node))];
+			const [only] = names;
+			if (only === undefined) throw modelNotFound(model, tier);
+			if (names.length > 1) throw ambiguous(device, names);
+			return located(cluster.view(only), device);
+		},
+	};
+}
+
+/** 503: the node is known but does not answer. */
+export function nodeUnreachable(node: string, status: string): GswarmError {
+	return new GswarmError("RESOURCE_UNAVAILABLE", `The node ${node} is ${status}.`, {
+		reason: "node_unreachable",
+		details: { node, status },
+		retryable: true,
+		hint: "`gswarm node list` shows when it was last seen.",
+	});
+}

@@ -1,0 +1,219 @@
+/** What the host's queue does: work that needs more than one node, dispatched to nodes as tasks and followed. */
+import type { Cluster } from "../../core/cluster/cluster.ts";
+import type { TaskContext, TaskHandler } from "../../core/queue/queue.ts";
+import type { CopyKey, Registry } from "../../core/registry/registry.ts";
+import type { Clock } from "../../platform/clock.ts";
+import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
+import type { Manifest } from "../../schema/manifest.ts";
+import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
+import { followTask } from "./follow.ts";
+import type { Nodes } from "./nodes.ts";
+
+export interface CrossCopyRequest {
+	model_name: string;
+	source_device: string;
+	target_device: string;
+	keep_source: boolean;
+	verify_checksum: boolean;
+	bandwidth_limit: number | null;
+	priority: Priority;
+}
+
+export interface UnregisterRequest {
+	model_name: string;
+	force: boolean;
+	/** Set when only a claim of this device is to be dropped. */
+	claim_device?: string;
+}
+
+export interface DeployRequest {
+	model_name: string;
+	devices: string[];
+	body: Record<string, unknown>;
+}
+
+export interface OperationDependencies {
+	clock: Clock;
+	cluster: Cluster;
+	registry: Registry;
+	nodes: Nodes;
+	/** Models that are being removed everywhere: their last copies may go. */
+	unregistering: Set<string>;
+}
+
+/** Tasks dispatched so far, by node or device, kept in the operation's row. */
+type Dispatched = Record<string, string>;
+
+export function createOperations(d: OperationDependencies): Partial<Record<TaskType, TaskHandler>> {
+	/** Dispatches once, even over restarts: the node's task id is kept, and the node knows the operation's key. */
+	const dispatched = async (
+		context: TaskContext,
+		state: Dispatched,
+		key: string,
+		node: string,
+		send: (headers: Record<string, string>) => Promise<{ task_id: string }>,
+	): Promise<TaskDocument> => {
+		let taskId = state[key];
+		if (taskId === undefined) {
+			({ task_id: taskId } = await send({
+				"idempotency-key": `${context.taskId}/${key}/${context.attempt}`,
+			}));
+			state[key] = taskId;
+			await context.saveState(state);
+		}
+		try {
+			return await followTask(context, d.clock, { node, taskId, client: () => d.nodes.client(node) });
+		} catch (error) {
+			// The next attempt, if there is one, dispatches anew.
+			if (!context.signal.aborted && asGswarmError(error).reason !== "node_unreachable") {
+				delete state[key];
+				await context.saveState(state);
+			}
+			throw error;
+		}
+	};
+
+	const copy = async (context: TaskContext): Promise<Record<string, unknown> | undefined> => {
+		const request = context.request as unknown as CrossCopyRequest;
+		const source = d.nodes.holding(request.source_device, request.model_name);
+		const target = d.nodes.target(request.target_device);
+		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
+		const pulled = await dispatched(context, state, "pull", target.node, async (headers) => {
+			const params = { model_name: request.model_name };
+			const { copy: found } = await d.nodes
+				.client(source.node)
+				.call("resolveModel", { params, query: { device: source.device }, signal: context.signal });
+			return d.nodes.client(target.node).call("pullModel", {
+				params,
+				headers,
+				body: {
+					operation_id: context.taskId,
+					target_device: target.device,
+					revision: found.revision,
+					content_id: found.content_id,
+					size_bytes: found.size_bytes,
+					model_type: found.model_type,
+					source_url: found.source_url,
+					format: found.format,
+					source: { node: source.node, device: source.device },
+					priority: request.priority,
+					verify_checksum: request.verify_checksum,
+					bandwidth_limit: request.bandwidth_limit,
+				},
+				signal: context.signal,
+			});
+		});
+		if (request.keep_source) return pulled.result ?? {};
+		return { ...pulled.result, ...(await removeSource(context, state, request, source)) };
+	};
+	const removeSource = async (
+		context: TaskContext,
+		state: Dispatched,
+		request: CrossCopyRequest,
+		source: { node: string; device: string },
+	): Promise<{ source_kept?: string }> => {
+		try {
+			await dispatched(context, state, "remove", source.node, (headers) =>
+				d.nodes.client(source.node).call("deleteModel", {
+					params: { model_name: request.model_name },
+					query: { device: source.device },
+					headers,
+					signal: context.signal,
+				}),
+			);
+			return {};
+		} catch (error) {
+			const { reason } = asGswarmError(error);
+			if (reason === "in_use" || reason === "last_durable_copy") return { source_kept: reason };
+			throw error;
+		}
+	};
+
+	const unregister = async (context: TaskContext): Promise<Record<string, unknown>> => {
+		const { model_name: model, force, claim_device: claim } = context.request as unknown as UnregisterRequest;
+		if (claim !== undefined) {
+			const { node, tier } = d.nodes.target(claim);
+			await d.registry.dropClaim(model, node, tier);
+			return { freed_bytes: 0, device: claim };
+		}
+		d.unregistering.add(model);
+		try {
+			const state: Dispatched = { ...(context.state as Dispatched | undefined) };
+			const away: CopyKey[] = [];
+			let freed = 0;
+			const reachable = new Set(d.nodes.reachable().map((v) => v.name));
+			for (const location of d.registry.locations(model)) {
+				if (location.claimed === 1) continue;
+				const { node, tier, revision } = location;
+				if (!reachable.has(node)) {
+					away.push({ model_name: model, node, tier, revision });
+					continue;
+				}
+				const device = `${node}:${tier}`;
+				const done = await dispatched(context, state, `delete ${device} ${revision}`, node, (headers) =>
+					d.nodes.client(node).call("deleteModel", {
+						params: { model_name: model },
+						query: { device, force: force ? "true" : "false" },
+						headers,
+						signal: context.signal,
+					}),
+				).catch((error: unknown) => {
+					if (asGswarmError(error).code === "MODEL_NOT_FOUND") return undefined;
+					throw error;
+				});
+				freed += Number(done?.result?.["freed_bytes"] ?? 0);
+			}
+			await d.registry.forget(model, away);
+			return { freed_bytes: freed, pending_nodes: [...new Set(away.map((c) => c.node))] };
+		} finally {
+			d.unregistering.delete(model);
+		}
+	};
+
+	const deploy = async (context: TaskContext): Promise<Record<string, unknown>> => {
+		const { model_name: model, devices, body } = context.request as unknown as DeployRequest;
+		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
+		const services: unknown[] = [];
+		for (const device of devices) {
+			const { node } = d.nodes.target(device);
+			const done = await dispatched(context, state, `serve ${device}`, node, (headers) =>
+				d.nodes.client(node).call("startService", {
+					body: { ...body, model_name: model, device },
+					headers,
+					signal: context.signal,
+				}),
+			);
+			services.push({ node, ...done.result });
+		}
+		return { services };
+	};
+
+	return { copy, move: copy, delete: unregister, serve: deploy };
+}
+
+/**
+ * Gives the receiver of an operation access to its source's parts: the manifest, and a grant pushed to the source.
+ * @throws 404 task_not_found, 403 not_your_node, 404 MODEL_NOT_FOUND
+ */
+export async function grantForOperation(
+	d: OperationDependencies,
+	operation: TaskDocument,
+	receiver: string,
+): Promise<{ base_url: string; grant: string; manifest: Manifest }> {
+	const request = operation.request as unknown as CrossCopyRequest;
+	const isCopy = operation.task_type === "copy" || operation.task_type === "move";
+	if (!isCopy || d.nodes.target(request.target_device).node !== receiver || isTerminal(operation.status)) {
+		throw new GswarmError("FORBIDDEN", "This operation does not bring anything to your node.", {
+			reason: "not_your_node",
+		});
+	}
+	const source = d.nodes.holding(request.source_device, request.model_name);
+	const client = d.nodes.client(source.node);
+	const params = { model_name: request.model_name };
+	const { copy, manifest } = await client.call("resolveModel", { params, query: { device: source.device } });
+	if (copy.status !== "ready") throw modelNotFound(request.model_name, source.device);
+	const { grant } = await client.call("grantParts", {
+		body: { model_name: request.model_name, device: source.device, content_id: copy.content_id, receiver },
+	});
+	return { base_url: d.cluster.view(source.node).peerUrl, grant, manifest };
+}

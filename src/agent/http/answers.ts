@@ -1,0 +1,48 @@
+/** Small answers that host and node give alike. */
+import type { Caller } from "../../core/identity/identity.ts";
+import type { Queue } from "../../core/queue/queue.ts";
+import { GswarmError, invalid } from "../../schema/errors.ts";
+
+/** 400 same_device. */
+export function sameDevice(device: string): GswarmError {
+	return invalid("same_device", `Source and target are the same device, ${device}.`, { device });
+}
+
+/** 409 in_use: the model is served. */
+export function inUse(model: string, serviceId: string): GswarmError {
+	return new GswarmError("CONFLICT", `${JSON.stringify(model)} is being served by ${serviceId}.`, {
+		reason: "in_use",
+		details: { model, service: serviceId },
+		hint: `\`gswarm service stop ${serviceId}\` first, or --force, which stops it and then deletes.`,
+	});
+}
+
+/** @throws 400 bad_idempotency_key */
+export function idempotencyKey(text: string): string {
+	if (/^[\x21-\x7e]{1,200}$/.test(text)) return text;
+	throw invalid("bad_idempotency_key", "An Idempotency-Key is 1 to 200 printable characters.", {
+		field: "Idempotency-Key",
+	});
+}
+
+/** The queue's filter of a history query. */
+export function historyFilter(query: {
+	limit: number;
+	status?: string | undefined;
+	type?: string | undefined;
+	since?: number | undefined;
+	cursor?: string | undefined;
+}): Parameters<Queue["history"]>[0] {
+	const { limit, status, since, cursor } = query;
+	return {
+		limit,
+		...(status === "completed" || status === "failed" || status === "cancelled" ? { status } : {}),
+		...(since === undefined ? {} : { since }),
+		...(cursor === undefined ? {} : { cursor }),
+	};
+}
+
+/** Liveness is for everybody, details are for those who may read. */
+export function seesDetails(caller: Caller | undefined): boolean {
+	return caller !== undefined && caller.role !== "inference";
+}

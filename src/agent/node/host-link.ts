@@ -1,0 +1,132 @@
+/**
+ * The node's line to its host: heartbeats every 5 s and at once after a change, and the calls a node makes.
+ * A host that is away changes nothing on the node; the beat goes on with jitter until it answers again.
+ */
+import { type ApiClient, createApiClient } from "../../api/client.ts";
+import { HEARTBEAT_MS } from "../../core/cluster/cluster.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Ids } from "../../platform/ids.ts";
+import type { Log } from "../../platform/log.ts";
+import { GswarmError, asGswarmError } from "../../schema/errors.ts";
+import type { Heartbeat, HeartbeatAnswer } from "../../schema/node.ts";
+import type { ModelCopy } from "../../schema/model.ts";
+
+/** What the node reports; the link adds sequence numbers and decides when the inventory goes along. */
+export type Report = Omit<Heartbeat, "seq" | "incarnation" | "inventory">;
+
+export interface HostLink extends AsyncDisposable {
+	readonly client: ApiClient;
+	/** The host's wall clock as it was in the last answer, moved on by our monotonic clock. */
+	hostNowMs(): number;
+	/** Something changed: beat soon. */
+	poke(): void;
+	/** Beats now and resolves when the host has taken it; false when it did not within `timeoutMs`. */
+	flush(timeoutMs: number): Promise<boolean>;
+	connected(): boolean;
+}
+
+export interface HostLinkOptions {
+	hostUrl: string;
+	nodeToken: string;
+	incarnation: number;
+	report: () => Report;
+	inventory: () => ModelCopy[];
+}
+
+const MIN_GAP_MS = 50;
+
+export function createHostLink(
+	{ clock, ids, log }: { clock: Clock; ids: Ids; log: Log },
+	{ hostUrl, nodeToken, incarnation, report, inventory }: HostLinkOptions,
+): HostLink {
+	const client = createApiClient({ baseUrl: hostUrl, token: () => nodeToken, timeoutMs: 10_000 });
+	const stop = new AbortController();
+	let seq = 0;
+	let sentInventory: number | undefined;
+	let hostOffsetMs = 0;
+	let connected = false;
+	let wake = new AbortController();
+	let poked = false;
+	let inFlight: Promise<boolean> | undefined;
+
+	const beat = async (): Promise<boolean> => {
+		poked = false;
+		const now = report();
+		const withInventory = sentInventory !== now.inventory_version;
+		try {
+			const answer: HeartbeatAnswer = await client.call("heartbeat", {
+				body: { ...now, incarnation, seq: ++seq, ...(withInventory ? { inventory: inventory() } : {}) },
+				signal: stop.signal,
+			});
+			sentInventory = answer.want_inventory ? undefined : now.inventory_version;
+			hostOffsetMs = answer.host_time_ms - clock.monotonicMs();
+			if (!connected) log.info("host_link.connected", { host: hostUrl });
+			connected = true;
+			if (answer.want_inventory) poked = true;
+			return !answer.want_inventory;
+		} catch (error) {
+			if (stop.signal.aborted) return false;
+			const failure = asGswarmError(error);
+			if (connected)
+				log.warn("host_link.lost", { host: hostUrl, code: failure.code, error: failure.message });
+			else log.debug("host_link.no_answer", { host: hostUrl, code: failure.code });
+			connected = false;
+			sentInventory = undefined;
+			return false;
+		}
+	};
+	/** One beat at a time; a caller that comes during one waits for the next. */
+	const beatOnce = async (): Promise<boolean> => {
+		while (inFlight !== undefined) await inFlight;
+		inFlight = beat();
+		try {
+			return await inFlight;
+		} finally {
+			inFlight = undefined;
+		}
+	};
+	const run = async (): Promise<void> => {
+		while (!stop.signal.aborted) {
+			await beatOnce();
+			if (poked) {
+				await clock.sleep(MIN_GAP_MS, stop.signal);
+				continue;
+			}
+			wake = new AbortController();
+			await clock.sleep(
+				HEARTBEAT_MS * (0.9 + 0.2 * ids.fraction()),
+				AbortSignal.any([wake.signal, stop.signal]),
+			);
+			if (poked) await clock.sleep(MIN_GAP_MS, stop.signal);
+		}
+	};
+	const running = run();
+
+	return {
+		client,
+		hostNowMs: () => clock.monotonicMs() + hostOffsetMs,
+		poke() {
+			poked = true;
+			wake.abort();
+		},
+		async flush(timeoutMs) {
+			const timeout = clock.sleep(timeoutMs, stop.signal).then(() => false);
+			const attempt = async (): Promise<boolean> => (await beatOnce()) || (connected && (await beatOnce()));
+			return Promise.race([attempt(), timeout]);
+		},
+		connected: () => connected,
+		async [Symbol.asyncDispose]() {
+			stop.abort();
+			await running;
+		},
+	};
+}
+
+/** The failure of anything that needs the host while it is away. */
+export function hostUnreachable(cause: unknown): GswarmError {
+	return new GswarmError("RESOURCE_UNAVAILABLE", "The host does not answer, and this step needs its leave.", {
+		reason: "host_unreachable",
+		retryable: true,
+		cause,
+	});
+}

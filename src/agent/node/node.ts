@@ -1,0 +1,228 @@
+/** The node role: the rooms of one machine, wired. Knows the host only through its URL and its contract. */
+import { join } from "node:path";
+import { availableParallelism } from "node:os";
+import { type Queue, openQueue } from "../../core/queue/queue.ts";
+import type { Activity } from "../../core/registry/registry.ts";
+import { createGateway, createLlamaEngine, openServices } from "../../core/service/service.ts";
+import type { Front } from "../../core/service/service.ts";
+import type { SourceContext } from "../../core/source/source.ts";
+import { type Storage, type TierOptions, openStorage } from "../../core/storage/storage.ts";
+import { type Transfers, createGrants, createTransfers } from "../../core/transfer/transfer.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Database } from "../../platform/database.ts";
+import { readBootId } from "../../platform/filesystem.ts";
+import type { Ids } from "../../platform/ids.ts";
+import { createIoPool } from "../../platform/io-pool.ts";
+import type { Log } from "../../platform/log.ts";
+import { version } from "../../platform/version.ts";
+import { asGswarmError } from "../../schema/errors.ts";
+import type { ModelCopy } from "../../schema/model.ts";
+import { PROTOCOL_VERSION } from "../../schema/node.ts";
+import type { TaskDocument } from "../../schema/task.ts";
+import { isTerminal } from "../../schema/task.ts";
+import type { Handlers } from "../http/app.ts";
+import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
+import { nodeHandlers } from "./node-routes.ts";
+import { peerHandlers } from "./peer-routes.ts";
+import { createNodeTasks } from "./tasks.ts";
+
+export interface NodeOptions {
+	name: string;
+	dataDir: string;
+	tiers: readonly TierOptions[];
+	maxConcurrentTasks: number;
+	sources: SourceContext;
+	host: { url: string; nodeToken: string; clusterId: string };
+	incarnation: number;
+	/** The agent's environment, of which engines get the few variables that they need. */
+	environment: Readonly<Record<string, string | undefined>>;
+	/** Up to and including `__engine`. */
+	engineCommand: readonly string[];
+	/** Ports as they really are, once the listeners are open. */
+	ports: () => { node: number; peer: number };
+	urlOf: (port: number | undefined) => string;
+	openFront: (port: number, handler: (request: Request) => Promise<Response>) => Front;
+}
+
+export interface NodeRole extends AsyncDisposable {
+	handlers: Handlers<"node">;
+	peerHandlers: Handlers<"peer">;
+	storage: Storage;
+	/** Starts the queue, adopts engines and begins to report; call it once the listeners are open. */
+	start(): Promise<void>;
+	/** Stops without ending engines, so that the next agent adopts them. */
+	detachEngines(): Promise<void>;
+}
+
+interface Dependencies {
+	db: Database;
+	clock: Clock;
+	ids: Ids;
+	log: Log;
+	/** Hears the host's clock and key once the node reports. */
+	onLink: (link: HostLink) => void;
+}
+
+/** How long a finished task waits for the host to have heard of it before it is shown as finished. */
+const REPORT_TIMEOUT_MS = 2_000;
+
+export async function openNode(
+	{ db, clock, ids, log, onLink }: Dependencies,
+	options: NodeOptions,
+): Promise<NodeRole> {
+	const { name } = options;
+	const startedMs = clock.monotonicMs();
+	const io = createIoPool();
+	const bootId = readBootId() ?? `boot-${ids.short(8)}`;
+	const storage = await openStorage({ db, clock, ids, log, io }, { tiers: options.tiers, bootId });
+	const transfers = await createTransfers({ db, storage, io, clock, ids, log });
+	const queue = await openQueue(
+		{ db, clock, ids, log },
+		{ queue: "node", node: name, maxConcurrentTasks: options.maxConcurrentTasks },
+	);
+	const grants = createGrants({ clock, ids });
+	const services = openServices(
+		{
+			db,
+			clock,
+			ids,
+			log,
+			engines: {
+				llama: createLlamaEngine({
+					command: options.engineCommand,
+					cacheDir: join(options.dataDir, "cache"),
+				}),
+			},
+			hold: (model, revision, tier, why) => storage.hold(model, revision, tier, why),
+			openFront: options.openFront,
+		},
+		{
+			nodeName: name,
+			directory: join(options.dataDir, "logs"),
+			environment: options.environment,
+			urlOf: options.urlOf,
+		},
+	);
+	const gateway = createGateway({ clock, log, local: services });
+	let link: HostLink | undefined;
+
+	const condemn = async (copy: ModelCopy, { force, dryRun }: { force: boolean; dryRun: boolean }) => {
+		if (link === undefined) throw hostUnreachable(undefined);
+		const { model_name, revision, tier } = copy;
+		try {
+			return await link.client.call("condemn", {
+				body: { model_name, revision, tier, force, dry_run: dryRun },
+			});
+		} catch (error) {
+			if (asGswarmError(error).code === "NETWORK_ERROR") throw hostUnreachable(error);
+			throw error;
+		}
+	};
+	const activities = (): Activity[] => queue.list({ limit: 1000 }).flatMap((task) => activityOf(task, name));
+	const tasks = createNodeTasks({
+		nodeName: name,
+		storage,
+		transfers,
+		services,
+		sources: options.sources,
+		requestGrant: async (operationId) => {
+			if (link === undefined) throw hostUnreachable(undefined);
+			return link.client.call("requestGrant", { body: { operation_id: operationId } });
+		},
+		condemn,
+		reportNow: async () => {
+			await link?.flush(REPORT_TIMEOUT_MS);
+		},
+	});
+	await discardEnded(queue, transfers);
+	const poke = (): void => link?.poke();
+	const subscriptions = [
+		storage.onChange(poke),
+		services.onChange(poke),
+		queue.onEvent(({ kind, taskId, status }) => {
+			if (kind !== "state") return;
+			poke();
+			// A task that ended without its copy will not run again: nothing of it stays in staging.
+			if (status === "failed" || status === "cancelled") {
+				transfers
+					.discard(taskId)
+					.catch((error: unknown) => log.error("transfer.discard_failed", { task_id: taskId, error }));
+			}
+		}),
+	];
+
+	return {
+		storage,
+		handlers: nodeHandlers({
+			nodeName: name,
+			clusterId: options.host.clusterId,
+			maxConcurrentTasks: options.maxConcurrentTasks,
+			storage,
+			queue,
+			services,
+			gateway,
+			grants,
+			condemn,
+			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
+			activities,
+			hostUrl: () => options.host.url,
+			problems: () => (link?.connected() === true ? [] : ["the host does not answer"]),
+		}),
+		peerHandlers: peerHandlers({ storage, grants }),
+		async start() {
+			link = createHostLink(
+				{ clock, ids, log },
+				{
+					hostUrl: options.host.url,
+					nodeToken: options.host.nodeToken,
+					incarnation: options.incarnation,
+					inventory: () => storage.copies(),
+					report: () => ({
+						protocol_version: PROTOCOL_VERSION,
+						version,
+						api_port: options.ports().node,
+						peer_port: options.ports().peer,
+						tiers: Object.fromEntries(storage.tiers().map((tier) => [tier.name, storage.usage(tier.name)])),
+						cpus: availableParallelism(),
+						tasks: queue.counters(),
+						activities: activities(),
+						services: services.list(),
+						models: storage.copies().length,
+						inventory_version: storage.inventoryVersion(),
+					}),
+				},
+			);
+			onLink(link);
+			await services.recover();
+			queue.start(tasks);
+		},
+		detachEngines: () => services.detach(),
+		async [Symbol.asyncDispose]() {
+			for (const subscription of subscriptions) subscription[Symbol.dispose]();
+			await queue[Symbol.asyncDispose]();
+			await services[Symbol.asyncDispose]();
+			await link?.[Symbol.asyncDispose]();
+			grants[Symbol.dispose]();
+			await transfers[Symbol.asyncDispose]();
+			await storage[Symbol.asyncDispose]();
+			await io[Symbol.asyncDispose]();
+		},
+	};
+}
+
+/** What a task does to a model's status while it waits or runs. */
+function activityOf(task: TaskDocument, nodeName: string): Activity[] {
+	const { task_type: type, status } = task;
+	if (isTerminal(status) || (type !== "download" && type !== "copy" && type !== "move")) return [];
+	const { model_name, target_device } = task.request;
+	if (typeof model_name !== "string" || typeof target_device !== "string") return [];
+	const doing = type === "download" ? "downloading" : "moving";
+	const tier = target_device.replace(`${nodeName}:`, "");
+	return [{ model_name, tier, status: status === "pending" ? "queued" : doing }];
+}
+
+/** Transfers whose task ended while the agent was dying. */
+async function discardEnded(queue: Queue, transfers: Transfers): Promise<void> {
+	const live = new Set(queue.list({ limit: 1000 }).map((task) => task.task_id));
+	for (const id of transfers.known()) if (!live.has(id)) await transfers.discard(id);
+}

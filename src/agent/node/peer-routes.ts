@@ -1,0 +1,56 @@
+/** The peer listener: bytes of sealed copies, on a grant; sent by the kernel from the file (sendfile). */
+import type { Storage } from "../../core/storage/storage.ts";
+import { type Grants, resolvePart } from "../../core/transfer/transfer.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import type { Handlers } from "../http/app.ts";
+
+export function peerHandlers({ storage, grants }: { storage: Storage; grants: Grants }): Handlers<"peer"> {
+	return {
+		readPart: ({ params, bearer, request }) => {
+			if (bearer === undefined) {
+				throw new GswarmError("UNAUTHORIZED", "Parts are read on a grant of the host.", {
+					reason: "no_valid_token",
+				});
+			}
+			grants.check(bearer, params.content_id);
+			const { path, sizeBytes } = resolvePart({
+				storage,
+				contentId: params.content_id,
+				fileIndex: Number(params.file_index),
+			});
+			const { start, end } = parseRange(request.headers.get("range"), sizeBytes);
+			return new Response(Bun.file(path).slice(start, end), {
+				status: 206,
+				headers: {
+					"content-type": "application/octet-stream",
+					"content-range": `bytes ${start}-${end - 1}/${sizeBytes}`,
+					"content-length": String(end - start),
+					"accept-ranges": "bytes",
+					etag: `"${params.content_id}-${params.file_index}"`,
+				},
+			});
+		},
+	};
+}
+
+/**
+ * One `bytes=a-b` range, half open in the answer; without a header the whole file (RFC 9110, section 14).
+ * @throws 416 range_not_satisfiable
+ */
+export function parseRange(header: string | null, sizeBytes: number): { start: number; end: number } {
+	if (header === null && sizeBytes > 0) return { start: 0, end: sizeBytes };
+	const match = /^bytes=(\d{1,16})-(\d{0,16})$/.exec(header ?? "");
+	const start = Number(match?.[1] ?? Number.NaN);
+	const last =
+		match?.[2] === undefined || match[2] === "" ? sizeBytes - 1 : Math.min(Number(match[2]), sizeBytes - 1);
+	if (Number.isSafeInteger(start) && start <= last) return { start, end: last + 1 };
+	throw new GswarmError(
+		"INVALID_REQUEST",
+		`The range ${JSON.stringify(header)} is outside the file of ${sizeBytes} bytes.`,
+		{
+			reason: "range_not_satisfiable",
+			status: 416,
+			details: { size_bytes: sizeBytes },
+		},
+	);
+}

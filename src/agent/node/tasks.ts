@@ -1,0 +1,325 @@
+/** What a node's queue does for each type of task: effects of the rooms, in order. */
+import { formatDevice, parseDevice } from "../../schema/device.ts";
+import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
+import type { Manifest } from "../../schema/manifest.ts";
+import type { ModelCopy } from "../../schema/model.ts";
+import {
+	type ModelName,
+	type Revision,
+	parseModelName,
+	parseNodeName,
+	parseRevision,
+	parseServiceId,
+} from "../../schema/names.ts";
+import type { TaskContext, TaskHandler } from "../../core/queue/queue.ts";
+import type { Services } from "../../core/service/service.ts";
+import { createPeerSource, openSource } from "../../core/source/source.ts";
+import type { Storage } from "../../core/storage/storage.ts";
+import {
+	type TransferInput,
+	type TransferProgress,
+	type Transfers,
+	storageSource,
+} from "../../core/transfer/transfer.ts";
+import type { SourceContext } from "../../core/source/source.ts";
+import type { TaskType } from "../../schema/task.ts";
+import type { ServiceConfig } from "../../core/service/service.ts";
+
+export interface DownloadRequest {
+	model_name: string;
+	source_url: string;
+	target_device: string;
+	model_type: string;
+	verify_checksum: boolean | null;
+	include: string[];
+	exclude: string[];
+	all_files: boolean;
+	bandwidth_limit: number | null;
+}
+
+export interface CopyRequest {
+	model_name: string;
+	source_device: string;
+	target_device: string;
+	keep_source: boolean;
+	verify_checksum: boolean | null;
+	bandwidth_limit: number | null;
+	/** Set when the source is another node: what the host said of it. */
+	pull?: {
+		operation_id: string;
+		revision: string;
+		content_id: string;
+		model_type: string;
+		source_url: string | null;
+		format: string;
+	};
+}
+
+export interface DeleteRequest {
+	model_name: string;
+	device: string;
+	revision: string;
+	force: boolean;
+}
+
+export interface ServeRequest {
+	model_name: string;
+	device: string;
+	service_id: string;
+	port: number | null;
+	config: ServiceConfig;
+}
+
+export interface NodeTaskDependencies {
+	nodeName: string;
+	storage: Storage;
+	transfers: Transfers;
+	services: Services;
+	sources: SourceContext;
+	/** Asks the host for access to the source of an operation, and for what to expect there. */
+	requestGrant(operationId: string): Promise<{ base_url: string; grant: string; manifest: Manifest }>;
+	/** Leave to destroy a durable copy. @throws host_unreachable */
+	condemn(
+		copy: ModelCopy,
+		options: { force: boolean; dryRun: boolean },
+	): Promise<{ granted: boolean; reason: string | null }>;
+	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
+	reportNow(): Promise<void>;
+}
+
+export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskHandler> {
+	const copy = async (context: TaskContext): Promise<ModelCopy> => {
+		const request = context.request as unknown as CopyRequest;
+		const model = parseModelName(request.model_name);
+		const common = {
+			transferId: context.taskId,
+			tier: tierOf(request.target_device),
+			model,
+			verifyChecksum: request.verify_checksum ?? undefined,
+			bandwidthLimit: request.bandwidth_limit ?? undefined,
+			receivingPhase: "copying" as const,
+		};
+		if (request.pull === undefined) {
+			const held = requireCopy(d.storage, model, tierOf(request.source_device), d.nodeName);
+			using source = storageSource(d.storage, held, `task ${context.taskId}`);
+			return await transfer(context, {
+				...common,
+				source,
+				revision: held.revision as Revision,
+				modelType: held.model_type,
+				format: held.format,
+				sourceUrl: held.source_url,
+				trustPartDigests: true,
+			});
+		}
+		const { pull } = request;
+		const { base_url, grant, manifest } = await d.requestGrant(pull.operation_id);
+		return transfer(context, {
+			...common,
+			source: createPeerSource(d.sources, {
+				baseUrl: base_url,
+				grant,
+				manifest,
+				model,
+				revision: parseRevision(pull.revision),
+				device: request.source_device,
+			}),
+			revision: parseRevision(pull.revision),
+			modelType: pull.model_type,
+			format: pull.format,
+			sourceUrl: pull.source_url,
+			trustPartDigests: request.verify_checksum !== true,
+			streams: 4,
+		});
+	};
+	const transfer = (
+		context: TaskContext,
+		input: Omit<TransferInput, "signal" | "onProgress">,
+	): Promise<ModelCopy> =>
+		d.transfers.run({
+			...input,
+			signal: transferSignal(context.signal),
+			onProgress: (p) => context.report(progressOf(p)),
+		});
+	const finished = async (copied: ModelCopy): Promise<Record<string, unknown>> => {
+		await d.reportNow();
+		return {
+			device: `${d.nodeName}:${copied.tier}`,
+			revision: copied.revision,
+			size_bytes: copied.size_bytes,
+			content_id: copied.content_id,
+		};
+	};
+
+	return {
+		async download(context) {
+			const request = context.request as unknown as DownloadRequest;
+			context.report({ phase: "resolving" });
+			const source = openSource(request.source_url, d.sources, {
+				include: request.include,
+				exclude: request.exclude,
+				allFiles: request.all_files,
+			});
+			const got = await transfer(context, {
+				transferId: context.taskId,
+				source,
+				tier: tierOf(request.target_device),
+				model: parseModelName(request.model_name),
+				modelType: request.model_type,
+				verifyChecksum: request.verify_checksum ?? undefined,
+				bandwidthLimit: request.bandwidth_limit ?? undefined,
+			});
+			return finished(got);
+		},
+		copy: async (context) => finished(await copy(context)),
+		async move(context) {
+			const request = context.request as unknown as CopyRequest;
+			const target = await copy(context);
+			if (request.keep_source) return finished(target);
+			const source = d.storage.copy(
+				parseModelName(request.model_name),
+				tierOf(request.source_device),
+				target.revision as Revision,
+			);
+			const kept = source === undefined ? undefined : await removeSource(d, source);
+			return { ...(await finished(target)), ...(kept === undefined ? {} : { source_kept: kept }) };
+		},
+		async delete(context) {
+			const request = context.request as unknown as DeleteRequest;
+			context.report({ phase: "deleting" });
+			const model = parseModelName(request.model_name);
+			const tier = tierOf(request.device);
+			const copyToRemove = d.storage.copy(model, tier, request.revision as Revision);
+			if (copyToRemove === undefined) return { freed_bytes: 0, device: request.device };
+			if (request.force) await stopServicesOf(d, copyToRemove);
+			await mayDestroy(d, copyToRemove, request.force, false);
+			const { freedBytes } = await d.storage.remove(model, request.revision as Revision, tier);
+			await d.reportNow();
+			return { freed_bytes: freedBytes, device: `${d.nodeName}:${tier}` };
+		},
+		async serve(context) {
+			const request = context.request as unknown as ServeRequest;
+			context.report({ phase: "starting" });
+			const model = parseModelName(request.model_name);
+			const served = requireCopy(d.storage, model, tierOf(request.device), d.nodeName);
+			const service = await d.services.start({
+				serviceId: parseServiceId(request.service_id),
+				model,
+				revision: served.revision as Revision,
+				tier: served.tier,
+				modelPath: d.storage.pathOf(served),
+				port: request.port ?? undefined,
+				framework: "llama",
+				config: request.config,
+				signal: context.signal,
+				onPhase: (phase) => context.report({ phase }),
+			});
+			await d.reportNow();
+			return { service_id: service.service_id, url: service.url, ready_s: service.ready_s };
+		},
+		async stop(context) {
+			context.report({ phase: "stopping" });
+			await d.services.stop(String(context.request["service_id"]), { timeoutMs: 30_000 });
+			await d.reportNow();
+			return { service_id: context.request["service_id"] };
+		},
+	};
+}
+
+/**
+ * Whether this copy may be destroyed; volatile copies always may.
+ * @throws 409 last_durable_copy, 503 host_unreachable
+ */
+export async function mayDestroy(
+	d: Pick<NodeTaskDependencies, "storage" | "condemn" | "nodeName">,
+	copy: ModelCopy,
+	force: boolean,
+	dryRun: boolean,
+): Promise<void> {
+	const durable = (tier: string): boolean => d.storage.tier(tier).durable;
+	if (!durable(copy.tier)) return;
+	const another = d.storage
+		.copies()
+		.some(
+			(c) =>
+				c.model_name === copy.model_name &&
+				c.content_id === copy.content_id &&
+				c.tier !== copy.tier &&
+				durable(c.tier),
+		);
+	if (another) return;
+	const { granted } = await d.condemn(copy, { force, dryRun });
+	if (granted) return;
+	throw new GswarmError(
+		"CONFLICT",
+		`${d.nodeName}:${copy.tier} holds the last durable copy of ${JSON.stringify(copy.model_name)}.`,
+		{
+			reason: "last_durable_copy",
+			details: { model: copy.model_name, device: `${d.nodeName}:${copy.tier}` },
+			hint: `Copy it elsewhere first, use --force, or \`gswarm model delete ${copy.model_name}\` to remove it everywhere.`,
+		},
+	);
+}
+
+/** The ready copy of a model on a tier. @throws 404 MODEL_NOT_FOUND naming the device */
+export function requireCopy(storage: Storage, model: ModelName, tier: string, nodeName: string): ModelCopy {
+	storage.tier(tier);
+	const copy = storage.copy(model, tier);
+	if (copy === undefined || copy.status !== "ready") throw modelNotFound(model, `${nodeName}:${tier}`);
+	return copy;
+}
+
+/** The tier of a device of this node, as the storage room names it. */
+export function tierOf(device: string): string {
+	return formatDevice({ ...parseDevice(device), node: undefined });
+}
+
+/** Removes a moved model's source; why it stayed, or undefined when it is gone. */
+async function removeSource(d: NodeTaskDependencies, source: ModelCopy): Promise<string | undefined> {
+	try {
+		await mayDestroy(d, source, false, false);
+		await d.storage.remove(parseModelName(source.model_name), source.revision as Revision, source.tier);
+		return undefined;
+	} catch (error) {
+		const { code, reason } = asGswarmError(error);
+		const expected = reason === "in_use" || reason === "last_durable_copy" || reason === "host_unreachable";
+		if (!expected) throw error;
+		return reason ?? code;
+	}
+}
+
+async function stopServicesOf(d: NodeTaskDependencies, copy: ModelCopy): Promise<void> {
+	for (const service of d.services.list()) {
+		const same = service.model_name === copy.model_name && service.device === `${d.nodeName}:${copy.tier}`;
+		if (same) await d.services.stop(service.service_id, { timeoutMs: 30_000 });
+	}
+}
+
+/** The queue aborts with "shutdown" when the agent stops: then what was received is kept for the next run. */
+function transferSignal(signal: AbortSignal): AbortSignal {
+	const controller = new AbortController();
+	const forward = (): void => {
+		const reason: unknown = signal.reason;
+		const stopping = reason === "shutdown" || (reason instanceof Error && reason.message === "shutdown");
+		controller.abort(
+			stopping
+				? new GswarmError("RESOURCE_UNAVAILABLE", "The agent is stopping.", {
+						reason: "stopping",
+						retryable: true,
+					})
+				: reason,
+		);
+	};
+	if (signal.aborted) forward();
+	else signal.addEventListener("abort", forward, { once: true });
+	return controller.signal;
+}
+
+function progressOf(p: TransferProgress): Parameters<TaskContext["report"]>[0] {
+	return {
+		phase: p.phase === "done" ? "publishing" : p.phase,
+		bytesDone: p.bytesDone,
+		bytesTotal: p.bytesTotal,
+		waitingFor: p.waitingFor ?? null,
+	};
+}

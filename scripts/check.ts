@@ -5,7 +5,9 @@
  * `--only types,lint` runs some steps. `REQUIRE=all` makes a skipped test a failure. `LONG=1` (`bun run test:long`)
  * lifts the time limits and lets the tests do their long rounds.
  */
-import { availableParallelism } from "node:os";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
 
 interface Totals {
 	passed: number;
@@ -98,22 +100,35 @@ async function runStep({ name, command, limitMs, isTests = false }: Step): Promi
 	else if (found.skipped > 0) console.log(indent(output.match(/^SKIP.*$/gm)?.join("\n") ?? ""));
 }
 
-/** Runs a program of node_modules/.bin or the PATH in the root of the repository, with nothing to read. */
+/**
+ * Runs a program of node_modules/.bin or the PATH in the root of the repository, with nothing to read. Its output goes
+ * to a file, not a pipe: the order of both streams is kept, and a process that outlives the step holds nobody up.
+ */
 async function execute(
-	[program, ...args]: readonly string[],
+	[program = "", ...args]: readonly string[],
 	limitMs: number | undefined,
 ): Promise<{ exitCode: number; output: string; timedOut: boolean }> {
 	const root = new URL("..", import.meta.url).pathname;
-	const child = Bun.spawn([program === "bun" ? process.execPath : `${program}`, ...args], {
-		cwd: root,
-		env: { ...process.env, PATH: `${root}node_modules/.bin:${process.env.PATH}`, NO_COLOR: "1", CI: "true" },
-		stdin: "ignore",
-		stdout: "pipe",
-		stderr: "pipe",
-		...(limitMs === undefined ? {} : { timeout: limitMs }),
-	});
-	const [out, err, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
-	return { exitCode, output: out + err, timedOut: child.signalCode === "SIGTERM" };
+	const path = `${root}node_modules/.bin:${process.env.PATH}`;
+	const executable = program === "bun" ? process.execPath : Bun.which(program, { PATH: path });
+	if (executable === null)
+		return { exitCode: 127, output: `${program} is missing: bun install`, timedOut: false };
+	const dir = mkdtempSync(join(tmpdir(), "gswarm-check-"));
+	const file = join(dir, "output");
+	const output = openSync(file, "w");
+	try {
+		const child = Bun.spawn([executable, ...args], {
+			cwd: root,
+			env: { ...process.env, PATH: path, NO_COLOR: "1", CI: "true" },
+			stdio: ["ignore", output, output],
+			...(limitMs === undefined ? {} : { timeout: limitMs }),
+		});
+		const exitCode = await child.exited;
+		return { exitCode, output: readFileSync(file, "utf8"), timedOut: child.signalCode === "SIGTERM" };
+	} finally {
+		closeSync(output);
+		rmSync(dir, { recursive: true });
+	}
 }
 
 /** The numbers of bun test's closing summary; a `todo` counts as skipped, an error outside of tests is in `fail`. */

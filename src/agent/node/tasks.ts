@@ -7,13 +7,12 @@ import {
 	type ModelName,
 	type Revision,
 	parseModelName,
-	parseNodeName,
 	parseRevision,
 	parseServiceId,
 } from "../../schema/names.ts";
 import type { TaskContext, TaskHandler } from "../../core/queue/queue.ts";
 import type { Services } from "../../core/service/service.ts";
-import { createPeerSource, openSource } from "../../core/source/source.ts";
+import { peerSource, openSource } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import {
 	type TransferInput,
@@ -116,7 +115,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		const { base_url, grant, manifest } = await d.requestGrant(pull.operation_id);
 		return transfer(context, {
 			...common,
-			source: createPeerSource(d.sources, {
+			source: peerSource(d.sources, {
 				baseUrl: base_url,
 				grant,
 				manifest,
@@ -155,7 +154,8 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		async download(context) {
 			const request = context.request as unknown as DownloadRequest;
 			context.report({ phase: "resolving" });
-			const source = openSource(request.source_url, d.sources, {
+			const source = openSource(request.source_url, {
+				...d.sources,
 				include: request.include,
 				exclude: request.exclude,
 				allFiles: request.all_files,

@@ -12,6 +12,6 @@ if (first === "--version" || first === "-V") {
 	const defaultCacheDir = GSWARM_HOME === undefined ? `${homedir()}/.cache/gswarm` : `${GSWARM_HOME}/cache`;
 	await runEngine(process.argv.slice(3), { defaultCacheDir });
 } else {
-	process.stderr.write("gswarm: not implemented\n");
-	process.exit(1);
+	const { main } = await import("../src/cli/root.ts");
+	process.exit(await main(process.argv.slice(2)));
 }

@@ -1,4 +1,5 @@
 /** A queue on a real database in a directory of its own, whose tasks end when the test says so. */
+import { Database as Sqlite } from "bun:sqlite";
 import { join } from "node:path";
 import {
 	type Queue,
@@ -52,7 +53,7 @@ export interface TestQueue extends AsyncDisposable {
 export async function testQueue(options: Partial<QueueOptions> = {}, copyOf?: TestQueue): Promise<TestQueue> {
 	const dir = tempDir();
 	const path = join(dir.path, "agent.sqlite");
-	copyOf?.db.read.run(`VACUUM INTO '${path}'`);
+	if (copyOf !== undefined) copyDatabase(copyOf.path, path);
 	const clock = copyOf?.clock ?? new FakeClock();
 	const db = openInlineDatabase(path, [queueModule]);
 	const queue = await openQueue(
@@ -100,4 +101,10 @@ export async function testQueue(options: Partial<QueueOptions> = {}, copyOf?: Te
 		},
 	};
 	return self;
+}
+
+/** What is committed, and nothing else. */
+function copyDatabase(from: string, to: string): void {
+	using db = new Sqlite(from);
+	db.run("VACUUM INTO ?1", [to]);
 }

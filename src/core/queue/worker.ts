@@ -48,8 +48,6 @@ export class QueueWorker {
 	readonly #options: WorkerOptions;
 	readonly #write: Writer<typeof queueModule.writes>;
 	readonly #running = new Map<number, Running>();
-	/** Cancels that came before the answer of the claim: seq and token. */
-	readonly #cancelledEarly = new Map<number, number>();
 	readonly #stopping = new AbortController();
 	#handlers: TaskHandlers | undefined;
 	#timer = new AbortController();
@@ -80,11 +78,10 @@ export class QueueWorker {
 		return this.#running.get(seq)?.meter;
 	}
 
-	/** Tells the handler of a task that was marked as cancelling. */
+	/** Tells the handler of a task that was marked as cancelling; the claim's answer always comes before the mark's. */
 	cancel(seq: number, token: number): void {
 		const running = this.#running.get(seq);
-		if (running === undefined) this.#cancelledEarly.set(seq, token);
-		else if (running.row.token === token) running.controller.abort("cancelled");
+		if (running?.row.token === token) running.controller.abort("cancelled");
 	}
 
 	/** Starts nothing more, tells every handler, and gives their tasks back to the line; at most the grace and a commit. */
@@ -151,8 +148,6 @@ export class QueueWorker {
 			settled: Promise.resolve(),
 		};
 		this.#running.set(row.seq, running);
-		if (this.#cancelledEarly.get(row.seq) === row.token) running.controller.abort("cancelled");
-		this.#cancelledEarly.delete(row.seq);
 		// The claim's answer came after the stop: the task goes back untouched.
 		if (this.#stopping.signal.aborted) running.controller.abort("shutdown");
 		running.settled = this.#run(running);

@@ -19,6 +19,7 @@ export interface Violation {
 		| "re-export"
 		| "sleep"
 		| "mock"
+		| "await"
 		| "time"
 		| "reason";
 	message: string;
@@ -172,6 +173,12 @@ function callViolations({ path, text, program }: Source): Violation[] {
 				say("mock", start, `${name}: give the dependency as an argument`);
 			}
 			if (path.startsWith("src/") && name === "Date") say("time", start, "Date() reads the clock");
+		},
+		ExpressionStatement({ expression, start }) {
+			const code = text.slice(expression.start, expression.end);
+			if (isTest && /^expect\b/.test(code) && /\)\s*\.(rejects|resolves)\b/.test(code)) {
+				say("await", start, "expect(…).rejects and .resolves decide nothing until they are awaited");
+			}
 		},
 		NewExpression({ callee, arguments: given, start }) {
 			const isDate = callee.type === "Identifier" && callee.name === "Date";

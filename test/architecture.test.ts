@@ -121,7 +121,6 @@ test.each([
 		"sleep",
 	],
 	["a test mocks no module", "test/a.test.ts", `mock.module("./a.ts", () => ({}));`, "mock"],
-	["an awaited assertion is awaited", "test/a.test.ts", `expect(f()).rejects.toThrow();`, "await"],
 	["a date without a time reads the clock", "src/cli/model.ts", `const a = new Date();`, "time"],
 	["an exception has a reason", "src/cli/model.ts", `// oxlint-disable-next-line no-console\nf();`, "reason"],
 ])("%s", (_title, path, text, rule) => {
@@ -131,10 +130,6 @@ test.each([
 test("an exception with its reason and a date of a given time are fine", () => {
 	const text = `// oxlint-disable-next-line no-console -- the one line of output\nconsole.log(new Date(5));`;
 	expect(rulesBrokenBy("src/cli/model.ts", text)).toEqual([]);
-});
-
-test("an assertion that is awaited is fine", () => {
-	expect(rulesBrokenBy("test/a.test.ts", `await expect(f()).resolves.toBe(1);`)).toEqual([]);
 });
 
 test("a file that does not parse is an error, not a file without imports", () => {

@@ -55,8 +55,12 @@ export function spawnDetached({ argv, environment, logPath, cwd = "/" }: SpawnIn
 			detached: true,
 		});
 		child.unref();
-		// A child that is not reaped yet keeps its entry, so this fails only where there is no /proc.
-		const identity = identify(child.pid) ?? { pid: child.pid, startTime: "", bootId: "" };
+		// Unknown where there is no /proc, and of a child that has ended and was reaped already.
+		const identity = {
+			pid: child.pid,
+			startTime: readStat(child.pid)?.startTime ?? "",
+			bootId: readBootId() ?? "",
+		};
 		return {
 			identity,
 			exited: child.exited.then(() => ({
@@ -94,8 +98,9 @@ export function adoptProcess({ clock }: { clock: Clock }, identity: ProcessIdent
 /** Who has this pid now; undefined when nobody has, or a zombie that only waits to be reaped. */
 export function identify(pid: number): ProcessIdentity | undefined {
 	const stat = readStat(pid);
-	const bootId = readText("/proc/sys/kernel/random/boot_id")?.trim();
-	if (stat === undefined || bootId === undefined) return undefined;
+	const bootId = readBootId();
+	if (stat === undefined || bootId === undefined || stat.state === "Z" || stat.state === "X")
+		return undefined;
 	return { pid, startTime: stat.startTime, bootId };
 }
 
@@ -140,7 +145,7 @@ export async function killGroup(
  * no pid that is still the number of a group, so the group is the child's or empty.
  */
 export function killLeftovers(identity: ProcessIdentity): void {
-	if (identity.startTime !== "" && identify(identity.pid) === undefined) send(identity.pid, "SIGKILL");
+	if (identify(identity.pid) === undefined) send(identity.pid, "SIGKILL");
 }
 
 /**
@@ -193,18 +198,21 @@ function send(group: number, signal: "SIGTERM" | "SIGKILL"): void {
 }
 
 /** Fields of /proc/PID/stat; the name in parentheses may hold anything, so what counts begins behind the last one. */
-function readStat(pid: number): { startTime: string } | undefined {
+function readStat(pid: number): { state: string; startTime: string } | undefined {
 	const text = readText(`/proc/${pid}/stat`);
 	if (text === undefined) return undefined;
 	const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
 	const [state] = fields;
 	const startTime = fields[START_TIME_FIELD];
-	if (state === undefined || startTime === undefined || state === "Z" || state === "X") return undefined;
-	return { startTime };
+	return state === undefined || startTime === undefined ? undefined : { state, startTime };
 }
 
 /** Field 22 of the manual, counted from the state (field 3). */
 const START_TIME_FIELD = 22 - 3;
+
+function readBootId(): string | undefined {
+	return readText("/proc/sys/kernel/random/boot_id")?.trim();
+}
 
 function processIds(): number[] {
 	try {

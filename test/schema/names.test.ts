@@ -208,7 +208,7 @@ describe("devices", () => {
 				if (device.node === undefined) expect(name.replace(":", "")).toStartWith(device.kind);
 				else expect(device.node as string).toBe(prefix as string);
 			}),
-			{ numRuns: 1000 },
+			{ numRuns: 500 },
 		);
 	});
 

@@ -56,7 +56,7 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		let taskId = state[key];
 		if (taskId === undefined) {
 			({ task_id: taskId } = await send({
-				"idempotency-key": `${context.taskId}/${key}/${context.attempt}`,
+				"idempotency-key": `${context.taskId}/${key}/${context.attempt}`.replaceAll(" ", "@"),
 			}));
 			state[key] = taskId;
 			await context.saveState(state);

@@ -12,9 +12,12 @@ const FORMATS: readonly [ModelFormat, RegExp][] = [
 
 /** By class name in config.json's `architectures`; first match wins. */
 const ARCHITECTURES: readonly [RegExp, ModelKind][] = [
-	[/ForConditionalGeneration$|VisionText|Llava|VL[A-Z]|ImageTextToText/, "multimodal"],
-	[/ForCausalLM$|LMHeadModel$/, "llm"],
 	[/Whisper|Wav2Vec|SpeechSeq2Seq|ForCTC$|Audio/, "audio"],
+	[
+		/VisionText|Llava|VL[A-Z]|ImageTextToText|Mllama|Idefics|PaliGemma|Pixtral|Gemma3ForCond|Mistral3/,
+		"multimodal",
+	],
+	[/ForCausalLM$|LMHeadModel$|ForConditionalGeneration$/, "llm"],
 	[/ForImageClassification$|ForObjectDetection$|ViT|CLIP|Segformer|Swin/, "vision"],
 	[
 		/ForSequenceClassification$|^(Bert|Roberta|XLMRoberta|MPNet|Nomic|Distil)\w*(Model|MaskedLM)$/,

@@ -233,7 +233,7 @@ function createReader(hub: Hub, commit: string): Reader {
 		asking.set(path, request);
 		try {
 			const answer = await request;
-			if (answer.response.ok && answer.url !== url) places.set(path, answer.url);
+			if (answer.response.ok) places.set(path, answer.url);
 			return answer.response;
 		} finally {
 			if (asking.get(path) === request) asking.delete(path);
@@ -244,7 +244,9 @@ function createReader(hub: Hub, commit: string): Reader {
 		headers: Record<string, string>,
 		signal: AbortSignal,
 	): Promise<Response> => {
-		await asking.get(path)?.catch(() => undefined); // its own caller hears of a failure
+		for (let other = asking.get(path); other !== undefined; other = asking.get(path)) {
+			await other.catch(() => undefined); // its own caller hears of a failure
+		}
 		const place = places.get(path);
 		if (place === undefined) return await ask(path, headers, signal);
 		const { response } = await hub.get(place, headers, signal);

@@ -1,0 +1,66 @@
+/** How a running agent is found: the file that it keeps in its data directory while it is ready. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { GswarmError } from "../schema/errors.ts";
+
+export interface AgentFile {
+	pid: number;
+	role: string;
+	name: string;
+	/** Seconds since the epoch. */
+	started_at: number;
+	host_url?: string;
+	node_url?: string;
+	peer_url?: string;
+}
+
+/** The file, or undefined when no agent is (or was, before a crash) ready. */
+export function readAgentFile(dataDir: string): AgentFile | undefined {
+	const path = join(dataDir, "agent.json");
+	let text: string;
+	try {
+		text = readFileSync(path, "utf8");
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+		throw unreadable(path, error);
+	}
+	try {
+		const file = JSON.parse(text) as AgentFile;
+		if (Number.isSafeInteger(file.pid) && file.pid > 1) return file;
+	} catch (error) {
+		throw unreadable(path, error);
+	}
+	throw unreadable(path, undefined);
+}
+
+/** Whether a process has this id; one of another user counts. */
+export function isAlive(pid: number): boolean {
+	try {
+		process.kill(pid, 0);
+		return true;
+	} catch (error) {
+		return (error as NodeJS.ErrnoException).code === "EPERM";
+	}
+}
+
+/**
+ * Whether the process is an agent and not a later one that got the same id.
+ * Where the system does not tell (no /proc), being alive has to do.
+ */
+export function isAgentProcess(pid: number): boolean {
+	if (!isAlive(pid)) return false;
+	try {
+		return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").includes("agent");
+	} catch {
+		return process.platform !== "linux";
+	}
+}
+
+function unreadable(path: string, cause: unknown): GswarmError {
+	return new GswarmError("RESOURCE_UNAVAILABLE", `${path} cannot be read.`, {
+		reason: "bad_agent_file",
+		hint: "Does the data directory belong to this user? A stopped agent's file may be removed.",
+		cause,
+	});
+}

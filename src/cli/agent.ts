@@ -1,0 +1,2 @@
+/** The one door from the command line into the agent. */
+export { runAgent } from "../agent/agent.ts";

@@ -1,0 +1,53 @@
+import type { ApiClient } from "../../api/client.ts";
+import { defineCommand } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import { safeLine } from "../render/safe-text.ts";
+import type { LiveName } from "../values.ts";
+
+const LIVE_NAMES: readonly LiveName[] = ["models", "nodes", "devices", "tasks", "services"];
+/** A person has pressed a key and waits. */
+const WITHIN_MS = 300;
+const MOST_NAMES = 200;
+
+export const command = defineCommand({
+	about: "Prints live names for the completion scripts; says nothing when there are none in time.",
+	args: { kind: { type: "positional", description: LIVE_NAMES.join(", ") } },
+	examples: [["__complete models", "names of models"]],
+	async run({ api, out }, { kind }) {
+		const live = LIVE_NAMES.find((name) => name === kind);
+		if (live === undefined) return EXIT.usage;
+		try {
+			const names = await namesOf(await api(), live, AbortSignal.timeout(WITHIN_MS));
+			out.text(
+				[...new Set(names.map(safeLine))]
+					.filter((name) => name !== "")
+					.sort()
+					.join("\n"),
+			);
+		} catch {
+			// No agent, no right, no time: a shell that completes must not be talked into.
+		}
+		return EXIT.done;
+	},
+});
+
+async function namesOf(api: ApiClient, kind: LiveName, signal: AbortSignal): Promise<string[]> {
+	switch (kind) {
+		case "models": {
+			const { models } = await api.call("listModels", { query: { per_page: MOST_NAMES }, signal });
+			return models.map((model) => model.model_name);
+		}
+		case "nodes":
+			return (await api.call("listNodes", { signal })).nodes.map((node) => node.name);
+		case "devices": {
+			const { nodes } = await api.call("listNodes", { signal });
+			return nodes.flatMap((node) => Object.keys(node.tiers).map((tier) => `${node.name}:${tier}`));
+		}
+		case "tasks":
+			return (await api.call("queueHistory", { query: { limit: MOST_NAMES }, signal })).tasks.map(
+				(task) => task.task_id,
+			);
+		case "services":
+			return (await api.call("listServices", { signal })).services.map((service) => service.service_id);
+	}
+}

@@ -1,0 +1,53 @@
+import { confirm } from "../confirm.ts";
+import { defineCommand } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import { formatBytes } from "../render/format.ts";
+import { WAIT_ARG, settle } from "../submit.ts";
+import { device, model } from "../values.ts";
+
+export const command = defineCommand({
+	about:
+		"Deletes a model with all its copies, or with --device one copy of it. Deleted means that the bytes are gone; it says how many. On a terminal it asks first.",
+	args: {
+		name: { type: "positional", value: model, description: "Name of the model" },
+		device: {
+			type: "string",
+			value: device,
+			valueHint: "DEVICE",
+			description: "Delete only the copy on this device",
+		},
+		force: {
+			type: "boolean",
+			description: "Also when it is served (the service is stopped) or the last copy on a disk",
+		},
+		wait: WAIT_ARG,
+	},
+	examples: [
+		["model delete acme/tiny", "the model and every copy"],
+		["model delete acme/tiny --device node1:dram", "one copy"],
+		["model delete acme/tiny --yes", "without a question"],
+	],
+	next: ["model list", "node list"],
+	async run(context, { name, device: from, force, wait }) {
+		const what = from === undefined ? `${name} and all its copies` : `the copy of ${name} on ${from}`;
+		if (!(await confirm(context, `Delete ${what}?`))) {
+			context.say.info("Nothing was deleted.");
+			return EXIT.failed;
+		}
+		const submitted = await (await context.api()).call("deleteModel", {
+			params: { model_name: name },
+			query: { force: force ? "true" : "false", ...(from === undefined ? {} : { device: from }) },
+		});
+		return await settle(context, submitted, {
+			wait,
+			telling: {
+				title: from === undefined ? name : `${name} on ${from}`,
+				done: ({ result }) => {
+					const freed = result?.["freed_bytes"];
+					return `Deleted ${what}${typeof freed === "number" ? `; ${formatBytes(freed)} are free again` : ""}`;
+				},
+				next: () => ["model list"],
+			},
+		});
+	},
+});

@@ -1,0 +1,124 @@
+import type { ApiClient } from "../../api/client.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import { type NamedSource, hubSourceOf, parseNamedSource } from "../../schema/source-name.ts";
+import { defineCommand } from "../command.ts";
+import { WAIT_ARG, resultText, settle } from "../submit.ts";
+import { type ValueKind, device, rate } from "../values.ts";
+import { PRIORITY_NAMES } from "../words.ts";
+
+const nameOrSource: ValueKind<NamedSource> = {
+	parse: parseNamedSource,
+	wanted: "a model name or a source",
+	live: "models",
+};
+
+export const command = defineCommand({
+	about: `Downloads a model to a device, in parallel, and checks every byte against the digests of its source. A cut connection or a restarted agent resumes where it was; the model is visible as ready only when it is whole.
+NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/NAME@REVISION, ORG/NAME:Q4_K_M or https://host/model.gguf, which then names the model.`,
+	args: {
+		name: { type: "positional", value: nameOrSource, description: "Name of the model, or its source" },
+		source: {
+			type: "string",
+			valueHint: "URI",
+			description: "Where it comes from, when NAME does not say so",
+		},
+		to: {
+			type: "string",
+			value: device,
+			valueHint: "DEVICE",
+			description: "Where it goes, e.g. node1:disk (default: the agent chooses)",
+		},
+		include: {
+			type: "string",
+			many: true,
+			valueHint: "PATTERN",
+			description: "Only files that match, e.g. '*.safetensors'",
+		},
+		exclude: { type: "string", many: true, valueHint: "PATTERN", description: "No files that match" },
+		"all-files": {
+			type: "boolean",
+			description: "Also the older formats that a repository keeps beside safetensors",
+		},
+		type: { type: "string", valueHint: "TYPE", description: "What it is, e.g. llm" },
+		priority: {
+			type: "enum",
+			options: PRIORITY_NAMES,
+			valueHint: "PRIORITY",
+			description: "critical, high, normal or low",
+		},
+		bandwidth: {
+			type: "string",
+			value: rate,
+			valueHint: "RATE",
+			description: "No faster than this, e.g. 100MB/s",
+		},
+		verify: {
+			type: "boolean",
+			description: "Insist on digests of the source (or do without); left out: check when it has them",
+			negativeDescription: "Do without digests of the source",
+		},
+		wait: WAIT_ARG,
+	},
+	examples: [
+		["model download hf:acme/tiny", "a Hugging Face repository, named acme/tiny here"],
+		["model download acme/tiny:Q4_K_M --to node2:disk", "one quantisation of it, to a certain node"],
+		["model download tiny --source https://example.org/tiny.gguf", "one file, under a name of your own"],
+		["model download acme/big --bandwidth 100MB/s --no-wait", "gently, in the background"],
+	],
+	next: ["model serve NAME", "model copy NAME --from DEVICE --to DEVICE"],
+	async run(context, values) {
+		const { modelName: name, sourceUrl } = values.name;
+		const source = values.source ?? sourceUrl;
+		const body = {
+			...(values.to === undefined ? {} : { target_device: values.to }),
+			...(values.priority === undefined ? {} : { priority: values.priority }),
+			...(values.verify === undefined ? {} : { verify_checksum: values.verify }),
+			...(values.type === undefined ? {} : { model_type: values.type }),
+			...(values.include.length === 0 ? {} : { include: values.include }),
+			...(values.exclude.length === 0 ? {} : { exclude: values.exclude }),
+			...(values["all-files"] ? { all_files: true } : {}),
+			...(values.bandwidth === undefined ? {} : { bandwidth_limit: values.bandwidth }),
+		};
+		const submitted = await submit(await context.api(), name, body, source, hubSourceOf(name));
+		return await settle(context, submitted, {
+			wait: values.wait,
+			telling: {
+				title: `${name} → ${values.to ?? submitted.node}`,
+				done: (task) => `Downloaded ${name} to ${resultText(task, "device") ?? values.to ?? task.node}`,
+				next: () => [`model serve ${name}`, `model show ${name}`],
+			},
+		});
+	},
+});
+
+/** `acme/tiny` is a registered name first, and a hub repository when it is not one. */
+async function submit(
+	api: ApiClient,
+	name: string,
+	body: object,
+	source: string | undefined,
+	hubSource: string | undefined,
+) {
+	const params = { model_name: name };
+	const send = (source_url: string | undefined) =>
+		api.call("downloadModel", {
+			params,
+			body: { ...body, ...(source_url === undefined ? {} : { source_url }) },
+		});
+	try {
+		return await send(source);
+	} catch (error) {
+		if (!(error instanceof GswarmError) || error.code !== "MODEL_NOT_FOUND" || source !== undefined)
+			throw error;
+		if (hubSource !== undefined) return await send(hubSource);
+		throw new GswarmError(
+			"MODEL_NOT_FOUND",
+			`There is no registered model ${JSON.stringify(name)}, and the name alone does not say where it comes from.`,
+			{
+				details: error.details,
+				hint: `Examples: \`gswarm model download hf:ORG/${name}\`, \`gswarm model download ${name} --source https://host/${name}.gguf\``,
+				cause: error,
+			},
+		);
+	}
+}

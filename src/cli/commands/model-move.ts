@@ -1,0 +1,88 @@
+import type { TaskDocument } from "../../schema/task.ts";
+import { defineCommand } from "../command.ts";
+import { fromAndTo } from "../from-and-to.ts";
+import { WAIT_ARG, resultText, settle } from "../submit.ts";
+import { device, model, rate } from "../values.ts";
+import { PRIORITY_NAMES } from "../words.ts";
+
+export const command = defineCommand({
+	about:
+		"Moves a model from one device to another: copies it, checks the copy, and only then removes the source. The source stays when it is in use, or when it is the last copy that would outlive a restart (a copy in memory does not).",
+	args: {
+		name: { type: "positional", value: model, description: "Name of the model" },
+		source: {
+			type: "positional",
+			required: false,
+			value: device,
+			description: "Device to move from (or --from)",
+		},
+		target: {
+			type: "positional",
+			required: false,
+			value: device,
+			description: "Device to move to (or --to)",
+		},
+		from: { type: "string", value: device, valueHint: "DEVICE", description: "Device to move from" },
+		to: { type: "string", value: device, valueHint: "DEVICE", description: "Device to move to" },
+		"keep-source": { type: "boolean", description: "Leave the source where it is" },
+		priority: {
+			type: "enum",
+			options: PRIORITY_NAMES,
+			valueHint: "PRIORITY",
+			description: "critical, high, normal or low",
+		},
+		bandwidth: {
+			type: "string",
+			value: rate,
+			valueHint: "RATE",
+			description: "No faster than this, e.g. 100MB/s",
+		},
+		verify: {
+			type: "boolean",
+			description: "Check the sha256 of every file too",
+			negativeDescription: "Check the parts' digests only",
+		},
+		wait: WAIT_ARG,
+	},
+	examples: [
+		["model move acme/tiny --from node1:disk --to node2:disk", "to another node"],
+		["model move acme/tiny node2:disk node2:dram", "into memory; the last copy on a disk stays"],
+	],
+	next: ["model serve NAME --device DEVICE", "model locations NAME"],
+	async run(context, values) {
+		const { name } = values;
+		const { from, to } = fromAndTo("gswarm model move", values);
+		const submitted = await (await context.api()).call("moveModel", {
+			params: { model_name: name },
+			body: {
+				source_device: from,
+				target_device: to,
+				keep_source: values["keep-source"],
+				...(values.priority === undefined ? {} : { priority: values.priority }),
+				...(values.verify === undefined ? {} : { verify_checksum: values.verify }),
+				...(values.bandwidth === undefined ? {} : { bandwidth_limit: values.bandwidth }),
+			},
+		});
+		return await settle(context, submitted, {
+			wait: values.wait,
+			telling: {
+				title: `${name} → ${to}`,
+				done: (task) => `Moved ${name} to ${resultText(task, "device") ?? to}${whySourceStayed(task, from)}`,
+				next: () => [`model serve ${name} --device ${to}`, `model locations ${name}`],
+			},
+		});
+	},
+});
+
+function whySourceStayed(task: TaskDocument, from: string): string {
+	switch (resultText(task, "source_kept")) {
+		case undefined:
+			return "";
+		case "last_durable_copy":
+			return `; the copy on ${from} stays, it is the last one on a disk`;
+		case "in_use":
+			return `; the copy on ${from} stays, it is in use`;
+		default:
+			return `; the copy on ${from} stays`;
+	}
+}

@@ -1,0 +1,73 @@
+import type { TaskDocument } from "../../schema/task.ts";
+import { defineCommand } from "../command.ts";
+import { WAIT_ARG, resultText, settle } from "../submit.ts";
+import { count, device, model, port } from "../values.ts";
+import { PRIORITY_NAMES } from "../words.ts";
+
+export const command = defineCommand({
+	about:
+		"Starts a model server on a copy of a model and waits until it answers. It prints the address, which any OpenAI client understands: /v1/chat/completions, /v1/completions, /v1/embeddings. The host's address answers too, for every served model by its name.",
+	args: {
+		name: { type: "positional", value: model, description: "Name of the model" },
+		device: {
+			type: "string",
+			value: device,
+			valueHint: "DEVICE",
+			description: "Serve the copy on this device, e.g. node1:dram (default: the agent chooses)",
+		},
+		port: {
+			type: "string",
+			value: port,
+			valueHint: "N",
+			description: "An own port for it (default: the node's own address)",
+		},
+		ctx: { type: "string", value: count, valueHint: "N", description: "Longest context in tokens" },
+		parallel: { type: "string", value: count, valueHint: "N", description: "Requests at the same time" },
+		priority: {
+			type: "enum",
+			options: PRIORITY_NAMES,
+			valueHint: "PRIORITY",
+			description: "critical, high, normal or low",
+		},
+		wait: WAIT_ARG,
+	},
+	examples: [
+		["model serve acme/tiny", "serve it where the agent finds best"],
+		["model serve acme/tiny --device node2:dram --ctx 4096 --parallel 4", "from the memory of node2"],
+	],
+	next: ["service list", "service logs SERVICE", "service stop SERVICE"],
+	async run(context, { name, device: on, port: ownPort, ctx, parallel, priority, wait }) {
+		const submitted = await (await context.api()).call("startService", {
+			body: {
+				model_name: name,
+				...(on === undefined ? {} : { device: on }),
+				...(ownPort === undefined ? {} : { port: ownPort }),
+				...(priority === undefined ? {} : { priority }),
+				config: {
+					...(ctx === undefined ? {} : { max_sequence_length: ctx }),
+					...(parallel === undefined ? {} : { max_batch_size: parallel }),
+				},
+			},
+		});
+		const code = await settle(context, submitted, {
+			wait,
+			telling: {
+				title: `${name} on ${on ?? submitted.node}`,
+				done: (task) => `${name} is served on ${on ?? task.node}`,
+				data: urlOf,
+				next: () => [`service status ${submitted.service_id}`, `service stop ${submitted.service_id}`],
+			},
+		});
+		return code;
+	},
+});
+
+/** A served model on one node, or on several. */
+function urlOf(task: TaskDocument): string {
+	const { services } = task.result ?? {};
+	if (!Array.isArray(services)) return resultText(task, "url") ?? "";
+	return services
+		.map((service: { url?: unknown }) => service.url)
+		.filter((url) => typeof url === "string")
+		.join("\n");
+}

@@ -1,0 +1,71 @@
+import type { NodeDocument } from "../../schema/node.ts";
+import { defineCommand } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import { formatBytes, formatDuration } from "../render/format.ts";
+import { safeLine } from "../render/safe-text.ts";
+import { paintStatus } from "../render/style.ts";
+import { renderTable } from "../render/table.ts";
+
+export const command = defineCommand({
+	about:
+		"Lists the machines of the cluster: whether they are alive, what is free on each of their devices, and what they do. A device is named NODE:DEVICE, e.g. node1:disk or node1:dram.",
+	args: {},
+	examples: [
+		["node list", "machines, devices, free space"],
+		["node list -o wide", "with addresses and versions"],
+	],
+	next: ["model download hf:ORG/NAME --to NODE:disk", "token create --join"],
+	async run({ api, out, say, style, width }) {
+		const body = await (await api()).call("listNodes", {});
+		await out.show(body, {
+			names: () => body.nodes.map((node) => node.name),
+			human: (wide) => {
+				if (body.nodes.length === 0) return "";
+				const rows = body.nodes.map((node) => [
+					safeLine(node.name),
+					paintStatus(style, safeLine(node.status)),
+					freeOf(node),
+					String(node.models),
+					String(node.services),
+					`${node.tasks.running} running, ${node.tasks.pending} waiting`,
+					node.last_seen_s === null ? "never" : `${formatDuration(node.last_seen_s)} ago`,
+					...(wide
+						? [
+								safeLine(`${node.address}:${node.api_port}`),
+								safeLine(node.version),
+								String(node.protocol_version),
+								String(node.cpus),
+							]
+						: []),
+				]);
+				return renderTable(
+					[
+						{ title: "NODE" },
+						{ title: "STATUS" },
+						{ title: "DEVICES (FREE)" },
+						{ title: "MODELS", align: "right" },
+						{ title: "SERVICES", align: "right" },
+						{ title: "TASKS", shrink: true },
+						{ title: "SEEN", shrink: true },
+						...(wide
+							? [{ title: "ADDRESS" }, { title: "VERSION" }, { title: "PROTOCOL" }, { title: "CPUS" }]
+							: []),
+					],
+					rows,
+					{ width: wide ? undefined : width, style },
+				);
+			},
+		});
+		if (body.nodes.length === 0) {
+			say.info("No node has joined yet.");
+			say.next(["token create --join"]);
+		}
+		return EXIT.done;
+	},
+});
+
+/** `disk 120 GB, dram 8 GB`. */
+function freeOf({ tiers }: NodeDocument): string {
+	const parts = Object.entries(tiers).map(([tier, usage]) => `${tier} ${formatBytes(usage.available)}`);
+	return safeLine(parts.join(", ")) || "-";
+}

@@ -1,0 +1,21 @@
+import { defineCommand } from "../command.ts";
+import { WAIT_ARG, settle } from "../submit.ts";
+import { service } from "../values.ts";
+
+export const command = defineCommand({
+	about:
+		"Stops a service: it takes no new requests, those in flight finish, then the engine ends and its memory is free. The model's copy stays.",
+	args: {
+		service: { type: "positional", value: service, description: "Id of the service" },
+		wait: WAIT_ARG,
+	},
+	examples: [["service stop serve-tiny-k3v9x2ma", "stop one service"]],
+	next: ["service list", "model delete NAME --device DEVICE"],
+	async run(context, { service: id, wait }) {
+		const submitted = await (await context.api()).call("stopService", { params: { service_id: id } });
+		return await settle(context, submitted, {
+			wait,
+			telling: { title: id, done: () => `Stopped ${id}`, next: () => ["service list"] },
+		});
+	},
+});

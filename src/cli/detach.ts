@@ -1,0 +1,119 @@
+/** `gswarm agent --detach`: the same program again in the background, until it is ready or has failed. */
+import { closeSync, mkdirSync, openSync, readSync, fstatSync } from "node:fs";
+import { join } from "node:path";
+import type { AgentOptions } from "../agent/options.ts";
+import { GswarmError } from "../schema/errors.ts";
+import { isAlive, readAgentFile } from "./agent-file.ts";
+import type { Context } from "./context.ts";
+import { EXIT } from "./exit-codes.ts";
+import { withSpinner } from "./spinner.ts";
+
+const READY_WITHIN_MS = 60_000;
+const LOOK_EVERY_MS = 50;
+/** The agent prints its banner right after it says that it is ready. */
+const BANNER_WITHIN_MS = 2_000;
+const LAST_LINES = 15;
+
+/** Starts it and prints what it would print; answers its exit status when it ends instead. */
+export async function startDetached(context: Context, options: AgentOptions): Promise<number> {
+	const { dataDir } = options;
+	const { say, out, globals } = context;
+	const running = readAgentFile(dataDir);
+	if (running !== undefined && isAlive(running.pid)) {
+		throw new GswarmError("CONFLICT", `An agent runs already with ${dataDir} (pid ${running.pid}).`, {
+			reason: "data_dir_in_use",
+			hint: "`gswarm agent status` shows it, `gswarm agent stop` stops it.",
+		});
+	}
+	mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+	const log = openSync(join(dataDir, "agent.log"), "a+", 0o600);
+	try {
+		const from = fstatSync(log).size;
+		const child = Bun.spawn({
+			cmd: [...selfCommand(), ...argumentsOf(options)],
+			stdio: [options.joinString === undefined ? "ignore" : Buffer.from(`${options.joinString}\n`), log, log],
+			// Its own session: it outlives this terminal.
+			detached: true,
+		});
+		const ready = await withSpinner(context, "Starting the agent", () =>
+			waitForReady(context, dataDir, child),
+		);
+		if (!ready) {
+			const said = readFrom(log, from).trimEnd().split("\n").slice(-LAST_LINES);
+			if (child.exitCode === null) {
+				child.kill("SIGTERM");
+				say.error(`The agent was not ready within ${READY_WITHIN_MS / 1000} s.`);
+			}
+			for (const line of said) say.error(line.replace(/^error: /, ""));
+			say.hint(`The whole log is ${join(dataDir, "agent.log")}`);
+			return child.exitCode === null || child.exitCode === 0 ? EXIT.failed : child.exitCode;
+		}
+		child.unref();
+		const banner = await waitForBanner(context, () => readFrom(log, from));
+		if (!globals.quiet) out.text(banner);
+		say.info(`It runs in the background (pid ${child.pid}); \`gswarm agent stop\` stops it.`);
+		return EXIT.done;
+	} finally {
+		closeSync(log);
+	}
+}
+
+/** How this very program is started: compiled it is one file, from source bun runs its entry. */
+function selfCommand(): string[] {
+	return Bun.main.startsWith("/$bunfs/") ? [process.execPath] : [process.execPath, Bun.main];
+}
+
+function argumentsOf(options: AgentOptions): string[] {
+	const { role, joinUrl, nodeName, bind, hostPort, nodePort, peerPort, disks, dramBytes } = options;
+	const flag = (name: string, value: string | number | undefined): string[] =>
+		value === undefined ? [] : [`--${name}=${value}`];
+	return [
+		"agent",
+		...(role.host && !role.node ? ["--host"] : []),
+		...flag("join", joinUrl),
+		...flag("node", nodeName),
+		...flag("data-dir", options.dataDir),
+		...flag("bind", bind),
+		...flag("port", hostPort),
+		...flag("node-port", nodePort),
+		...flag("peer-port", peerPort),
+		...disks.flatMap(({ path, sizeBytes }) =>
+			flag("disk", sizeBytes === undefined ? path : `${path}=${sizeBytes}`),
+		),
+		...flag("dram", dramBytes),
+		...flag("log-level", options.logLevel),
+	];
+}
+
+/** True when its file says that it is ready; false when it ended or took too long. */
+async function waitForReady(
+	{ world }: Context,
+	dataDir: string,
+	child: Pick<Bun.Subprocess, "pid" | "exitCode" | "signalCode">,
+): Promise<boolean> {
+	const deadline = world.clock.monotonicMs() + READY_WITHIN_MS;
+	while (world.clock.monotonicMs() < deadline) {
+		if (readAgentFile(dataDir)?.pid === child.pid) return true;
+		if (child.exitCode !== null || child.signalCode !== null) return false;
+		await world.clock.sleep(LOOK_EVERY_MS);
+	}
+	return false;
+}
+
+async function waitForBanner({ world }: Context, read: () => string): Promise<string> {
+	const deadline = world.clock.monotonicMs() + BANNER_WITHIN_MS;
+	for (;;) {
+		const lines = read()
+			.split("\n")
+			.filter((line) => !line.startsWith("{") && !line.startsWith("Ctrl-C"));
+		const text = lines.join("\n").trim();
+		if (text !== "" || world.clock.monotonicMs() > deadline) return text;
+		await world.clock.sleep(LOOK_EVERY_MS);
+	}
+}
+
+function readFrom(fd: number, position: number): string {
+	const bytes = Buffer.alloc(Math.max(0, fstatSync(fd).size - position));
+	const read = readSync(fd, bytes, 0, bytes.length, position);
+	return bytes.toString("utf8", 0, read);
+}

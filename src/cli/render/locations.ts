@@ -1,0 +1,37 @@
+/** Where a model's copies are, as a table. */
+import type { ModelLocation } from "../../schema/model.ts";
+import { formatBytes } from "./format.ts";
+import { safeLine } from "./safe-text.ts";
+import { type Style, paintStatus } from "./style.ts";
+import { renderTable } from "./table.ts";
+
+const SHORT_REVISION = 12;
+
+export function locationTable(
+	locations: readonly ModelLocation[],
+	{ style, width, wide }: { style: Style; width: number | undefined; wide: boolean },
+): string {
+	const rows = locations.map((location) => {
+		const revision = safeLine(location.revision ?? "-");
+		return [
+			safeLine(location.device),
+			paintStatus(style, safeLine(location.status)),
+			formatBytes(location.size_bytes),
+			wide ? revision : revision.slice(0, SHORT_REVISION),
+			paintStatus(style, safeLine(location.node_status)),
+			...(wide ? [safeLine(location.content_id ?? "-")] : []),
+		];
+	});
+	return renderTable(
+		[
+			{ title: "DEVICE" },
+			{ title: "STATUS" },
+			{ title: "SIZE", align: "right" },
+			{ title: "REVISION" },
+			{ title: "NODE" },
+			...(wide ? [{ title: "CONTENT" }] : []),
+		],
+		rows,
+		{ width, style },
+	);
+}

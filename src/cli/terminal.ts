@@ -1,0 +1,91 @@
+/** The three standard streams and Ctrl-C, behind an interface that tests replace. */
+import { writeSync } from "node:fs";
+import { isatty } from "node:tty";
+
+export interface TextSink {
+	isTty: boolean;
+	/** Columns of the terminal now; undefined where there is none. */
+	columns(): number | undefined;
+	/** @throws BrokenPipe when the reader has gone */
+	write(text: string): void;
+}
+
+export interface Terminal {
+	stdin: {
+		isTty: boolean;
+		/** The first line, at most `limit` characters; undefined at the end of input. */
+		readLine(limit: number, signal?: AbortSignal): Promise<string | undefined>;
+	};
+	stdout: TextSink;
+	stderr: TextSink;
+	/** While the listener is there it gets Ctrl-C; without any the program ends with 130. */
+	onInterrupt(listener: () => void): Disposable;
+}
+
+/** The reader of our output has gone (`gswarm … | head`): nobody is left to tell. */
+export class BrokenPipe extends Error {
+	constructor() {
+		super("the reader of the output has gone");
+		this.name = "BrokenPipe";
+	}
+}
+
+export function systemTerminal(): Terminal {
+	return {
+		stdin: { isTty: isatty(0), readLine },
+		stdout: sink(1),
+		stderr: sink(2),
+		onInterrupt(listener) {
+			process.on("SIGINT", listener);
+			return { [Symbol.dispose]: () => void process.off("SIGINT", listener) };
+		},
+	};
+}
+
+/** Writes at once and whole, so that nothing is lost when the process ends and an error is met where it happens. */
+function sink(fd: 1 | 2): TextSink {
+	const stream = fd === 1 ? () => process.stdout : () => process.stderr;
+	const isTty = isatty(fd);
+	return {
+		isTty,
+		columns: () => (isTty ? stream().columns : undefined),
+		write(text) {
+			let rest = Buffer.from(text);
+			while (rest.length > 0) rest = rest.subarray(writeSome(fd, rest));
+		},
+	};
+}
+
+function writeSome(fd: number, bytes: Uint8Array): number {
+	try {
+		return writeSync(fd, bytes);
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "EPIPE") throw new BrokenPipe();
+		if (code !== "EAGAIN") throw error;
+		// A pipe that its maker set to non-blocking is full: the reader needs a moment.
+		Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+		return 0;
+	}
+}
+
+async function readLine(limit: number, signal?: AbortSignal): Promise<string | undefined> {
+	const reader = Bun.stdin.stream().getReader();
+	const stop = (): void => void reader.cancel();
+	signal?.addEventListener("abort", stop, { once: true });
+	const decoder = new TextDecoder();
+	let text = "";
+	try {
+		for (;;) {
+			const { done, value } = await reader.read();
+			text += decoder.decode(value, { stream: !done });
+			const end = text.indexOf("\n");
+			if (end >= 0) return text.slice(0, end).replace(/\r$/, "");
+			if (done) return text === "" ? undefined : text;
+			if (text.length > limit) return text;
+		}
+	} finally {
+		signal?.removeEventListener("abort", stop);
+		reader.releaseLock();
+	}
+}

@@ -1,0 +1,187 @@
+/**
+ * All commands: names, one line each, and where they live. A command's module is loaded only when it is used,
+ * so that this file must stay free of imports.
+ */
+import type { Command } from "./command.ts";
+
+export interface Branch {
+	summary: string;
+	load?: () => Promise<{ command: Command }>;
+	children?: Record<string, Branch>;
+	/** Understood, but shown nowhere. */
+	hidden?: boolean;
+}
+
+export const TREE: Branch = {
+	summary: "One place for the models of a handful of GPU machines",
+	children: {
+		agent: {
+			summary: "Run this machine's agent: a host, a node, or both",
+			load: () => import("./commands/agent.ts"),
+			children: {
+				stop: {
+					summary: "Stop the agent of a data directory",
+					load: () => import("./commands/agent-stop.ts"),
+				},
+				status: {
+					summary: "Say whether the agent runs, and where",
+					load: () => import("./commands/agent-status.ts"),
+				},
+			},
+		},
+		model: {
+			summary: "Download, copy, move, serve and delete models",
+			children: {
+				list: { summary: "List models", load: () => import("./commands/model-list.ts") },
+				show: { summary: "Show one model", load: () => import("./commands/model-show.ts") },
+				locations: { summary: "Show where a model is", load: () => import("./commands/model-locations.ts") },
+				register: {
+					summary: "Give a source a name, without downloading it",
+					load: () => import("./commands/model-register.ts"),
+				},
+				download: {
+					summary: "Download a model to a device",
+					load: () => import("./commands/model-download.ts"),
+				},
+				copy: {
+					summary: "Copy a model to another device or node",
+					load: () => import("./commands/model-copy.ts"),
+				},
+				move: {
+					summary: "Move a model to another device or node",
+					load: () => import("./commands/model-move.ts"),
+				},
+				serve: {
+					summary: "Serve a model behind an OpenAI-compatible address",
+					load: () => import("./commands/model-serve.ts"),
+				},
+				delete: {
+					summary: "Delete a model, or one copy of it",
+					load: () => import("./commands/model-delete.ts"),
+				},
+			},
+		},
+		service: {
+			summary: "Look after served models",
+			children: {
+				list: { summary: "List services", load: () => import("./commands/service-list.ts") },
+				status: { summary: "Show one service", load: () => import("./commands/service-status.ts") },
+				logs: {
+					summary: "Print the last lines of a service's log",
+					load: () => import("./commands/service-logs.ts"),
+				},
+				stop: { summary: "Stop a service", load: () => import("./commands/service-stop.ts") },
+			},
+		},
+		queue: {
+			summary: "Look at tasks and cancel them",
+			children: {
+				status: { summary: "Show how much waits and runs", load: () => import("./commands/queue-status.ts") },
+				tasks: { summary: "List tasks that wait or run", load: () => import("./commands/queue-tasks.ts") },
+				show: { summary: "Show one task, or follow it", load: () => import("./commands/queue-show.ts") },
+				cancel: { summary: "Cancel a task", load: () => import("./commands/queue-cancel.ts") },
+				history: {
+					summary: "List past tasks, the newest first",
+					load: () => import("./commands/queue-history.ts"),
+				},
+			},
+		},
+		node: {
+			summary: "Look at the machines of the cluster",
+			children: {
+				list: { summary: "List nodes and their devices", load: () => import("./commands/node-list.ts") },
+			},
+		},
+		token: {
+			summary: "Let other machines in",
+			children: {
+				create: {
+					summary: "Make a join string for other machines",
+					load: () => import("./commands/token-create.ts"),
+				},
+			},
+		},
+		health: { summary: "Ask the agent how it is", load: () => import("./commands/health.ts") },
+		version: {
+			summary: "Print the versions of this program and of the agent",
+			load: () => import("./commands/version.ts"),
+		},
+		completions: {
+			summary: "Print a completion script for a shell",
+			load: () => import("./commands/completions.ts"),
+		},
+		__complete: {
+			summary: "Live names for completion",
+			load: () => import("./commands/complete.ts"),
+			hidden: true,
+		},
+	},
+};
+
+/** Short forms at the top level. */
+export const ALIASES: Readonly<Record<string, readonly string[]>> = {
+	pull: ["model", "download"],
+	ls: ["model", "list"],
+	show: ["model", "show"],
+	rm: ["model", "delete"],
+	ps: ["service", "list"],
+};
+
+export interface Found {
+	branch: Branch;
+	/** Names from the root, aliases resolved. */
+	path: readonly string[];
+	/** What follows the command, with the flags that stood before it. */
+	rest: readonly string[];
+}
+
+/** Walks down the words as far as they name commands; flags in between are passed on. */
+export function findCommand(words: readonly string[], takesValue: (flag: string) => boolean): Found {
+	let branch = TREE;
+	const path: string[] = [];
+	const rest: string[] = [];
+	for (let at = 0; at < words.length; at++) {
+		const word = words[at] ?? "";
+		if (word.startsWith("-") && word !== "-" && word !== "--") {
+			rest.push(word);
+			const next = words[at + 1];
+			if (takesValue(word) && next !== undefined) {
+				rest.push(next);
+				at += 1;
+			}
+			continue;
+		}
+		const steps = (path.length === 0 && Object.hasOwn(ALIASES, word) ? ALIASES[word] : undefined) ?? [word];
+		const below = descend(branch, steps);
+		if (below === undefined) return { branch, path, rest: [...rest, ...words.slice(at)] };
+		branch = below;
+		path.push(...steps);
+	}
+	return { branch, path, rest };
+}
+
+/** The branch at a path, if there is one. */
+export function descend(from: Branch, path: readonly string[]): Branch | undefined {
+	let branch: Branch | undefined = from;
+	for (const name of path) {
+		branch =
+			branch.children !== undefined && Object.hasOwn(branch.children, name)
+				? branch.children[name]
+				: undefined;
+		if (branch === undefined) return undefined;
+	}
+	return branch;
+}
+
+/** Every command that can be run and is shown, with its path. */
+export function visibleCommands(
+	from: Branch = TREE,
+	path: readonly string[] = [],
+): { path: readonly string[]; branch: Branch }[] {
+	if (from.hidden === true) return [];
+	const own = from.load === undefined ? [] : [{ path, branch: from }];
+	const below = Object.entries(from.children ?? {}).flatMap(([name, child]) =>
+		visibleCommands(child, [...path, name]),
+	);
+	return [...own, ...below];
+}

@@ -1,0 +1,59 @@
+/** Kinds of values that flags and arguments take: how each is read, and how its wanted form is said. */
+import { parseDevice } from "../schema/device.ts";
+import { parseModelName, parseNodeName, parseServiceId, parseTaskId } from "../schema/names.ts";
+import { parseDuration, parseRate, parseSize } from "./render/format.ts";
+
+/** Names that a shell can complete from the running agent. */
+export type LiveName = "models" | "nodes" | "devices" | "tasks" | "services";
+
+export interface ValueKind<Value> {
+	/** The value, or undefined when the text is none. @throws GswarmError that says more */
+	parse: (text: string) => Value | undefined;
+	/** Completes "wanted …" in the message. */
+	wanted: string;
+	live?: LiveName;
+	/** All there is, where the choice is small. */
+	words?: readonly string[];
+	/** It names a file or directory of this machine. */
+	isPath?: boolean;
+}
+
+export const size: ValueKind<number> = {
+	parse: parseSize,
+	wanted: "a size such as 64MB, 10GiB or a number of bytes",
+};
+export const rate: ValueKind<number> = { parse: parseRate, wanted: "a rate such as 100MB/s" };
+/** Milliseconds. */
+export const duration: ValueKind<number> = {
+	parse: parseDuration,
+	wanted: "a duration such as 90s, 10m or 1h30m",
+};
+export const port: ValueKind<number> = {
+	parse: (text) => integer(text, 0, 65_535),
+	wanted: "a port from 1 to 65535 (0: any free one)",
+};
+export const count: ValueKind<number> = {
+	parse: (text) => integer(text, 1, 1_000_000),
+	wanted: "a whole number from 1",
+};
+export const model: ValueKind<string> = { parse: parseModelName, wanted: "a model name", live: "models" };
+export const node: ValueKind<string> = { parse: parseNodeName, wanted: "a node name", live: "nodes" };
+export const task: ValueKind<string> = { parse: parseTaskId, wanted: "a task id", live: "tasks" };
+export const service: ValueKind<string> = { parse: parseServiceId, wanted: "a service id", live: "services" };
+/** Checked here and sent as it was typed: the agent writes names its own way. */
+export const device: ValueKind<string> = {
+	parse: (text) => {
+		parseDevice(text);
+		return text;
+	},
+	wanted: "a device such as node1:disk",
+	live: "devices",
+};
+
+export const path: ValueKind<string> = { parse: (text) => text, wanted: "a path", isPath: true };
+
+function integer(text: string, least: number, most: number): number | undefined {
+	if (!/^\d{1,9}$/.test(text)) return undefined;
+	const value = Number(text);
+	return value >= least && value <= most ? value : undefined;
+}

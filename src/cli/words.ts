@@ -1,0 +1,35 @@
+/**
+ * Words of the API that flags take. The schemas have them too, but a schema library costs a command more time than
+ * all the rest of its start; the types keep both lists the same.
+ */
+import type { ModelStatus } from "../schema/model.ts";
+import type { Priority, TaskStatus, TaskType } from "../schema/task.ts";
+
+export const MODEL_STATUS_NAMES = keys<ModelStatus>({
+	ready: 0,
+	downloading: 0,
+	moving: 0,
+	unavailable: 0,
+	queued: 0,
+});
+export const PRIORITY_NAMES = keys<Priority>({ critical: 0, high: 0, normal: 0, low: 0 });
+export const TASK_STATUS_NAMES = keys<TaskStatus>({
+	pending: 0,
+	running: 0,
+	completed: 0,
+	failed: 0,
+	cancelled: 0,
+});
+export const TASK_TYPE_NAMES = keys<TaskType>({
+	download: 0,
+	copy: 0,
+	move: 0,
+	delete: 0,
+	serve: 0,
+	stop: 0,
+});
+
+/** A record must name every word, and no other. */
+function keys<Word extends string>(words: Record<Word, 0>): Word[] {
+	return Object.keys(words) as Word[];
+}

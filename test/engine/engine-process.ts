@@ -80,10 +80,15 @@ export function spawnEngine(...argv: string[]): EngineProcess {
 	};
 }
 
-/** The same, ready to answer. */
+/** The same, ready to answer; asked for its health under its id meanwhile, as an agent does. */
 export async function startEngine(...argv: string[]): Promise<EngineProcess> {
 	const engine = spawnEngine(...argv);
-	const state = await until("the engine is ready or has ended", () => engine.state());
+	const state = await until("the engine is ready or has ended", async () => {
+		const [listening] = engine.events();
+		if (listening !== undefined && engine.state() === undefined)
+			await engine.get(`/health?instance=${String(listening.instance_id)}`).catch(() => {});
+		return engine.state();
+	});
 	if (state !== "ready") throw new Error(`the engine ended with ${await engine.exited}: ${engine.stderr()}`);
 	return engine;
 }

@@ -28,6 +28,17 @@ function model(): Uint8Array {
 	return readFileSync(join(dir.path, "tiny.gguf"));
 }
 
+/** A GGUF string: its length and its bytes; `claimed` is what the length says instead. */
+function text(value: string, claimed = Buffer.byteLength(value)): Buffer {
+	return Buffer.concat([number(claimed, 8), Buffer.from(value)]);
+}
+
+function number(value: number, size: 4 | 8): Buffer {
+	const bytes = Buffer.alloc(size);
+	bytes.writeUInt32LE(value);
+	return bytes;
+}
+
 const REFUSALS = ["not_gguf", "truncated_gguf", "unsupported_gguf", "corrupt_gguf"];
 
 describe("the GGUF header", () => {
@@ -135,21 +146,18 @@ describe("the GGUF header", () => {
 	});
 
 	test("whose key occurs twice is refused", () => {
-		const text = (value: string) => {
-			const bytes = Buffer.from(value);
-			const length = Buffer.alloc(8);
-			length.writeBigUInt64LE(BigInt(bytes.length));
-			return Buffer.concat([length, bytes]);
-		};
-		const number = (value: number, size: 4 | 8) => {
-			const bytes = Buffer.alloc(size);
-			bytes.writeUInt32LE(value);
-			return bytes;
-		};
 		const pair = Buffer.concat([text("general.name"), number(8, 4), text("a")]);
 		const head = Buffer.concat([Buffer.from("GGUF"), number(3, 4), number(0, 8)]);
 		expect(reasonOf(Buffer.concat([head, number(1, 8), pair, Buffer.alloc(64)]))).toBe("accepted");
 		expect(reasonOf(Buffer.concat([head, number(2, 8), pair, pair, Buffer.alloc(64)]))).toBe("corrupt_gguf");
+	});
+
+	test("whose last string would end behind the file is refused as truncated", () => {
+		const array = (claimed: number) =>
+			Buffer.concat([text("tokens"), number(9, 4), number(8, 4), number(1, 8), text("word", claimed)]);
+		const head = Buffer.concat([Buffer.from("GGUF"), number(3, 4), number(0, 8), number(1, 8)]);
+		expect(reasonOf(Buffer.concat([head, array(4)]))).toBe("accepted");
+		expect(reasonOf(Buffer.concat([head, array(5)]))).toBe("truncated_gguf");
 	});
 
 	test("is read from the file in windows and gives what the whole file gives", () => {

@@ -1,5 +1,5 @@
 /** A cluster for measuring: a host and nodes as processes of the compiled binary in a home of their own. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { processesOf } from "../scripts/demo/processes.ts";
 
@@ -49,6 +49,7 @@ export async function startCluster({ home, nodes, allow }: ClusterOptions): Prom
 	};
 	const stop = async (): Promise<void> => {
 		await endProcesses(home);
+		for (const name of nodes) removeMemoryTier(join(home, name));
 		rmSync(home, { recursive: true, force: true });
 	};
 	const cluster: Cluster = {
@@ -80,6 +81,14 @@ function agentFile(home: string, name: string): { pid: number; host_url: string 
 		pid: number;
 		host_url: string;
 	};
+}
+
+/** Copies in memory outlive their agent; nobody will ask for these again. */
+function removeMemoryTier(dataDir: string): void {
+	const path = join(dataDir, "node.json");
+	if (!existsSync(path)) return;
+	const { node_id } = JSON.parse(readFileSync(path, "utf8")) as { node_id: string };
+	rmSync(`/dev/shm/gswarm-${node_id}`, { recursive: true, force: true });
 }
 
 /** A process and all below it. */

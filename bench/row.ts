@@ -1,7 +1,11 @@
 /** Figures of a benchmark: ours beside a peer's, measured in one run, and whether the goal is met. */
 
-/** What a benchmark says while it runs, on stderr. */
-export type Say = (text: string) => void;
+export interface BenchContext {
+	/** What a benchmark says while it runs, on stderr. */
+	say: (text: string) => void;
+	/** Less of everything: shows that it works, and gives no figures to quote. */
+	quick: boolean;
+}
 
 /** A goal on ours/peer, or on ours alone in its unit. */
 export type Goal = { ratioAtLeast: number } | { ratioAtMost: number } | { oursBelow: number };
@@ -59,7 +63,7 @@ export function tableOf(rows: readonly Row[]): string {
 	const body = rows.map((row) => [
 		row.name,
 		withRange(row.ours, row.samples.ours),
-		withRange(row.peer, row.samples.peer),
+		row.goal.startsWith("<") ? "–" : withRange(row.peer, row.samples.peer),
 		row.unit,
 		row.ratio === null ? "–" : `${row.ratio.toFixed(2)} ×`,
 		row.goal,

@@ -1,22 +1,22 @@
 /**
- * `bun run bench [NAME…] [--json]`: each benchmark pairs ours with a peer in one run, round by round, and prints
- * medians. `--json` prints one line per figure instead of the table. Exits 1 when a goal is missed.
+ * `bun run bench [NAME…] [--json] [--quick]`: each benchmark pairs ours with a peer in one run, round by round, and
+ * prints medians. `--json` prints one line per figure instead of the table. Exits 1 when a goal is missed.
  */
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { BINARY } from "./cluster.ts";
-import { type Measured, rowOf, type Say, tableOf } from "./row.ts";
+import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
 import { benchStartup } from "./startup.ts";
 import { benchTransfer } from "./transfer.ts";
 
-const BENCHES: Record<string, (say: Say) => Promise<Measured[]>> = {
+const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = {
 	startup: benchStartup,
 	transfer: benchTransfer,
 };
 
 const { values, positionals } = parseArgs({
 	allowPositionals: true,
-	options: { json: { type: "boolean", default: false } },
+	options: { json: { type: "boolean", default: false }, quick: { type: "boolean", default: false } },
 });
 const unknown = positionals.filter((name) => !(name in BENCHES));
 if (unknown.length > 0) {
@@ -31,7 +31,8 @@ if (!existsSync(BINARY)) {
 let isMissed = false;
 for (const [name, bench] of Object.entries(BENCHES)) {
 	if (positionals.length > 0 && !positionals.includes(name)) continue;
-	const rows = (await bench((text) => console.error(`${name}: ${text}`))).map(rowOf);
+	const say = (text: string): void => console.error(`${name}: ${text}`);
+	const rows = (await bench({ say, quick: values.quick })).map(rowOf);
 	console.log(values.json ? rows.map((row) => JSON.stringify(row)).join("\n") : `\n${tableOf(rows)}\n`);
 	isMissed ||= rows.some(({ ok }) => !ok);
 }

@@ -18,7 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startCluster } from "./cluster.ts";
 import { startNginx } from "./nginx.ts";
-import type { Measured, Say } from "./row.ts";
+import type { BenchContext, Measured } from "./row.ts";
 
 const ROWS = {
 	copy: { name: "copy between nodes, verified", unit: "GB/s", goal: { ratioAtLeast: 1.5 } },
@@ -26,26 +26,31 @@ const ROWS = {
 	whole: { name: "receiver's memory, whole", unit: "MB", goal: { oursBelow: 200 } },
 } as const;
 
-const FILE_BYTES = 2 * 1024 ** 3;
-const ROUNDS = 5;
+const FULL = { fileBytes: 2 * 1024 ** 3, rounds: 5 };
+const QUICK = { fileBytes: 256 * 1024 ** 2, rounds: 3 };
 /** The file, two copies in the cluster, the peer's, and a rest. */
-const NEEDED_BYTES = 4.5 * FILE_BYTES;
+const NEEDED_FILES = 4.5;
 const MEMORY_SAMPLE_MS = 10;
 
-export async function benchTransfer(say: Say): Promise<Measured[]> {
-	const dir = mkdtempSync(join(placeFor(NEEDED_BYTES, say), "gswarm-bench-"));
+export async function benchTransfer({ say, quick }: BenchContext): Promise<Measured[]> {
+	const scale = quick ? QUICK : FULL;
+	const dir = mkdtempSync(join(placeFor(NEEDED_FILES * scale.fileBytes, say), "gswarm-bench-"));
 	try {
-		return await measure(dir, say);
+		return await measure(dir, scale, say);
 	} finally {
 		rmSync(dir, { recursive: true, force: true });
 	}
 }
 
-async function measure(dir: string, say: Say): Promise<Measured[]> {
-	say(`a file of ${FILE_BYTES / 1024 ** 3} GiB in ${dir}, ${ROUNDS} rounds`);
+async function measure(
+	dir: string,
+	{ fileBytes, rounds }: typeof FULL,
+	say: BenchContext["say"],
+): Promise<Measured[]> {
+	say(`a file of ${fileBytes / 1024 ** 2} MiB in ${dir}, ${rounds} rounds`);
 	const files = join(dir, "files");
 	mkdirSync(files);
-	writeNoise(join(files, "model.bin"), FILE_BYTES);
+	writeNoise(join(files, "model.bin"), fileBytes);
 	await using nginx = await startNginx(join(dir, "nginx"), files);
 	using source = nginx === undefined ? serveFiles(files) : undefined;
 	const url = nginx?.url ?? source?.url ?? "";
@@ -61,10 +66,10 @@ async function measure(dir: string, say: Say): Promise<Measured[]> {
 	const ours: number[] = [];
 	const peer: number[] = [];
 	const memory: number[] = [];
-	for (let round = 1; round <= ROUNDS; round++) {
+	for (let round = 1; round <= rounds; round++) {
 		const watch = watchMemory(() => cluster.processes("node2"));
 		ours.push(
-			await rateOf(() =>
+			await rateOf(fileBytes, () =>
 				cluster.gswarm("model", "copy", "big", "--from", "node1:disk", "--to", "node2:disk"),
 			),
 		);
@@ -73,7 +78,9 @@ async function measure(dir: string, say: Say): Promise<Measured[]> {
 		if (nginx !== undefined) {
 			const target = join(dir, "curl.bin");
 			peer.push(
-				await rateOf(() => Bun.$`curl --silent --fail --output ${target} ${nginx.url}/model.bin`.quiet()),
+				await rateOf(fileBytes, () =>
+					Bun.$`curl --silent --fail --output ${target} ${nginx.url}/model.bin`.quiet(),
+				),
 			);
 			rmSync(target);
 		}
@@ -86,11 +93,11 @@ async function measure(dir: string, say: Say): Promise<Measured[]> {
 	];
 }
 
-/** GB/s of something that moves the file once. */
-async function rateOf(move: () => PromiseLike<unknown>): Promise<number> {
+/** GB/s of something that moves the bytes once. */
+async function rateOf(sizeBytes: number, move: () => PromiseLike<unknown>): Promise<number> {
 	const started = performance.now();
 	await move();
-	return FILE_BYTES / 1e6 / (performance.now() - started);
+	return sizeBytes / 1e6 / (performance.now() - started);
 }
 
 /** The most anonymous memory that the processes held together until `peak` is called. */
@@ -144,7 +151,7 @@ function serveFiles(root: string): { url: string; [Symbol.dispose](): void } {
 	return { url: `http://127.0.0.1:${server.port}`, [Symbol.dispose]: () => void server.stop(true) };
 }
 
-function placeFor(bytes: number, say: Say): string {
+function placeFor(bytes: number, say: BenchContext["say"]): string {
 	const free = (dir: string): number => {
 		const { bavail, bsize } = statfsSync(dir);
 		return bavail * bsize;

@@ -9,7 +9,7 @@ import type { Log } from "../../platform/log.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import { type Heartbeat, type Liveness, type NodeDocument, PROTOCOL_VERSION } from "../../schema/node.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
-import { livenessOf } from "./liveness.ts";
+import { isReachable, livenessOf } from "./liveness.ts";
 import { type NodeRow, clusterModule, nameTaken } from "./node-store.ts";
 
 export { HEARTBEAT_MS, isReachable } from "./liveness.ts";
@@ -37,7 +37,10 @@ export interface Cluster {
 		version: string;
 		protocolVersion: number;
 	}): Promise<void>;
-	/** Takes a beat; `stale` when it is older than one already taken. */
+	/**
+	 * Takes a beat; `stale` when it is older than one already taken.
+	 * @throws 404 node_not_found, 400 protocol_not_supported
+	 */
 	beat(node: string, beat: Heartbeat, address: string): Promise<"taken" | "stale">;
 	/** Called every second: a longer gap between two ticks is a pause of the host, and every deadline moves by it. */
 	tick(): void;
@@ -46,6 +49,7 @@ export interface Cluster {
 	/** A node by name or address. @throws 404 node_not_found */
 	view(nameOrAddress: string): NodeView;
 	documents(): NodeDocument[];
+	/** As the nodes reported them; none is `ready` on a node that cannot be reached. */
 	services(): ServiceDocument[];
 }
 
@@ -71,7 +75,7 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 		const now = clock.monotonicMs();
 		const gap = now - observedMs;
 		observedMs = now;
-		if (gap > PAUSE_MS && live.size > 0) {
+		if (gap > PAUSE_MS && rows.size > 0) {
 			pausedMs += gap;
 			log.warn("cluster.host_paused", { gap_ms: Math.round(gap) });
 		}
@@ -89,13 +93,7 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 	});
 	const sorted = (): NodeRow[] => [...rows.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 	const checkJoin: Cluster["checkJoin"] = ({ node, publicKey, protocolVersion }) => {
-		if (protocolVersion !== PROTOCOL_VERSION && protocolVersion !== PROTOCOL_VERSION - 1) {
-			throw new GswarmError(
-				"INVALID_REQUEST",
-				`The node speaks protocol ${protocolVersion}, this host ${PROTOCOL_VERSION} and the one before.`,
-				{ reason: "protocol_not_supported", hint: "Install the same gswarm version on both machines." },
-			);
-		}
+		checkProtocol(protocolVersion);
 		const row = rows.get(node);
 		if (row !== undefined && row.public_key !== publicKey) throw nameTaken(node);
 	};
@@ -117,17 +115,25 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 			};
 			await write.upsertNode(row);
 			rows.set(row.name, row);
+			// A node that was set up anew under its old key counts its beats from the beginning again.
+			const before = live.get(row.name);
+			if (before !== undefined)
+				live.set(row.name, { ...before, beat: { ...before.beat, incarnation: 0, seq: 0 } });
 			log.info("cluster.node_joined", { node: row.name, address: row.address, version: row.version });
 		},
 		async beat(node, beat, address) {
 			const row = rows.get(node);
 			if (row === undefined) throw notFound("node", node);
+			checkProtocol(beat.protocol_version);
 			const last = live.get(node)?.beat;
 			if (last !== undefined) {
 				const older =
 					beat.incarnation < last.incarnation ||
 					(beat.incarnation === last.incarnation && beat.seq <= last.seq);
-				if (older) return "stale";
+				if (older) {
+					log.warn("cluster.beat_stale", { node, incarnation: beat.incarnation, seq: beat.seq });
+					return "stale";
+				}
 			}
 			const was = livenessFor(node, awakeMs());
 			const { inventory: _inventory, ...rest } = beat;
@@ -167,7 +173,13 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 			const now = awakeMs();
 			return sorted().map((row) => documentOf(row, live.get(row.name), livenessFor(row.name, now), now));
 		},
-		services: () => [...live.values()].flatMap(({ beat }) => beat.services),
+		services() {
+			const now = awakeMs();
+			return [...live].flatMap(([node, { beat }]) => {
+				const status = livenessFor(node, now);
+				return isReachable(status) ? beat.services : beat.services.map((s) => lost(s, status));
+			});
+		},
 	};
 }
 
@@ -188,6 +200,26 @@ function documentOf(row: NodeRow, live: Live | undefined, status: Liveness, nowM
 		joined_at: row.joined_at,
 		last_seen_s: live === undefined ? null : Math.max(0, Math.round((nowMs - live.atMs) / 100) / 10),
 	};
+}
+
+/** @throws 400 protocol_not_supported */
+function checkProtocol(version: number): void {
+	if (version === PROTOCOL_VERSION || version === PROTOCOL_VERSION - 1) return;
+	throw new GswarmError(
+		"INVALID_REQUEST",
+		`The node speaks protocol ${version}, this host ${PROTOCOL_VERSION} and the one before.`,
+		{
+			reason: "protocol_not_supported",
+			details: { protocol_version: version, supported: [PROTOCOL_VERSION - 1, PROTOCOL_VERSION] },
+			hint: "Install the same gswarm version on both machines.",
+		},
+	);
+}
+
+/** What is known of a service whose node went away. */
+function lost(service: ServiceDocument, status: Liveness): ServiceDocument {
+	if (service.state !== "ready" && service.state !== "starting") return service;
+	return { ...service, state: "unhealthy", error: `the node ${service.node} is ${status}` };
 }
 
 function urlOf(address: string, port: number): string {

@@ -126,6 +126,9 @@ test("the start time is read past a name with spaces and parentheses", async () 
 		readFileSync(`/proc/${child.identity.pid}/comm`, "utf8").includes("a) S"),
 	);
 	expect(identify(child.identity.pid)).toEqual(child.identity);
+	// Field 22 of 52, counted from the end, where no name is in the way.
+	const fields = readFileSync(`/proc/${child.identity.pid}/stat`, "utf8").trim().split(" ");
+	expect(child.identity.startTime).toBe(fields.at(22 - 53) ?? "");
 });
 
 test("a process that ended is nobody, also while its parent has not asked for its exit code", async () => {
@@ -186,9 +189,11 @@ test("the end of an adopted process is noticed", async () => {
 });
 
 test("a process is found by one of its arguments", () => {
-	const { child } = shell("sleep 60");
-	expect(findByArgument("sleep 60").map(({ pid }) => pid)).toContain(child.identity.pid);
-	expect(findByArgument("sleep 6")).toEqual([]);
+	// The colon keeps the shell from becoming the sleep.
+	const { child } = shell("sleep 60; : found-by-this");
+	const found = findByArgument("sleep 60; : found-by-this");
+	expect(found).toEqual([child.identity]);
+	expect(findByArgument("sleep 60; : found-by")).toEqual([]);
 });
 
 /** Whether the process group has a living member. */

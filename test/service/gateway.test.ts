@@ -24,7 +24,7 @@ function serve(fetch: (request: Request) => Response | Promise<Response>): strin
 }
 
 function upstream(baseUrl: string, fields: Partial<Upstream> = {}): Upstream {
-	return { key: baseUrl, baseUrl, state: "ready", policy: "round_robin", timeoutMs: 20_000, ...fields };
+	return { key: baseUrl, baseUrl, state: "ready", policy: "round_robin", timeoutMs: 600_000, ...fields };
 }
 
 function source(models: Record<string, Upstream[]>): UpstreamSource {
@@ -187,6 +187,7 @@ test("the caller's credentials and hop-by-hop headers stop at the gateway, the u
 		"x-api-key": "k",
 		"x-forwarded-for": "10.0.0.1",
 		"x-gswarm-instance": "forged",
+		"x-gswarm-other": "forged",
 		origin: "http://page",
 		connection: "keep-alive, X-Private",
 		"x-private": "1",
@@ -203,7 +204,16 @@ test("the caller's credentials and hop-by-hop headers stop at the gateway, the u
 		host: new URL(url).host,
 		"accept-encoding": "identity",
 	});
-	for (const name of ["authorization", "cookie", "x-api-key", "x-forwarded-for", "origin", "x-private", "te"])
+	for (const name of [
+		"authorization",
+		"cookie",
+		"x-api-key",
+		"x-forwarded-for",
+		"origin",
+		"x-private",
+		"te",
+		"x-gswarm-other",
+	])
 		expect(seen.get(name)).toBeNull();
 	expect(response.headers.get("x-request-id")).toBe("r2");
 	for (const name of ["set-cookie", "server", "access-control-allow-origin", "x-internal"])

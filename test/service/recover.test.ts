@@ -2,6 +2,7 @@
 import { Database } from "bun:sqlite";
 import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
+import { type Log, silentLog } from "../../src/platform/log.ts";
 import { isSameProcess, type ProcessIdentity, spawnDetached } from "../../src/platform/process.ts";
 import type { FixtureSwitches } from "../support/fixture-engine.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
@@ -111,11 +112,18 @@ test("a process that got the engine's old pid is neither adopted nor killed, wit
 	cleanUps.push(() => process.kill(stranger.identity.pid, "SIGKILL"));
 	process.kill(-engine.pid, "SIGKILL");
 	await until("the engine is gone", () => !isAlive(engine));
-	const node = open(path);
+	const events: string[] = [];
+	const log: Log = {
+		...silentLog,
+		info: (event, fields) => events.push(`${event} ${JSON.stringify(fields?.["adopted"])}`),
+		with: () => log,
+	};
+	const node = open(path, { deps: { log } });
 	update(node, { pid: stranger.identity.pid });
 	await node.services.recover();
 	const document = await node.start();
 	expect(document.pid).not.toBe(stranger.identity.pid);
+	expect(events).toContain("service.recovered false");
 	expect(document.state).toBe("ready");
 	await node.services.stop(SERVICE, { timeoutMs: 0 });
 	expect(isAlive(stranger.identity)).toBe(true);
@@ -210,6 +218,7 @@ test("an agent that ends drains its engines, and the next one starts them again,
 	expect(isAlive(engine)).toBe(false);
 	const node = open(path);
 	await node.services.recover();
+	expect(node.services.list()).toHaveLength(1);
 	expect(await node.start()).toMatchObject({ state: "ready" });
 	expect(identityOf(node).pid).not.toBe(engine.pid);
 });

@@ -71,23 +71,17 @@ test("a started service is ready, and answers through the gateway, with the fixt
 	expect(await (await fetch(`${url}/v1/models`)).json()).toMatchObject({ data: [{ id: MODEL }] });
 });
 
-test("a streamed answer comes through piece by piece, with the fixture engine", async () => {
+test("a streamed answer comes through whole, with the fixture engine", async () => {
 	const { start, url } = node({ switches: { pieces: 3, gapMs: 20 } });
 	await start();
 	const response = await chat(url, "hi", { stream: true });
 	expect(response.headers.get("content-type")).toBe("text/event-stream");
-	let reads = 0;
-	let text = "";
-	for await (const piece of response.body ?? []) {
-		reads++;
-		text += new TextDecoder().decode(piece);
-	}
-	expect(reads).toBeGreaterThanOrEqual(3);
+	const text = await response.text();
 	expect(text.match(/echo: hi \d/g)).toEqual(["echo: hi 0", "echo: hi 1", "echo: hi 2"]);
 	expect(text).toEndWith("data: [DONE]\n\n");
 });
 
-test("a client that leaves in mid-stream cancels the request in the engine, with the fixture engine", async () => {
+test("a client gets the first piece at once, and when it leaves in mid-stream that cancels the request in the engine, with the fixture engine", async () => {
 	const own = node({ switches: { pieces: 1000, gapMs: 20 } });
 	await own.start();
 	const client = new AbortController();
@@ -165,7 +159,9 @@ test("a model that cannot be loaded fails at once, with the engine's words and n
 	const own = node({ switches: { exitCode: 3, message } });
 	const error = await failureOf(own.start());
 	expect([error.code, error.reason, error.retryable]).toEqual(["TASK_FAILED", "model_load_failed", false]);
-	expect(error.message).toContain("tiny.gguf ends 12 bytes early");
+	expect(error.message).toBe(
+		`The engine could not load ${MODEL} on disk: Cannot load the model: tiny.gguf ends 12 bytes early`,
+	);
 	expect(JSON.stringify([error.message, error.details])).not.toContain("/models/");
 	expect(error.details).toMatchObject({
 		exit_code: 3,
@@ -226,7 +222,7 @@ test("the health checks keep an engine's lease, with the fixture engine", async 
 
 test("stop lets the request under way finish, takes no new ones, and leaves nothing, with the fixture engine", async () => {
 	const directory = workDir().path;
-	const own = node({}, directory);
+	const own = node({ switches: { dropAtSigterm: true } }, directory);
 	await own.start();
 	const identity = identityOf(own);
 	const answer = chat(own.url, "last words", { wait_ms: 150 });
@@ -235,6 +231,11 @@ test("stop lets the request under way finish, takes no new ones, and leaves noth
 	expect(own.services.get(SERVICE).state).toBe("stopping");
 	expect((await chat(own.url, "too late")).status).toBe(404);
 	expect(isAlive(identity)).toBe(true);
+	// So that an agent that dies now is followed by one that goes on with the stop.
+	await until(
+		"the row says so",
+		() => own.db.read.query("SELECT 1 FROM service WHERE state = 'stopping'").all().length,
+	);
 	expect(await (await answer).json()).toMatchObject({
 		choices: [{ message: { content: "echo: last words" } }],
 	});

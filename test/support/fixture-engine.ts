@@ -16,6 +16,8 @@ export interface FixtureSwitches {
 	/** Never answers a health check once ready. */
 	hang?: boolean;
 	ignoreSigterm?: boolean;
+	/** Leaves at SIGTERM without finishing what is under way. */
+	dropAtSigterm?: boolean;
 	/** Exits with this code at once, after a `failed` line with the message. */
 	exitCode?: number;
 	message?: string;
@@ -138,6 +140,7 @@ function run(): void {
 
 	process.on("SIGTERM", () => {
 		if (switches.ignoreSigterm === true) return;
+		if (switches.dropAtSigterm === true) process.exit(0);
 		isStopping = true;
 		const endMs = performance.now() + 1000;
 		setInterval(() => {

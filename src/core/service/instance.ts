@@ -22,7 +22,7 @@ import type { InstanceState } from "../../schema/service.ts";
 import type { Engine, HealthVerdict } from "./engine.ts";
 import { checkHealth, type HealthPolicy, startPauseMs } from "./health.ts";
 import { describeFailure, DETAIL_LINES, type Ending } from "./instance-failure.ts";
-import { type InstanceEvent, nextState } from "./instance-states.ts";
+import { InstanceRecord } from "./instance-record.ts";
 import { Load } from "./load.ts";
 import { linesFrom, logSize, tailLines, trimLog } from "./log-tail.ts";
 import { decideRestart, recentCrashes, type RestartPolicy } from "./restart.ts";
@@ -65,6 +65,7 @@ export class Instance {
 	readonly #deps: InstanceDependencies;
 	readonly #policy: InstancePolicy;
 	readonly #row: ServiceRow;
+	readonly #record: InstanceRecord;
 	readonly #config: ServiceConfig;
 	readonly #halt = new AbortController();
 	#supervisor: Promise<void> = Promise.resolve();
@@ -78,9 +79,7 @@ export class Instance {
 	#logSeenByte = 0;
 	#failure: GswarmError | undefined;
 	#stopping: Promise<void> | undefined;
-	#isUnsaved = false;
 	#hasBeenReady: boolean;
-	#changed = Promise.withResolvers<void>();
 	#firstLook = Promise.withResolvers<void>();
 
 	constructor(
@@ -93,6 +92,7 @@ export class Instance {
 		this.#policy = policy;
 		this.logPath = logPath;
 		this.load = new Load(row.requests);
+		this.#record = new InstanceRecord({ ...this.#deps, load: this.load }, row);
 		this.#hasBeenReady = row.ready_s !== null || row.restarts > 0;
 		if (row.state === "failed") this.#failure = failedBefore(row);
 	}
@@ -107,7 +107,7 @@ export class Instance {
 
 	/** Starts the engine in the background; whenReady tells the outcome. */
 	start(): void {
-		this.#move("start");
+		this.#record.move("start");
 		this.#supervisor = this.#supervise(undefined, { isRecovery: false });
 	}
 
@@ -118,11 +118,11 @@ export class Instance {
 	async recover(identity: ProcessIdentity | undefined): Promise<void> {
 		const { clock, log } = this.#deps;
 		const row = this.#row;
-		this.#move("start");
+		this.#record.move("start");
 		const runningMs = row.started_at === null ? 0 : Math.max(0, clock.nowMs() - row.started_at * 1000);
 		this.#launchedMs = clock.monotonicMs() - runningMs;
 		if (identity === undefined) row.restarts++;
-		else this.#setIdentity(identity);
+		else this.#record.setProcess(identity);
 		log.info("service.recovered", { adopted: identity !== undefined, pid: identity?.pid });
 		const process = identity === undefined ? undefined : adoptProcess({ clock }, identity);
 		this.#supervisor = this.#supervise(process, { isRecovery: true });
@@ -146,17 +146,8 @@ export class Instance {
 			if (this.state === "ready") return;
 			if (this.#failure !== undefined) throw this.#failure;
 			if (this.#halt.signal.aborted) throw stoppedMeanwhile(this.#row.service_id);
-			await this.whenChanged(signal);
+			await this.#record.whenChanged(signal);
 		}
-	}
-
-	/** Resolves at the next change of state or row, or when the signal aborts. */
-	async whenChanged(signal: AbortSignal): Promise<void> {
-		const aborted = Promise.withResolvers<void>();
-		const onAbort = (): void => aborted.resolve();
-		signal.addEventListener("abort", onAbort, { once: true });
-		await Promise.race([this.#changed.promise, aborted.promise]);
-		signal.removeEventListener("abort", onAbort);
 	}
 
 	/** Where requests go; without an address until the engine has said one, which no state but `ready` lets be used. */
@@ -192,26 +183,26 @@ export class Instance {
 	/** Lets go of the engine without ending it. */
 	async detach(): Promise<void> {
 		this.#halt.abort();
-		this.#signalChange();
+		this.#record.signalChange();
 		await this.#supervisor;
 		this.#process?.[Symbol.dispose]();
-		await this.#trySave();
+		await this.#record.trySave();
 		await this.#letGo();
 	}
 
 	async #end({ timeoutMs, keepRow }: { timeoutMs: number; keepRow: boolean }): Promise<void> {
 		const { clock, store } = this.#deps;
-		if (this.state !== "stopping" && this.state !== "stopped") this.#move("stop");
+		if (this.state !== "stopping" && this.state !== "stopped") this.#record.move("stop");
 		this.#halt.abort();
 		await this.#supervisor;
 		// From here on a crash of the agent ends in a stopped service, not in a restarted one.
-		if (!keepRow) await this.#save();
+		if (!keepRow) await this.#record.trySave();
 		await this.load.whenIdle({ clock }, timeoutMs);
 		await this.#kill(this.#policy.killGraceMs);
 		await this.#letGo();
-		if (this.state === "stopping") this.#move("ended");
+		if (this.state === "stopping") this.#record.move("ended");
 		if (keepRow) {
-			await this.#save();
+			await this.#record.save();
 			return;
 		}
 		await store.remove(this.#row.service_id);
@@ -228,7 +219,7 @@ export class Instance {
 				// Halted: whoever did it takes care of the process.
 				if (ending === undefined) return;
 				this.#process = undefined;
-				Object.assign(this.#row, NO_PROCESS);
+				this.#record.clearProcess();
 				await this.#afterCrash(ending);
 			}
 		} catch (error) {
@@ -266,12 +257,13 @@ export class Instance {
 		this.#logStartByte = logSize(this.logPath);
 		this.#logSeenByte = this.#logStartByte;
 		// The name first: a process that is started and not recorded can be found by it.
-		Object.assign(this.#row, NO_PROCESS, {
+		this.#record.clearProcess();
+		Object.assign(this.#row, {
 			instance_id: instanceId,
 			started_at: clock.nowMs() / 1000,
 			ready_s: null,
 		});
-		await this.#save();
+		await this.#record.save();
 		if (this.#halt.signal.aborted) return undefined;
 		this.#launchedMs = clock.monotonicMs();
 		const process = spawnDetached({
@@ -280,9 +272,9 @@ export class Instance {
 			logPath: this.logPath,
 		});
 		this.#process = process;
-		this.#setIdentity(process.identity);
+		this.#record.setProcess(process.identity);
 		this.#deps.log.info("service.launched", { instance_id: instanceId, pid: process.identity.pid });
-		await this.#trySave();
+		await this.#record.trySave();
 		this.#firstLook.resolve();
 		return process;
 	}
@@ -338,7 +330,7 @@ export class Instance {
 			const endpoint = lines.map((line) => engine.readEndpoint(line, instanceId)).find(Boolean);
 			if (endpoint === undefined) return "silent";
 			this.#row.base_url = endpoint.baseUrl;
-			await this.#trySave();
+			await this.#record.trySave();
 		}
 		const { timeoutMs } = this.#policy.health;
 		return checkHealth({ clock, engine }, { baseUrl: this.#row.base_url, instanceId, timeoutMs }, signal);
@@ -349,15 +341,15 @@ export class Instance {
 		this.#row.ready_s ??= (this.#deps.clock.monotonicMs() - this.#launchedMs) / 1000;
 		if (this.#front !== undefined || this.#deps.openFront === undefined) this.#row.error = null;
 		this.#hasBeenReady = true;
-		this.#move("answered");
+		this.#record.move("answered");
 		this.#deps.log.info("service.ready", { pid: this.#row.pid, ready_s: this.#row.ready_s });
-		await this.#trySave();
+		await this.#record.trySave();
 	}
 
 	async #becomeUnhealthy(verdict: string): Promise<void> {
 		this.#deps.log.warn("service.unhealthy", { verdict, pid: this.#row.pid });
-		this.#move("silent");
-		await this.#trySave();
+		this.#record.move("silent");
+		await this.#record.trySave();
 		await this.#kill(this.#policy.hungGraceMs);
 	}
 
@@ -376,8 +368,8 @@ export class Instance {
 		this.#row.restarts++;
 		this.#row.ready_s = null;
 		this.#row.error = failure.message;
-		this.#move("exited");
-		await this.#trySave();
+		this.#record.move("exited");
+		await this.#record.trySave();
 		await clock.sleep(decision.delayMs, this.#halt.signal);
 	}
 
@@ -393,9 +385,9 @@ export class Instance {
 		}
 		this.#row.error = failure.message;
 		this.#failure = failure;
-		this.#move("gave_up");
+		this.#record.move("gave_up");
 		// A failure before the first launch leaves nothing behind that a later agent would have to know.
-		if (this.#row.instance_id !== null) await this.#trySave();
+		if (this.#row.instance_id !== null) await this.#record.trySave();
 	}
 
 	async #kill(graceMs: number): Promise<void> {
@@ -403,7 +395,7 @@ export class Instance {
 		await killGroup(this.#deps, this.#process.identity, { graceMs });
 		this.#process[Symbol.dispose]();
 		this.#process = undefined;
-		Object.assign(this.#row, NO_PROCESS);
+		this.#record.clearProcess();
 	}
 
 	async #letGo(): Promise<void> {
@@ -415,55 +407,18 @@ export class Instance {
 
 	async #keepHouse(): Promise<void> {
 		if (trimLog(this.logPath, this.#policy.logLimitBytes)) this.#logStartByte = 0;
-		if (this.#isUnsaved) await this.#trySave();
+		if (this.#record.isUnsaved) await this.#record.trySave();
 		if (this.#front !== undefined || this.#deps.openFront === undefined) return;
 		try {
 			this.#front = await this.#deps.openFront();
 			this.#row.error = null;
-			this.#signalChange();
+			this.#record.signalChange();
 		} catch (error) {
 			// Still taken; the row shows it.
 			this.#row.error = asGswarmError(error).message;
 		}
 	}
-
-	#setIdentity({ pid, startTime, bootId }: ProcessIdentity): void {
-		Object.assign(this.#row, { pid, start_time: startTime, boot_id: bootId });
-	}
-
-	#move(event: InstanceEvent): void {
-		const from = this.#row.state;
-		const to = nextState(from, event);
-		if (to === undefined) throw new Error(`an instance that is ${from} knows no ${event}`);
-		this.#row.state = to;
-		if (from !== to) this.#deps.log.info("service.state", { from, to });
-		this.#signalChange();
-	}
-
-	#signalChange(): void {
-		this.#changed.resolve();
-		this.#changed = Promise.withResolvers();
-		this.#deps.onChange();
-	}
-
-	async #save(): Promise<void> {
-		this.#row.requests = this.load.total;
-		await this.#deps.store.put({ ...this.#row });
-		this.#isUnsaved = false;
-	}
-
-	/** Where a full disk must not cost a running engine; the row is written at the next chance. */
-	async #trySave(): Promise<void> {
-		try {
-			await this.#save();
-		} catch (error) {
-			this.#isUnsaved = true;
-			this.#deps.log.warn("service.row_unsaved", { error });
-		}
-	}
 }
-
-const NO_PROCESS = { pid: null, start_time: null, boot_id: null, base_url: null };
 
 function stoppedMeanwhile(serviceId: string): GswarmError {
 	return new GswarmError("CONFLICT", `The service ${serviceId} was stopped before it was ready.`, {

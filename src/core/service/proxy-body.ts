@@ -35,8 +35,7 @@ export function readModel(body: Uint8Array): string {
 	}
 	if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
 		throw invalid("bad_json", "The request body is not a JSON object.");
-	// An own field, so that nothing is inherited.
-	const model: unknown = Object.hasOwn(parsed, "model") ? (parsed as { model: unknown }).model : undefined;
+	const { model } = parsed as { model?: unknown };
 	if (typeof model !== "string" || model === "")
 		throw invalid("missing_model", "The request body names no model: wanted a string in `model`.", {
 			param: "model",
@@ -52,7 +51,7 @@ async function readAll(body: ReadableStream<Uint8Array> | null): Promise<Uint8Ar
 		if (sizeBytes > BODY_LIMIT_BYTES) throw tooLarge();
 		pieces.push(piece);
 	}
-	return new Uint8Array(Buffer.concat(pieces));
+	return Buffer.concat(pieces);
 }
 
 function tooLarge(): GswarmError {

@@ -15,18 +15,16 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
-import { describePortHolder } from "../../platform/port-holder.ts";
-import { findByArgument, isSameProcess, type ProcessIdentity } from "../../platform/process.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
-import type { ModelName, Revision, ServiceId } from "../../schema/names.ts";
+import type { ModelName, Revision } from "../../schema/names.ts";
 import type { Framework, ServiceDocument } from "../../schema/service.ts";
 import type { Engine } from "./engine.ts";
-import { createGateway } from "./gateway.ts";
+import { type OpenFront, openServiceFront } from "./front.ts";
 import { HEALTH_POLICY } from "./health.ts";
-import { type Front, Instance, type InstancePolicy } from "./instance.ts";
+import { Instance, type InstancePolicy } from "./instance.ts";
 import { tailLines } from "./log-tail.ts";
 import { RESTART_POLICY } from "./restart.ts";
-import type { ServiceConfig } from "./service-config.ts";
+import { assertSame, findProcess, newRow, type ServiceRequest } from "./service-row.ts";
 import { createServiceStore, type ServiceRow, type ServiceStore } from "./service-store.ts";
 import type { ServedModel, Upstream, UpstreamSource } from "./upstream.ts";
 
@@ -37,17 +35,7 @@ export type { ServiceConfig } from "./service-config.ts";
 export { serviceModule } from "./service-store.ts";
 export type { ServedModel, Upstream, UpstreamSource } from "./upstream.ts";
 
-export interface StartRequest {
-	serviceId: ServiceId;
-	model: ModelName;
-	revision: Revision;
-	tier: string;
-	/** The directory of the copy, as storage tells it. */
-	modelPath: string;
-	framework: Framework;
-	/** A listener of its own for this service; left out, the gateways are its front. */
-	port?: number | undefined;
-	config: ServiceConfig;
+export interface StartRequest extends ServiceRequest {
 	/** Aborting ends an engine that is not ready yet and that nobody else waits for. */
 	signal: AbortSignal;
 	onPhase?: (phase: "starting" | "ready") => void;
@@ -91,8 +79,7 @@ export interface ServiceDependencies {
 	engines: Readonly<Record<Framework, Engine>>;
 	/** Marks the copy as in use until disposed. @throws when there is no such copy */
 	hold: (model: ModelName, revision: Revision, tier: string, why: string) => Disposable;
-	/** Opens a listener that checks callers as the agent's others do. @throws with code EADDRINUSE when it is taken */
-	openFront: (port: number, handler: (request: Request) => Promise<Response>) => Promise<Front> | Front;
+	openFront: OpenFront;
 }
 
 export interface ServiceOptions {
@@ -262,7 +249,7 @@ class NodeServices implements Services {
 				store: this.#store,
 				environment: this.#options.environment,
 				hold: () => hold(model_name, revision, tier, `service ${service_id}`),
-				openFront: port === null ? undefined : () => this.#openFront(port, instance),
+				openFront: port === null ? undefined : () => openServiceFront(this.#deps, port, instance),
 				onChange: () => {
 					for (const listener of this.#listeners) listener();
 				},
@@ -278,30 +265,6 @@ class NodeServices implements Services {
 		// Two callers may have waited for one stop, and a new service of that id may stand there by now.
 		if (this.#instances.get(service_id) === instance) this.#instances.delete(service_id);
 		for (const listener of this.#listeners) listener();
-	}
-
-	/** The port of one service: the gateway, as if this service were all there is, and its health. */
-	async #openFront(port: number, instance: Instance): Promise<Front> {
-		const { clock, log, openFront } = this.#deps;
-		const { model_name, created_at } = instance.row;
-		const only: UpstreamSource = {
-			upstreams: (model) => (model === model_name && !isEnding(instance) ? [instance.upstream()] : []),
-			models: () => (instance.state === "ready" ? [{ id: model_name, created: Math.floor(created_at) }] : []),
-		};
-		const gateway = createGateway({ clock, log, local: only });
-		try {
-			return await openFront(port, async (request) => {
-				const path = new URL(request.url).pathname;
-				if (path !== "/health" || request.method !== "GET") return gateway.handle(request, path);
-				return Response.json(
-					{ status: instance.state === "ready" ? "ok" : instance.state },
-					{ status: instance.state === "ready" ? 200 : 503 },
-				);
-			});
-		} catch (cause) {
-			if ((cause as NodeJS.ErrnoException).code !== "EADDRINUSE") throw cause;
-			throw portInUse(port, cause);
-		}
 	}
 
 	#find(serviceId: string): Instance {
@@ -347,69 +310,4 @@ class NodeServices implements Services {
 /** Failed, or on its way out: a new start does not join it but comes after it. */
 function isEnding({ state }: Instance): boolean {
 	return state === "failed" || state === "stopping" || state === "stopped";
-}
-
-function newRow(request: StartRequest, nowMs: number): ServiceRow {
-	return {
-		service_id: request.serviceId,
-		model_name: request.model,
-		revision: request.revision,
-		tier: request.tier,
-		model_path: request.modelPath,
-		framework: request.framework,
-		port: request.port ?? null,
-		config: JSON.stringify(request.config),
-		state: "starting",
-		created_at: nowMs / 1000,
-		instance_id: null,
-		pid: null,
-		start_time: null,
-		boot_id: null,
-		base_url: null,
-		started_at: null,
-		ready_s: null,
-		restarts: 0,
-		requests: 0,
-		error: null,
-	};
-}
-
-function assertSame(row: Readonly<ServiceRow>, request: StartRequest): void {
-	const isSame =
-		row.model_name === request.model &&
-		row.revision === request.revision &&
-		row.tier === request.tier &&
-		row.framework === request.framework &&
-		row.port === (request.port ?? null);
-	if (isSame) return;
-	throw new GswarmError(
-		"CONFLICT",
-		`The service ${row.service_id} serves ${row.model_name}@${row.revision} from ${row.tier}; it was asked for ${request.model}@${request.revision} from ${request.tier}.`,
-		{ reason: "service_exists", details: { service_id: row.service_id }, hint: "Stop it first." },
-	);
-}
-
-/** The process that the row means, when it is still there; another one that got its pid is not it. */
-function findProcess(row: ServiceRow): ProcessIdentity | undefined {
-	const { pid, start_time: startTime, boot_id: bootId, instance_id: instanceId } = row;
-	if (pid !== null && startTime !== null && bootId !== null) {
-		const identity = { pid, startTime, bootId };
-		return isSameProcess(identity) ? identity : undefined;
-	}
-	// The agent died between starting the process and recording it.
-	return instanceId === null ? undefined : findByArgument(instanceId)[0];
-}
-
-function portInUse(port: number, cause: unknown): GswarmError {
-	const holder = describePortHolder(port);
-	return new GswarmError(
-		"CONFLICT",
-		`Port ${port} is taken${holder === undefined ? "" : ` by ${holder}`}; the service was not started.`,
-		{
-			reason: "port_in_use",
-			details: { port, ...(holder === undefined ? {} : { holder }) },
-			hint: "Ask for another port, or for none: the gateway serves every model on the agent's own port.",
-			cause,
-		},
-	);
 }

@@ -1,5 +1,5 @@
 /** The files of a staged or published model against its manifest, and their way to the device. */
-import { lstatSync } from "node:fs";
+import { lstatSync, readdirSync } from "node:fs";
 import { chmod, lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { syncPath } from "../../platform/durable-file.ts";
@@ -9,6 +9,8 @@ import type { Manifest } from "../../schema/manifest.ts";
 import { DIRECTORY_MODE, FILE_MODE } from "./tier-root.ts";
 
 const SYNCS_AT_ONCE = 8;
+/** Of st_blocks, whatever the filesystem's own are (POSIX). */
+const BLOCK_BYTES = 512;
 
 interface Tree {
 	/** Relative path → size. */
@@ -70,6 +72,16 @@ export async function treeBytes(root: string): Promise<number> {
 			const info = await lstat(path);
 			if (info.nlink === 1) bytes += info.size;
 		}
+	}
+	return bytes;
+}
+
+/** What the files below a directory take on their filesystem; holes in them take nothing. */
+export function allocatedBytes(root: string): number {
+	let bytes = 0;
+	for (const entry of readdirSync(root, { withFileTypes: true })) {
+		const path = join(root, entry.name);
+		bytes += entry.isDirectory() ? allocatedBytes(path) : lstatSync(path).blocks * BLOCK_BYTES;
 	}
 	return bytes;
 }

@@ -33,6 +33,7 @@ import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
 import { createShelf, keyOf, rootOf, type Shelf, setState } from "./shelf.ts";
+import { allocatedBytes } from "./staged-tree.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
 import {
 	copyPath,
@@ -46,7 +47,7 @@ import {
 
 export type { Reservation } from "./capacity.ts";
 export type { PublishInput } from "./publish.ts";
-export { sealManifest } from "./sealed-manifest.ts";
+export { checkPlaces, type SealedManifest, sealManifest } from "./sealed-manifest.ts";
 export type { Tier, TierOptions } from "./tier-root.ts";
 
 export interface VerifyReport {
@@ -73,6 +74,8 @@ export interface Storage extends AsyncDisposable {
 	scratchPath(tier: string, transferId: string): string;
 	/** Removes what a transfer has staged, on whichever tier. */
 	dropStaging(transferId: string): Promise<void>;
+	/** Bytes that a transfer's staging takes on its filesystem now. */
+	stagedBytes(transferId: string): number;
 	/** The transfers that have staging. */
 	staged(): { transferId: string; tier: string }[];
 	/**
@@ -94,6 +97,8 @@ export interface Storage extends AsyncDisposable {
 	verify(copy: ModelCopy, signal: AbortSignal): Promise<VerifyReport>;
 	/** Rises with every change of the set of copies, also over restarts. */
 	inventoryVersion(): number;
+	/** Names the boot of this machine: what was written before another one may not have reached the device. */
+	readonly bootId: string | undefined;
 	onChange(listener: () => void): Disposable;
 }
 
@@ -186,6 +191,10 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		stagingPath: (tier, transferId) => join(stagingRootOf(rootOf(shelf, tier), transferId), "model"),
 		scratchPath: (tier, transferId) => join(stagingRootOf(rootOf(shelf, tier), transferId), "scratch"),
 		dropStaging: (transferId) => dropStaging(shelf, transferId),
+		stagedBytes(transferId) {
+			const row = shelf.staging.get(transferId);
+			return row === undefined ? 0 : allocatedBytes(stagingRootOf(rootOf(shelf, row.tier), transferId));
+		},
 		staged: () => [...shelf.staging.values()].map(({ transferId, tier }) => ({ transferId, tier })),
 		publish: async (input) => toModelCopy(await publishStaging(shelf, input)),
 		copies: () => [...shelf.rows.values()].filter(listed).map(toModelCopy),
@@ -246,6 +255,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			return report;
 		},
 		inventoryVersion: () => shelf.version,
+		bootId: shelf.bootId ?? undefined,
 		onChange(listener) {
 			// Its own entry, so that one function may listen twice.
 			const entry = (): void => listener();

@@ -1,4 +1,6 @@
 /** The serving side: which file a peer's request for a part means. The route that answers is the agent's. */
+import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { modelNotFound, notFound } from "../../schema/errors.ts";
 import type { Storage } from "../storage/storage.ts";
 
 export interface ResolvedPart {
@@ -8,13 +10,23 @@ export interface ResolvedPart {
 }
 
 /**
- * The file with this index in the manifest, in the fastest ready copy of this node.
- * @throws 404 model_not_found, part_not_found
+ * The file with this index in the canonical manifest, in the fastest ready copy of this node.
+ * @throws 404 model_not_found, file_not_found
  */
-export function resolvePart(_input: {
+export function resolvePart({
+	storage,
+	contentId,
+	fileIndex,
+}: {
 	storage: Storage;
 	contentId: string;
 	fileIndex: number;
 }): ResolvedPart {
-	throw new Error("not built yet");
+	const copies = storage.copies().filter((copy) => copy.content_id === contentId && copy.status === "ready");
+	const copy = copies.find(({ tier }) => !storage.tier(tier).durable) ?? copies[0];
+	const manifest = copy === undefined ? undefined : storage.manifest(contentId);
+	if (copy === undefined || manifest === undefined) throw modelNotFound(contentId);
+	const file = manifest.files[fileIndex];
+	if (file === undefined) throw notFound("file", String(fileIndex));
+	return { path: joinSafe(storage.pathOf(copy), parseSafePath(file.path)), sizeBytes: file.size_bytes };
 }

@@ -9,27 +9,21 @@
  */
 import type { Clock } from "../../platform/clock.ts";
 import type { Database, WriterModule } from "../../platform/database.ts";
+import { createXxh64Factory } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
+import { GswarmError } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
-import type { Source } from "../source/source.ts";
-import type { Storage } from "../storage/storage.ts";
-
-export type TransferPhase = "resolving" | "downloading" | "copying" | "verifying" | "publishing" | "done";
-
-export interface TransferProgress {
-	phase: TransferPhase;
-	/** Over all files, never more than `bytesTotal`. */
-	bytesDone: number;
-	/** 0 until it is known. */
-	bytesTotal: number;
-	rateBytesPerSecond: number;
-	etaS: number | undefined;
-	/** What it waits for, in words; undefined while bytes come. */
-	waitingFor: string | undefined;
-}
+import { detectFormat, type Source, type SourceDescription } from "../source/source.ts";
+import type { Reservation, Storage } from "../storage/storage.ts";
+import { readTransfer, readTransfers, type TransferRow, transferWrites } from "./journal.ts";
+import { planFiles } from "./plan.ts";
+import { createMeter, type Meter, type TransferProgress } from "./progress.ts";
+import { RECEIVE_LIMITS } from "./receive.ts";
+import migration1 from "./sql/0001_transfer.sql" with { type: "text" };
+import { RangeIgnored, receiveModel, type RunTools, type TransferLimits } from "./transfer-run.ts";
 
 export interface TransferInput {
 	/** Stable over restarts: the task's id. */
@@ -84,14 +78,250 @@ export interface TransferDependencies {
 }
 
 /** The room's tables and write operations, for the database's writer thread. */
-export const transferModule = { room: "transfer", migrations: [], writes: {} } satisfies WriterModule;
+export const transferModule = {
+	room: "transfer",
+	migrations: [migration1],
+	writes: transferWrites,
+} satisfies WriterModule;
 
-/** Opens the journal and reserves again what interrupted transfers still need. */
-export function createTransfers(_dependencies: TransferDependencies): Promise<Transfers> {
-	throw new Error("not built yet");
+const LIMITS: TransferLimits = {
+	...RECEIVE_LIMITS,
+	stallMs: 30_000,
+	partTries: 3,
+	syncBytes: 64 * 1024 * 1024,
+	rowsWaiting: 256,
+};
+
+/** How often the source may change under one transfer before it is given up. */
+const START_OVERS = 1;
+/** An archive lies beside its contents until it is unpacked. */
+const ARCHIVE_ROOM = 2;
+
+/** Opens the journal and reserves again what interrupted transfers still need. `limits` are for tests. */
+export async function createTransfers(
+	dependencies: TransferDependencies,
+	limits: Partial<TransferLimits> = {},
+): Promise<Transfers> {
+	const { db, storage, log } = dependencies;
+	const writes = db.writer(transferModule);
+	const newXxh64 = await createXxh64Factory();
+	const tools: RunTools = { ...dependencies, writes, newXxh64, limits: { ...LIMITS, ...limits } };
+	const reservations = new Map<string, Reservation>();
+	const running = new Map<string, Promise<ModelCopy>>();
+	const closing = new AbortController();
+
+	const drop = async (transferId: string): Promise<void> => {
+		await storage.dropStaging(transferId);
+		await writes.end(transferId);
+		reservations.get(transferId)?.[Symbol.dispose]();
+		reservations.delete(transferId);
+	};
+	const reserve = (row: TransferRow, needed: number): Reservation => {
+		const held = reservations.get(row.transferId);
+		if (held !== undefined) return held;
+		const writtenBytes = storage.stagedBytes(row.transferId);
+		const reservation = storage.reserve(row.tier, needed, { writtenBytes });
+		reservations.set(row.transferId, reservation);
+		return reservation;
+	};
+	const startOver = async (
+		row: TransferRow | undefined,
+		next: Omit<TransferRow, "startedOver">,
+	): Promise<TransferRow> => {
+		const startedOver = row === undefined || row.tier !== next.tier ? 0 : row.startedOver + 1;
+		if (startedOver > START_OVERS) throw changedAgain(next.transferId);
+		if (row !== undefined)
+			log.warn("transfer.started_over", { transfer_id: next.transferId, times: startedOver });
+		await drop(next.transferId);
+		const fresh = { ...next, startedOver };
+		await writes.begin(fresh);
+		return fresh;
+	};
+	/** The journal's row for this source; what was fetched from another one is gone. */
+	const prepare = async (
+		{ transferId, tier }: TransferInput,
+		{ sourceId, totalBytes }: SourceDescription,
+		changed: boolean,
+	): Promise<TransferRow> => {
+		const bootId = storage.bootId ?? null;
+		const row = readTransfer(db, transferId);
+		const staged = storage.staged().some((one) => one.transferId === transferId && one.tier === tier);
+		const next = { transferId, tier, sourceId, totalBytes, bootId };
+		if (row !== undefined && row.sourceId === sourceId && row.tier === tier && !changed) {
+			if (staged) return row;
+			// Staging that went with its boot, or by hand: the same source again, from the start.
+			await drop(transferId);
+			const fresh = { ...next, startedOver: row.startedOver };
+			await writes.begin(fresh);
+			return fresh;
+		}
+		return startOver(row, next);
+	};
+	const receive = async (input: TransferInput, meter: Meter, signal: AbortSignal): Promise<ModelCopy> => {
+		const { transferId, tier, model, source } = input;
+		const unranged = new Set<number>();
+		for (let changed = false; ; ) {
+			const description = await source.describe(signal);
+			const revision = input.revision ?? description.revision;
+			const there = existingCopy(storage, { tier, model, revision }, description);
+			if (there !== undefined) return there;
+			planFiles(description, { verifyChecksum: input.verifyChecksum, unranged });
+			const row = await prepare(input, description, changed);
+			changed = false;
+			const { archive, totalBytes } = description;
+			const reservation = reserve(row, totalBytes * (archive === undefined ? 1 : ARCHIVE_ROOM));
+			await storage.openStaging(tier, transferId);
+			const recheck = row.bootId === null || row.bootId !== storage.bootId;
+			try {
+				const files = await receiveModel(tools, {
+					transferId,
+					tier,
+					source,
+					description,
+					unranged,
+					recheck,
+					reservation,
+					verifyChecksum: input.verifyChecksum,
+					trustPartDigests: input.trustPartDigests ?? false,
+					bandwidthLimit: input.bandwidthLimit,
+					streams: input.streams,
+					receivingPhase: input.receivingPhase ?? "downloading",
+					meter,
+					signal,
+				});
+				meter.enter("publishing");
+				return await storage.publish({
+					tier,
+					transferId,
+					model,
+					revision,
+					manifest: { files, total_bytes: files.reduce((sum, file) => sum + file.size_bytes, 0) },
+					modelType: input.modelType,
+					sourceUrl: input.sourceUrl === undefined ? description.uri : input.sourceUrl,
+					format: input.format ?? detectFormat(files.map((file) => file.path)),
+				});
+			} catch (error) {
+				if (error instanceof RangeIgnored && !unranged.has(error.fileIndex)) unranged.add(error.fileIndex);
+				else if (error instanceof GswarmError && error.reason === "source_changed") changed = true;
+				else throw error;
+			}
+		}
+	};
+	const run = async (input: TransferInput): Promise<ModelCopy> => {
+		const { transferId, tier, model } = input;
+		const signal = AbortSignal.any([input.signal, closing.signal]);
+		const meter = createMeter(dependencies, input.onProgress ?? (() => {}));
+		try {
+			signal.throwIfAborted();
+			storage.tier(tier);
+			const copy = await receive(input, meter, signal);
+			await drop(transferId);
+			meter.enter("done");
+			return copy;
+		} catch (error) {
+			const failure = signal.aborted ? abortFailure(signal.reason, model) : error;
+			if (!(failure instanceof GswarmError && failure.retryable)) {
+				// The failure that ended the transfer is the one to tell.
+				await drop(transferId).catch((cause: unknown) =>
+					log.error("transfer.drop_failed", { transfer_id: transferId, error: cause }),
+				);
+			}
+			throw failure;
+		}
+	};
+
+	for (const row of readTransfers(db)) {
+		try {
+			reserve(row, row.totalBytes);
+		} catch (error) {
+			// It is refused for good when it is run again.
+			log.warn("transfer.not_reserved", { transfer_id: row.transferId, error });
+		}
+	}
+	return {
+		run(input) {
+			const { transferId } = input;
+			if (running.has(transferId)) {
+				return Promise.reject(
+					new GswarmError("CONFLICT", `${transferId} is running already.`, { reason: "already_running" }),
+				);
+			}
+			const work = run(input).finally(() => running.delete(transferId));
+			running.set(transferId, work);
+			return work;
+		},
+		async discard(transferId) {
+			await running.get(transferId)?.catch(() => {});
+			await drop(transferId);
+		},
+		known: () => readTransfers(db).map((row) => row.transferId),
+		async [Symbol.asyncDispose]() {
+			closing.abort(
+				new GswarmError("RESOURCE_UNAVAILABLE", "The agent is stopping.", {
+					reason: "stopping",
+					retryable: true,
+				}),
+			);
+			await Promise.allSettled(running.values());
+			for (const reservation of reservations.values()) reservation[Symbol.dispose]();
+			reservations.clear();
+		},
+	};
+}
+
+/**
+ * The copy that is there already, when it is what the source describes.
+ * @throws CONFLICT copy_exists when it is not
+ */
+function existingCopy(
+	storage: Storage,
+	{ tier, model, revision }: { tier: string; model: ModelName; revision: Revision },
+	{ files, archive }: SourceDescription,
+): ModelCopy | undefined {
+	const copy = storage.copy(model, tier, revision);
+	if (copy?.status !== "ready") return undefined;
+	const manifest = storage.manifest(copy.content_id);
+	const there = new Map(manifest?.files.map((file) => [file.path, file]));
+	const differs = files.some(({ path, sizeBytes, digest }) => {
+		const file = there.get(path);
+		if (file === undefined || file.size_bytes !== (sizeBytes ?? file.size_bytes)) return true;
+		return digest?.algorithm === "sha256" && digest.hex.toLowerCase() !== file.sha256;
+	});
+	if (archive !== undefined || (!differs && there.size === files.length)) return copy;
+	throw new GswarmError(
+		"CONFLICT",
+		`${model}@${revision} is on ${tier} already with other files than the source has.`,
+		{
+			reason: "copy_exists",
+			details: { content_id: copy.content_id },
+			hint: "Use another revision or name, or delete the copy that is there.",
+		},
+	);
+}
+
+/** Why a run was stopped: the agent's stop keeps what is there, anything else is a cancel. */
+function abortFailure(reason: unknown, model: ModelName): GswarmError {
+	if (reason instanceof GswarmError) return reason;
+	return new GswarmError("TASK_FAILED", `The transfer of ${model} was cancelled.`, {
+		reason: "cancelled",
+		cause: reason,
+	});
+}
+
+function changedAgain(transferId: string): GswarmError {
+	return new GswarmError(
+		"CONFLICT",
+		`The source of ${transferId} changed more than once while it was read.`,
+		{
+			reason: "source_changed",
+			hint: "Start it again when the source is at rest, or pin a revision.",
+		},
+	);
 }
 
 // The rest of the room, through its door.
 export { createGrants, type GrantInput, type Grants } from "./grants.ts";
 export { type ResolvedPart, resolvePart } from "./parts.ts";
+export type { TransferPhase, TransferProgress } from "./progress.ts";
 export { storageSource } from "./storage-source.ts";
+export type { TransferLimits } from "./transfer-run.ts";

@@ -1,0 +1,122 @@
+/**
+ * What survives a stop in the middle of a transfer. A part's row is written after its bytes are in the staged file,
+ * so a row may be missing for bytes that are there, never the other way round (but for a power cut, which is why the
+ * boot is recorded).
+ */
+import type { Database as Sqlite } from "bun:sqlite";
+import type { Database, Writer } from "../../platform/database.ts";
+
+export interface TransferRow {
+	transferId: string;
+	tier: string;
+	sourceId: string;
+	totalBytes: number;
+	bootId: string | null;
+	/** How often the source changed under it. */
+	startedOver: number;
+}
+
+export interface PartRow {
+	fileIndex: number;
+	partIndex: number;
+	xxh64: string;
+}
+
+export interface FileRow {
+	fileIndex: number;
+	sizeBytes: number;
+	sha256: string;
+	xxh64: string[];
+}
+
+const DIGEST_LENGTH = 16;
+
+export const transferWrites = {
+	/** A new transfer, or the same one from the start. */
+	begin(db: Sqlite, row: TransferRow): void {
+		db.query("DELETE FROM transfer WHERE transfer_id = ?1").run(row.transferId);
+		db.query(
+			"INSERT INTO transfer (transfer_id, tier, source_id, total_bytes, boot_id, started_over) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+		).run(row.transferId, row.tier, row.sourceId, row.totalBytes, row.bootId, row.startedOver);
+	},
+	/** From now on its bytes are those of this boot. */
+	setBoot(db: Sqlite, { transferId, bootId }: { transferId: string; bootId: string | null }): void {
+		db.query("UPDATE transfer SET boot_id = ?2 WHERE transfer_id = ?1").run(transferId, bootId);
+	},
+	partLanded(db: Sqlite, { transferId, part }: { transferId: string; part: PartRow }): void {
+		db.query(
+			"INSERT OR REPLACE INTO transfer_part (transfer_id, file_index, part_index, xxh64) VALUES (?1, ?2, ?3, ?4)",
+		).run(transferId, part.fileIndex, part.partIndex, part.xxh64);
+	},
+	fileVerified(db: Sqlite, { transferId, file }: { transferId: string; file: FileRow }): void {
+		db.query(
+			"INSERT OR REPLACE INTO transfer_file (transfer_id, file_index, size_bytes, sha256, xxh64) VALUES (?1, ?2, ?3, ?4, ?5)",
+		).run(transferId, file.fileIndex, file.sizeBytes, file.sha256, file.xxh64.join(""));
+	},
+	/** Forgets parts (undefined: all) of a file, and that it was verified. */
+	dropParts(
+		db: Sqlite,
+		{
+			transferId,
+			fileIndex,
+			parts,
+		}: { transferId: string; fileIndex: number; parts: readonly number[] | undefined },
+	): void {
+		db.query("DELETE FROM transfer_file WHERE transfer_id = ?1 AND file_index = ?2").run(
+			transferId,
+			fileIndex,
+		);
+		if (parts === undefined) {
+			db.query("DELETE FROM transfer_part WHERE transfer_id = ?1 AND file_index = ?2").run(
+				transferId,
+				fileIndex,
+			);
+			return;
+		}
+		const drop = db.query(
+			"DELETE FROM transfer_part WHERE transfer_id = ?1 AND file_index = ?2 AND part_index = ?3",
+		);
+		for (const part of parts) drop.run(transferId, fileIndex, part);
+	},
+	end(db: Sqlite, transferId: string): void {
+		db.query("DELETE FROM transfer WHERE transfer_id = ?1").run(transferId);
+	},
+};
+
+export type JournalWriter = Writer<typeof transferWrites>;
+
+export function readTransfers({ read }: Pick<Database, "read">): TransferRow[] {
+	return read
+		.query<TransferRow, []>(
+			`SELECT transfer_id AS transferId, tier, source_id AS sourceId, total_bytes AS totalBytes,
+			 boot_id AS bootId, started_over AS startedOver FROM transfer ORDER BY transfer_id`,
+		)
+		.all();
+}
+
+export function readTransfer(db: Pick<Database, "read">, transferId: string): TransferRow | undefined {
+	return readTransfers(db).find((row) => row.transferId === transferId);
+}
+
+export function readParts({ read }: Pick<Database, "read">, transferId: string): PartRow[] {
+	return read
+		.query<PartRow, [string]>(
+			"SELECT file_index AS fileIndex, part_index AS partIndex, xxh64 FROM transfer_part WHERE transfer_id = ?1",
+		)
+		.all(transferId);
+}
+
+export function readVerifiedFiles({ read }: Pick<Database, "read">, transferId: string): FileRow[] {
+	return read
+		.query<Omit<FileRow, "xxh64"> & { xxh64: string }, [string]>(
+			"SELECT file_index AS fileIndex, size_bytes AS sizeBytes, sha256, xxh64 FROM transfer_file WHERE transfer_id = ?1",
+		)
+		.all(transferId)
+		.map((row) => ({ ...row, xxh64: splitDigests(row.xxh64) }));
+}
+
+function splitDigests(text: string): string[] {
+	const digests: string[] = [];
+	for (let at = 0; at < text.length; at += DIGEST_LENGTH) digests.push(text.slice(at, at + DIGEST_LENGTH));
+	return digests;
+}

@@ -1,0 +1,121 @@
+/**
+ * What of a transfer is there: the journal's rows in memory, kept in step with the database. The one place that knows
+ * which parts need not be fetched.
+ */
+import { lstatSync } from "node:fs";
+import type { Database } from "../../platform/database.ts";
+import type { IoPool } from "../../platform/io-pool.ts";
+import type { Log } from "../../platform/log.ts";
+import { type FileRow, type JournalWriter, readParts, readVerifiedFiles } from "./journal.ts";
+import { byteRange, type PlannedFile } from "./plan.ts";
+
+export interface Ledger {
+	isThere(file: PlannedFile, part: number): boolean;
+	/** XXH64 of the parts that are there. */
+	parts(file: PlannedFile): ReadonlyMap<number, string>;
+	verified(file: PlannedFile): FileRow | undefined;
+	/** All bytes that need not be fetched again. */
+	bytes(): number;
+	/** The part's bytes are in the file; resolves when its row is committed. */
+	landed(file: PlannedFile, part: number, xxh64: string): Promise<void>;
+	fileVerified(file: PlannedFile, row: FileRow): Promise<void>;
+	/** Forgets parts (undefined: the whole file); returns how many bytes that were. */
+	drop(file: PlannedFile, parts: readonly number[] | undefined): Promise<number>;
+}
+
+export interface LedgerInput {
+	transferId: string;
+	files: readonly PlannedFile[];
+	pathOf: (file: PlannedFile) => string;
+}
+
+export function loadLedger(
+	{ db, writes }: { db: Database; writes: JournalWriter },
+	{ transferId, files, pathOf }: LedgerInput,
+): Ledger {
+	const parts = files.map(() => new Map<number, string>());
+	const verified = new Map<number, FileRow>();
+	// A row counts only while the file is there with the length it was given.
+	const usable = files.map((file) => {
+		const info = lstatSync(pathOf(file), { throwIfNoEntry: false });
+		return info?.isFile() === true && (file.sizeBytes === undefined || info.size === file.sizeBytes);
+	});
+	for (const row of readParts({ read: db.read }, transferId)) {
+		const file = files[row.fileIndex];
+		if (file !== undefined && usable[row.fileIndex] === true && row.partIndex < file.partCount) {
+			parts[row.fileIndex]?.set(row.partIndex, row.xxh64);
+		}
+	}
+	for (const row of readVerifiedFiles({ read: db.read }, transferId)) {
+		const size = lstatSizeOf(files[row.fileIndex], pathOf);
+		if (usable[row.fileIndex] === true && size === row.sizeBytes) verified.set(row.fileIndex, row);
+	}
+	const partBytes = (file: PlannedFile, part: number): number => {
+		const { start, end } = byteRange(file, { first: part, end: part + 1 });
+		return end - start;
+	};
+	const partsOf = (file: PlannedFile): Map<number, string> => parts[file.index] ?? new Map<number, string>();
+	const bytesOf = (file: PlannedFile): number => {
+		if (file.partCount === 0) return verified.get(file.index)?.sizeBytes ?? 0;
+		return [...partsOf(file).keys()].reduce((sum, part) => sum + partBytes(file, part), 0);
+	};
+	return {
+		isThere: (file, part) => partsOf(file).has(part),
+		parts: partsOf,
+		verified: (file) => verified.get(file.index),
+		bytes: () => files.reduce((sum, file) => sum + bytesOf(file), 0),
+		async landed(file, part, xxh64) {
+			partsOf(file).set(part, xxh64);
+			await writes.partLanded({ transferId, part: { fileIndex: file.index, partIndex: part, xxh64 } });
+		},
+		async fileVerified(file, row) {
+			verified.set(file.index, row);
+			await writes.fileVerified({ transferId, file: row });
+		},
+		async drop(file, list) {
+			const before = bytesOf(file);
+			verified.delete(file.index);
+			if (list === undefined) partsOf(file).clear();
+			else for (const part of list) partsOf(file).delete(part);
+			await writes.dropParts({ transferId, fileIndex: file.index, parts: list });
+			return before - bytesOf(file);
+		},
+	};
+}
+
+/**
+ * After another boot of the machine, rows may be there whose bytes never reached the device: every part is read
+ * again, and those that differ from their row are forgotten.
+ */
+export async function recheckParts(
+	{ io, log }: { io: IoPool; log: Log },
+	ledger: Ledger,
+	{ transferId, files, pathOf }: LedgerInput,
+	signal: AbortSignal,
+): Promise<void> {
+	for (const file of files) {
+		const rows = [...ledger.parts(file)];
+		if (rows.length === 0) {
+			if (ledger.verified(file) !== undefined) await ledger.drop(file, undefined);
+			continue;
+		}
+		const input = {
+			path: pathOf(file),
+			partSizeBytes: file.partSizeBytes,
+			parts: rows.map(([part]) => part),
+		};
+		const found = await io.hashParts(input, signal);
+		const lost = rows.flatMap(([part, xxh64], at) => (found[at] === xxh64 ? [] : [part]));
+		if (lost.length > 0)
+			log.warn("transfer.parts_lost", { transfer_id: transferId, file: file.path, parts: lost.length });
+		// Also without a lost part: that the file was whole was known of another boot's bytes.
+		await ledger.drop(file, lost);
+	}
+}
+
+function lstatSizeOf(
+	file: PlannedFile | undefined,
+	pathOf: (file: PlannedFile) => string,
+): number | undefined {
+	return file === undefined ? undefined : lstatSync(pathOf(file), { throwIfNoEntry: false })?.size;
+}

@@ -1,0 +1,97 @@
+/** Bytes over the whole manifest, with rate and time left; told at most a few times a second. */
+import type { Clock } from "../../platform/clock.ts";
+
+export type TransferPhase = "resolving" | "downloading" | "copying" | "verifying" | "publishing" | "done";
+
+export interface TransferProgress {
+	phase: TransferPhase;
+	/** Over all files, never more than `bytesTotal`. */
+	bytesDone: number;
+	/** 0 until it is known. */
+	bytesTotal: number;
+	rateBytesPerSecond: number;
+	/** Seconds; undefined until it can be told. */
+	etaS: number | undefined;
+	/** What it waits for, in words; undefined while bytes come. */
+	waitingFor: string | undefined;
+}
+
+export interface Meter {
+	/** Starts counting: `done` bytes are there from before. */
+	begin(done: number, total: number): void;
+	/** Bytes landed, or (negative) were thrown away. */
+	add(bytes: number): void;
+	enter(phase: TransferPhase): void;
+	/** In words, until the next bytes; undefined ends it. */
+	wait(what: string | undefined): void;
+	done(): number;
+}
+
+const REPORT_EVERY_MS = 250;
+/** The rate is that of about the last so many milliseconds. */
+const RATE_OVER_MS = 5000;
+
+export function createMeter(
+	{ clock }: { clock: Clock },
+	report: (progress: TransferProgress) => void,
+): Meter {
+	let phase: TransferPhase = "resolving";
+	let bytesDone = 0;
+	let bytesTotal = 0;
+	let waitingFor: string | undefined;
+	let reportedAtMs = -Infinity;
+	let samples: { atMs: number; bytes: number }[] = [];
+
+	const rate = (): number => {
+		const [first] = samples;
+		const last = samples.at(-1);
+		if (first === undefined || last === undefined || last.atMs === first.atMs) return 0;
+		return Math.max(0, ((last.bytes - first.bytes) / (last.atMs - first.atMs)) * 1000);
+	};
+	const tell = (): void => {
+		const nowMs = clock.monotonicMs();
+		reportedAtMs = nowMs;
+		samples = [
+			...samples.filter(({ atMs }) => nowMs - atMs <= RATE_OVER_MS),
+			{ atMs: nowMs, bytes: bytesDone },
+		];
+		const rateBytesPerSecond = rate();
+		const left = bytesTotal - bytesDone;
+		const etaS = left <= 0 ? 0 : rateBytesPerSecond > 0 ? left / rateBytesPerSecond : undefined;
+		report({
+			phase,
+			bytesDone: Math.min(bytesDone, bytesTotal),
+			bytesTotal,
+			rateBytesPerSecond,
+			etaS: bytesTotal === 0 ? undefined : etaS,
+			waitingFor,
+		});
+	};
+	return {
+		begin(done, total) {
+			bytesDone = done;
+			bytesTotal = total;
+			samples = [];
+			tell();
+		},
+		add(bytes) {
+			bytesDone += bytes;
+			// Only a file of unknown size can exceed what was announced.
+			bytesTotal = Math.max(bytesTotal, bytesDone);
+			if (bytes > 0) waitingFor = undefined;
+			if (clock.monotonicMs() - reportedAtMs >= REPORT_EVERY_MS) tell();
+		},
+		enter(next) {
+			if (phase === next) return;
+			phase = next;
+			waitingFor = undefined;
+			tell();
+		},
+		wait(what) {
+			if (waitingFor === what) return;
+			waitingFor = what;
+			tell();
+		},
+		done: () => bytesDone,
+	};
+}

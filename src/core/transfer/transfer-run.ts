@@ -1,0 +1,340 @@
+/**
+ * One run of a transfer, from what is there already to a verified tree in staging: requests in lanes, files verified
+ * as soon as they are whole, what does not match fetched again within limits.
+ */
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Clock } from "../../platform/clock.ts";
+import type { Database } from "../../platform/database.ts";
+import { closeFile, fileError, openOurs, setLength, syncPath } from "../../platform/durable-file.ts";
+import type { StreamingXxh64 } from "../../platform/hash.ts";
+import type { Ids } from "../../platform/ids.ts";
+import type { IoPool } from "../../platform/io-pool.ts";
+import type { Log } from "../../platform/log.ts";
+import { joinSafe } from "../../platform/safe-path.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import { type ManifestFile, partSizeBytes } from "../../schema/manifest.ts";
+import type { Source, SourceDescription } from "../source/source.ts";
+import type { Reservation, Storage } from "../storage/storage.ts";
+import type { JournalWriter } from "./journal.ts";
+import { type Ledger, loadLedger, recheckParts } from "./ledger.ts";
+import {
+	byteRange,
+	PEER_REQUESTS,
+	type PlannedFile,
+	type PlannedRequest,
+	planFiles,
+	planRequests,
+	requestFor,
+	WEB_REQUESTS,
+} from "./plan.ts";
+import type { Meter, TransferPhase } from "./progress.ts";
+import { newLaneBuffers } from "./range-writer.ts";
+import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts";
+import { createStallWatch } from "./stall-watch.ts";
+import { createThrottle } from "./throttle.ts";
+import { unpackModel } from "./unpack.ts";
+import { checksumMismatch, verifyFile } from "./verify.ts";
+import { createWorkQueue } from "./work-queue.ts";
+
+export interface RunTools {
+	db: Database;
+	storage: Storage;
+	io: IoPool;
+	clock: Clock;
+	ids: Ids;
+	log: Log;
+	writes: JournalWriter;
+	newXxh64: () => StreamingXxh64;
+	limits: TransferLimits;
+}
+
+export interface TransferLimits extends ReceiveLimits {
+	/** A read that brings nothing for so long is ended. */
+	stallMs: number;
+	/** How often a part may come with the wrong digest. */
+	partTries: number;
+	/** Bytes of a file that may wait in memory of the system before they are brought to the device. */
+	syncBytes: number;
+	/** Journal rows that may wait for their commit. */
+	rowsWaiting: number;
+}
+
+export interface RunInput {
+	transferId: string;
+	tier: string;
+	source: Source;
+	description: SourceDescription;
+	/** Indexes of files that the source does not serve by range, whatever it said. */
+	unranged: ReadonlySet<number>;
+	/** The rows were written before another boot of the machine. */
+	recheck: boolean;
+	reservation: Reservation;
+	verifyChecksum: boolean | undefined;
+	trustPartDigests: boolean;
+	bandwidthLimit: number | undefined;
+	streams: number | undefined;
+	receivingPhase: TransferPhase;
+	meter: Meter;
+	signal: AbortSignal;
+}
+
+/** The source answered a range with the whole file; the file has to come as one stream. */
+export class RangeIgnored extends Error {
+	readonly fileIndex: number;
+	constructor(fileIndex: number, cause: unknown) {
+		super("the source ignores ranges", { cause });
+		this.fileIndex = fileIndex;
+	}
+}
+
+const UNANNOUNCED_STEP_BYTES = 64 * 1024 * 1024;
+
+/** Fetches what is missing and verifies everything; resolves to the manifest's files. Nothing is published. */
+export async function receiveModel(tools: RunTools, input: RunInput): Promise<ManifestFile[]> {
+	const { storage, io } = tools;
+	const { transferId, tier, description } = input;
+	const { archive } = description;
+	const stagingPath = storage.stagingPath(tier, transferId);
+	const root = archive === undefined ? stagingPath : storage.scratchPath(tier, transferId);
+	const files = planFiles(description, input);
+	const pathOf = (file: PlannedFile): string =>
+		archive === undefined ? joinSafe(root, file.path) : join(root, "archive");
+	const ledger = loadLedger(tools, { transferId, files, pathOf });
+	if (input.recheck) {
+		await recheckParts(tools, ledger, { transferId, files, pathOf }, input.signal);
+		await tools.writes.setBoot({ transferId, bootId: storage.bootId ?? null });
+	}
+	input.meter.begin(ledger.bytes(), description.totalBytes);
+	await makeFiles(files, ledger, pathOf);
+	await fetchAndVerify(tools, input, files, ledger, pathOf);
+	if (archive !== undefined) {
+		const maxBytes = storage.usage(tier).available + description.totalBytes;
+		return unpackModel(
+			io,
+			{ path: join(root, "archive"), kind: archive, targetDirectory: stagingPath, maxBytes },
+			input.signal,
+		);
+	}
+	return files.map((file) => manifestFile(file, ledger));
+}
+
+/** Directories, and files without bytes, which no request would make. */
+async function makeFiles(
+	files: readonly PlannedFile[],
+	ledger: Ledger,
+	pathOf: (file: PlannedFile) => string,
+): Promise<void> {
+	const made = new Set<string>();
+	try {
+		for (const file of files) {
+			const directory = dirname(pathOf(file));
+			if (!made.has(directory)) await mkdir(directory, { recursive: true, mode: 0o700 });
+			made.add(directory);
+			if (file.sizeBytes === 0 && ledger.verified(file) === undefined) await makeFile(pathOf(file), 0);
+		}
+	} catch (error) {
+		throw fileError(error, "Making the staged files");
+	}
+}
+
+async function fetchAndVerify(
+	tools: RunTools,
+	input: RunInput,
+	files: readonly PlannedFile[],
+	ledger: Ledger,
+	pathOf: (file: PlannedFile) => string,
+): Promise<void> {
+	const { io, clock, ids, log, limits, storage, newXxh64 } = tools;
+	const { meter, source, description, reservation, transferId } = input;
+	const stop = new AbortController();
+	const signal = AbortSignal.any([input.signal, stop.signal]);
+	const sealed = files.every((file) => file.source.parts !== undefined);
+	const base = sealed ? PEER_REQUESTS : WEB_REQUESTS;
+	const requestLimits = { ...base, streams: input.streams ?? base.streams };
+	const work = createWorkQueue<PlannedRequest>({
+		onFailure: () => stop.abort(),
+		onIdle: () => meter.enter("verifying"),
+	});
+	const partTries = new Map<string, number>();
+	const redone = new Set<number>();
+	const unsynced = new Map<number, number>();
+	const rows = new Set<Promise<void>>();
+	const { durable } = storage.tier(input.tier);
+	using unannounced = new DisposableStack();
+	const positions = new Map<number, number>();
+	let announced = 0;
+
+	const add = (...requests: readonly PlannedRequest[]): void => {
+		if (requests.length > 0) meter.enter(input.receivingPhase);
+		work.add(...requests);
+	};
+	const verify = async (file: PlannedFile, sizeBytes: number): Promise<void> => {
+		const landed = file.partCount === 0 ? undefined : ledger.parts(file);
+		const { trustPartDigests } = input;
+		const verdict = await verifyFile(
+			io,
+			{ file, path: pathOf(file), sizeBytes, landed, trustPartDigests },
+			signal,
+		);
+		if ("row" in verdict) {
+			await ledger.fileVerified(file, verdict.row);
+			return;
+		}
+		if (redone.has(file.index)) throw checksumMismatch(file.path, verdict.problem);
+		redone.add(file.index);
+		log.warn("transfer.file_mismatch", { transfer_id: transferId, file: file.path, ...verdict.problem });
+		if (file.partCount === 0) {
+			meter.add(-sizeBytes);
+			add({ file, parts: undefined, bytes: file.sizeBytes });
+			return;
+		}
+		meter.add(-(await ledger.drop(file, verdict.badParts)));
+		add(...planRequests([file], ledger.isThere, requestLimits));
+	};
+	const onPart = async ({ file }: PlannedRequest, part: number, xxh64: string): Promise<void> => {
+		const wanted = file.source.parts?.xxh64[part];
+		if (wanted !== undefined && wanted !== xxh64) {
+			const key = `${file.index} ${part}`;
+			const tries = (partTries.get(key) ?? 0) + 1;
+			partTries.set(key, tries);
+			const problem = { wanted: `xxh64 ${wanted} of part ${part}`, got: xxh64 };
+			if (tries >= limits.partTries) throw checksumMismatch(file.path, problem);
+			log.warn("transfer.part_mismatch", { transfer_id: transferId, file: file.path, part, tries });
+			const again = requestFor(file, { first: part, end: part + 1 });
+			meter.add(-(again.bytes ?? 0));
+			add(again);
+			return;
+		}
+		const row = ledger.landed(file, part, xxh64);
+		work.track(row);
+		rows.add(row);
+		row.finally(() => rows.delete(row)).catch(() => {});
+		if (rows.size > limits.rowsWaiting) await row;
+		reservation.shrinkTo(description.totalBytes - meter.done());
+		if (ledger.parts(file).size === file.partCount) work.track(verify(file, file.sizeBytes ?? 0));
+	};
+	const shouldSync = ({ file }: PlannedRequest, bytes: number): boolean => {
+		const waiting = (unsynced.get(file.index) ?? 0) + bytes;
+		const now = durable && waiting >= limits.syncBytes;
+		unsynced.set(file.index, now ? 0 : waiting);
+		return now;
+	};
+	await using stalls = createStallWatch({ clock }, limits.stallMs);
+	const receiver: Receiver = {
+		clock,
+		ids,
+		newXxh64,
+		source,
+		meter,
+		limits,
+		stalls,
+		throttle: createThrottle({ clock }, input.bandwidthLimit),
+		pathOf: ({ file }) => pathOf(file),
+		onPart,
+		shouldSync,
+		onUnannounced: ({ file }, position) => {
+			positions.set(file.index, position);
+			const bytes = [...positions.values()].reduce((sum, one) => sum + one, 0);
+			while (bytes > announced) {
+				unannounced.use(storage.reserve(input.tier, UNANNOUNCED_STEP_BYTES));
+				announced += UNANNOUNCED_STEP_BYTES;
+			}
+		},
+	};
+	for (const file of files) {
+		if (ledger.verified(file) !== undefined) continue;
+		if (file.partCount === ledger.parts(file).size && file.partSizeBytes > 0)
+			work.track(verify(file, file.sizeBytes ?? 0));
+	}
+	add(
+		...planRequests(
+			files.filter((file) => ledger.verified(file) === undefined),
+			ledger.isThere,
+			requestLimits,
+		),
+	);
+	const buffers = Array.from(
+		{ length: requestLimits.streams },
+		() => undefined as ReturnType<typeof newLaneBuffers> | undefined,
+	);
+	await work.run(requestLimits.streams, async (request, lane) => {
+		const { file, parts } = request;
+		if (parts !== undefined && source.localDirectory !== undefined && file.source.parts !== undefined) {
+			await copyLocally(tools, receiver, request, join(source.localDirectory, file.path), signal);
+		} else {
+			const laneBuffers = (buffers[lane] ??= newLaneBuffers());
+			const bytes = await receiveRequest(receiver, request, laneBuffers, signal).catch((error: unknown) => {
+				const ignored =
+					error instanceof GswarmError && error.reason === "range_ignored" && parts !== undefined;
+				throw ignored ? new RangeIgnored(file.index, error) : error;
+			});
+			if (parts === undefined) work.track(verify(file, bytes));
+		}
+	});
+	signal.throwIfAborted();
+}
+
+/** A sealed copy on this machine: an io thread reads and writes, the parts are compared like those from a peer. */
+async function copyLocally(
+	{ io }: Pick<RunTools, "io">,
+	{ meter, onPart, pathOf, shouldSync }: Receiver,
+	request: PlannedRequest,
+	from: string,
+	signal: AbortSignal,
+): Promise<void> {
+	const { file, parts } = request;
+	if (parts === undefined) throw new Error("only parts are copied");
+	const to = pathOf(request);
+	const { start, end } = byteRange(file, parts);
+	let counted = 0;
+	const count = (bytes: number): void => {
+		meter.add(bytes - counted);
+		counted = bytes;
+	};
+	try {
+		await makeFile(to, file.sizeBytes ?? 0);
+		const digests = await io.copyRange(
+			{ from, to, start, end, partSizeBytes: file.partSizeBytes },
+			signal,
+			count,
+		);
+		count(end - start);
+		if (shouldSync(request, end - start)) await syncPath(to);
+		for (const [at, xxh64] of digests.entries()) await onPart(request, parts.first + at, xxh64);
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code !== "SHORT_FILE" && code !== "ENOENT") throw fileError(error, `Copying ${file.path}`);
+		throw new GswarmError(
+			"TASK_FAILED",
+			`The source copy is damaged: ${file.path} is shorter than its manifest says.`,
+			{
+				reason: "truncated_source",
+				details: { file: file.path },
+				hint: "Download the model again, or copy it from another node.",
+				cause: error,
+			},
+		);
+	}
+}
+
+async function makeFile(path: string, sizeBytes: number): Promise<void> {
+	const fd = await openOurs(path);
+	try {
+		await setLength(fd, sizeBytes);
+	} finally {
+		await closeFile(fd);
+	}
+}
+
+function manifestFile(file: PlannedFile, ledger: Ledger): ManifestFile {
+	const row = ledger.verified(file);
+	if (row === undefined) throw new Error(`${file.path} was not verified`);
+	return {
+		path: file.path,
+		size_bytes: row.sizeBytes,
+		sha256: row.sha256,
+		part_size_bytes: partSizeBytes(row.sizeBytes),
+		xxh64: row.xxh64,
+	};
+}

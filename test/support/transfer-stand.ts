@@ -1,0 +1,66 @@
+/** Transfers on temporary directories, with limits that make faults quick. */
+import {
+	createTransfers,
+	type TransferInput,
+	type TransferLimits,
+	transferModule,
+	type Transfers,
+} from "../../src/core/transfer/transfer.ts";
+import { systemClock } from "../../src/platform/clock.ts";
+import { systemIds } from "../../src/platform/ids.ts";
+import { silentLog } from "../../src/platform/log.ts";
+import type { ModelCopy } from "../../src/schema/model.ts";
+import { MODEL, type StorageStand, standStorage } from "./staged-model.ts";
+
+export interface TransferStand extends AsyncDisposable {
+	stand: StorageStand;
+	transfers: Transfers;
+	/** As a new start of the agent does. */
+	restart(change?: { bootId?: string }): Promise<void>;
+	run(input: Partial<TransferInput> & Pick<TransferInput, "source">): Promise<ModelCopy>;
+}
+
+const QUICK: Partial<TransferLimits> = { stallMs: 200, firstPauseMs: 1, longestPauseMs: 2 };
+
+export async function standTransfers(
+	directory: string,
+	limits: Partial<TransferLimits> = {},
+	options: Parameters<typeof standStorage>[1] = {},
+): Promise<TransferStand> {
+	const stand = await standStorage(directory, { ...options, modules: [transferModule] });
+	const open = () =>
+		createTransfers(
+			{
+				db: stand.db,
+				storage: stand.storage,
+				io: stand.io,
+				clock: systemClock,
+				ids: systemIds,
+				log: silentLog,
+			},
+			{ ...QUICK, ...limits },
+		);
+	const held: TransferStand = {
+		stand,
+		transfers: await open(),
+		async restart(change) {
+			await held.transfers[Symbol.asyncDispose]();
+			await stand.restart(change);
+			held.transfers = await open();
+		},
+		run: (input) =>
+			held.transfers.run({
+				transferId: "download-1",
+				tier: "disk",
+				model: MODEL,
+				modelType: "llm",
+				signal: new AbortController().signal,
+				...input,
+			}),
+		async [Symbol.asyncDispose]() {
+			await held.transfers[Symbol.asyncDispose]();
+			await stand[Symbol.asyncDispose]();
+		},
+	};
+	return held;
+}

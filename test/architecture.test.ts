@@ -110,6 +110,12 @@ test.each([
 		`import type { a } from "./storage.ts"; export const place = 1;`,
 		"cycle",
 	],
+	[
+		"a lazy circle is one too",
+		"src/core/storage/place.ts",
+		`export const place = () => import("./storage.ts");`,
+		"cycle",
+	],
 	["no file is a barrel", "src/cli/index.ts", `export const a = 1;`, "name"],
 	["no folder is a bag", "src/cli/utils/text.ts", `export const a = 1;`, "name"],
 	["a test does not sleep", "test/a.test.ts", `await Bun.sleep(5);`, "sleep"],

@@ -8,6 +8,8 @@ export interface Import {
 	/** Path from the root of the repository; undefined for a package. */
 	path: string | undefined;
 	line: number;
+	/** `import()` in code: loaded when it is needed. */
+	lazy: boolean;
 	/** `export … from`: names of another file handed on; `star` for all of them. */
 	reExport: "named" | "star" | undefined;
 }
@@ -30,7 +32,11 @@ export function readSource(path: string, text: string): Source {
 	const [error] = errors;
 	if (error !== undefined) throw new Error(`${path} does not parse: ${error.message}`);
 	const imports: Import[] = [];
-	const add = (specifier: unknown, start: number, reExport?: Import["reExport"]): void => {
+	const add = (
+		specifier: unknown,
+		start: number,
+		{ lazy = false, reExport }: Partial<Pick<Import, "lazy" | "reExport">> = {},
+	): void => {
 		// A dynamic import of a computed name stays visible as such; no rule allows it.
 		const name = typeof specifier === "string" ? specifier : "<computed>";
 		const relative = name.startsWith(".");
@@ -38,6 +44,7 @@ export function readSource(path: string, text: string): Source {
 			specifier: name,
 			path: relative ? join(dirname(path), name) : undefined,
 			line: lineOf(text, start),
+			lazy,
 			reExport,
 		});
 	};
@@ -45,11 +52,12 @@ export function readSource(path: string, text: string): Source {
 	for (const { entries, start } of module.staticExports) {
 		for (const { moduleRequest, exportName } of entries) {
 			if (moduleRequest !== null)
-				add(moduleRequest.value, start, exportName.name === null ? "star" : "named");
+				add(moduleRequest.value, start, { reExport: exportName.name === null ? "star" : "named" });
 		}
 	}
 	new Visitor({
-		ImportExpression: ({ source, start }) => add(source.type === "Literal" ? source.value : undefined, start),
+		ImportExpression: ({ source, start }) =>
+			add(source.type === "Literal" ? source.value : undefined, start, { lazy: true }),
 		TSImportType: ({ source, start }) => add(source.value, start),
 		TSExternalModuleReference: ({ expression, start }) => add(expression.value, start),
 		CallExpression({ callee, arguments: [first], start }) {

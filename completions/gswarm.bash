@@ -3,273 +3,164 @@
 # Sets REPLY to the path of a word below a path, or fails.
 _gswarm_step() {
 	case "$1/$2" in
-		"/agent") REPLY="agent" ;;
-		"/model") REPLY="model" ;;
-		"/service") REPLY="service" ;;
-		"/queue") REPLY="queue" ;;
-		"/node") REPLY="node" ;;
-		"/token") REPLY="token" ;;
-		"/health") REPLY="health" ;;
-		"/version") REPLY="version" ;;
-		"/completions") REPLY="completions" ;;
-		"/pull") REPLY="model download" ;;
-		"/ls") REPLY="model list" ;;
-		"/show") REPLY="model show" ;;
-		"/rm") REPLY="model delete" ;;
-		"/ps") REPLY="service list" ;;
-		"agent/stop") REPLY="agent stop" ;;
-		"agent/status") REPLY="agent status" ;;
-		"model/list") REPLY="model list" ;;
-		"model/show") REPLY="model show" ;;
-		"model/locations") REPLY="model locations" ;;
-		"model/register") REPLY="model register" ;;
-		"model/download") REPLY="model download" ;;
-		"model/copy") REPLY="model copy" ;;
-		"model/move") REPLY="model move" ;;
-		"model/serve") REPLY="model serve" ;;
-		"model/delete") REPLY="model delete" ;;
-		"service/list") REPLY="service list" ;;
-		"service/status") REPLY="service status" ;;
-		"service/logs") REPLY="service logs" ;;
-		"service/stop") REPLY="service stop" ;;
-		"queue/status") REPLY="queue status" ;;
-		"queue/tasks") REPLY="queue tasks" ;;
-		"queue/show") REPLY="queue show" ;;
-		"queue/cancel") REPLY="queue cancel" ;;
-		"queue/history") REPLY="queue history" ;;
-		"node/list") REPLY="node list" ;;
-		"token/create") REPLY="token create" ;;
-		*) return 1 ;;
-	esac
-}
-
-# Prints the commands below a path.
-_gswarm_children() {
-	case "$1" in
-		"") printf '%s\n' agent model service queue node token health version completions pull ls show rm ps ;;
-		"agent") printf '%s\n' stop status ;;
-		"model") printf '%s\n' list show locations register download copy move serve delete ;;
-		"service") printf '%s\n' list status logs stop ;;
-		"queue") printf '%s\n' status tasks show cancel history ;;
-		"node") printf '%s\n' list ;;
-		"token") printf '%s\n' create ;;
-	esac
-}
-
-# Prints the flags of a path.
-_gswarm_flags() {
-	case "$1" in
-		"") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"agent") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --host --join --join-file --node --port --node-port --peer-port --bind --disk --dram --detach --log-level ;;
-		"agent stop") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"agent status") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"model") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"model list") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --type --location --status --page --per-page ;;
-		"model show") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"model locations") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"model register") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --source --type --size --meta ;;
-		"model download") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --no-wait ;;
-		"model copy") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --from --to --priority --bandwidth --verify --no-verify --no-wait ;;
-		"model move") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --from --to --keep-source --priority --bandwidth --verify --no-verify --no-wait ;;
-		"model serve") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --device --port --ctx --parallel --priority --no-wait ;;
-		"model delete") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --device --force --no-wait ;;
-		"service") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"service list") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"service status") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"service logs") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --lines ;;
-		"service stop") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --no-wait ;;
-		"queue") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"queue status") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --node ;;
-		"queue tasks") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --node ;;
-		"queue show") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --wait ;;
-		"queue cancel") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"queue history") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --status --type --since --limit --cursor --node ;;
-		"node") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"node list") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"token") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"token create") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help --join --ttl --uses ;;
-		"health") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"version") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
-		"completions") printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help ;;
+		("/agent") REPLY="agent" ;;
+		("/model") REPLY="model" ;;
+		("/service") REPLY="service" ;;
+		("/queue") REPLY="queue" ;;
+		("/node") REPLY="node" ;;
+		("/token") REPLY="token" ;;
+		("/health") REPLY="health" ;;
+		("/version") REPLY="version" ;;
+		("/completions") REPLY="completions" ;;
+		("/pull") REPLY="model download" ;;
+		("/ls") REPLY="model list" ;;
+		("/show") REPLY="model show" ;;
+		("/rm") REPLY="model delete" ;;
+		("/ps") REPLY="service list" ;;
+		("agent/stop") REPLY="agent stop" ;;
+		("agent/status") REPLY="agent status" ;;
+		("model/list") REPLY="model list" ;;
+		("model/show") REPLY="model show" ;;
+		("model/locations") REPLY="model locations" ;;
+		("model/register") REPLY="model register" ;;
+		("model/download") REPLY="model download" ;;
+		("model/copy") REPLY="model copy" ;;
+		("model/move") REPLY="model move" ;;
+		("model/serve") REPLY="model serve" ;;
+		("model/delete") REPLY="model delete" ;;
+		("service/list") REPLY="service list" ;;
+		("service/status") REPLY="service status" ;;
+		("service/logs") REPLY="service logs" ;;
+		("service/stop") REPLY="service stop" ;;
+		("queue/status") REPLY="queue status" ;;
+		("queue/tasks") REPLY="queue tasks" ;;
+		("queue/show") REPLY="queue show" ;;
+		("queue/cancel") REPLY="queue cancel" ;;
+		("queue/history") REPLY="queue history" ;;
+		("node/list") REPLY="node list" ;;
+		("token/create") REPLY="token create" ;;
+		(*) return 1 ;;
 	esac
 }
 
 # Sets REPLY to where the value of a flag comes from; fails when it takes none.
 _gswarm_value() {
 	case "$1/$2" in
-		"/-o"|"/--output") REPLY="words:table wide json yaml name" ;;
-		"/--data-dir") REPLY="path" ;;
-		"/--timeout") REPLY="anything" ;;
-		"agent/-o"|"agent/--output") REPLY="words:table wide json yaml name" ;;
-		"agent/--data-dir") REPLY="path" ;;
-		"agent/--timeout") REPLY="anything" ;;
-		"agent/--join") REPLY="anything" ;;
-		"agent/--join-file") REPLY="path" ;;
-		"agent/--node") REPLY="live:nodes" ;;
-		"agent/--port") REPLY="anything" ;;
-		"agent/--node-port") REPLY="anything" ;;
-		"agent/--peer-port") REPLY="anything" ;;
-		"agent/--bind") REPLY="anything" ;;
-		"agent/--disk") REPLY="path" ;;
-		"agent/--dram") REPLY="anything" ;;
-		"agent/--log-level") REPLY="words:debug info warn error" ;;
-		"agent stop/-o"|"agent stop/--output") REPLY="words:table wide json yaml name" ;;
-		"agent stop/--data-dir") REPLY="path" ;;
-		"agent stop/--timeout") REPLY="anything" ;;
-		"agent status/-o"|"agent status/--output") REPLY="words:table wide json yaml name" ;;
-		"agent status/--data-dir") REPLY="path" ;;
-		"agent status/--timeout") REPLY="anything" ;;
-		"model/-o"|"model/--output") REPLY="words:table wide json yaml name" ;;
-		"model/--data-dir") REPLY="path" ;;
-		"model/--timeout") REPLY="anything" ;;
-		"model list/-o"|"model list/--output") REPLY="words:table wide json yaml name" ;;
-		"model list/--data-dir") REPLY="path" ;;
-		"model list/--timeout") REPLY="anything" ;;
-		"model list/--type") REPLY="anything" ;;
-		"model list/--location") REPLY="live:devices" ;;
-		"model list/--status") REPLY="words:ready downloading moving unavailable queued" ;;
-		"model list/--page") REPLY="anything" ;;
-		"model list/--per-page") REPLY="anything" ;;
-		"model show/-o"|"model show/--output") REPLY="words:table wide json yaml name" ;;
-		"model show/--data-dir") REPLY="path" ;;
-		"model show/--timeout") REPLY="anything" ;;
-		"model locations/-o"|"model locations/--output") REPLY="words:table wide json yaml name" ;;
-		"model locations/--data-dir") REPLY="path" ;;
-		"model locations/--timeout") REPLY="anything" ;;
-		"model register/-o"|"model register/--output") REPLY="words:table wide json yaml name" ;;
-		"model register/--data-dir") REPLY="path" ;;
-		"model register/--timeout") REPLY="anything" ;;
-		"model register/--source") REPLY="anything" ;;
-		"model register/--type") REPLY="anything" ;;
-		"model register/--size") REPLY="anything" ;;
-		"model register/--meta") REPLY="anything" ;;
-		"model download/-o"|"model download/--output") REPLY="words:table wide json yaml name" ;;
-		"model download/--data-dir") REPLY="path" ;;
-		"model download/--timeout") REPLY="anything" ;;
-		"model download/--source") REPLY="anything" ;;
-		"model download/--to") REPLY="live:devices" ;;
-		"model download/--include") REPLY="anything" ;;
-		"model download/--exclude") REPLY="anything" ;;
-		"model download/--type") REPLY="anything" ;;
-		"model download/--priority") REPLY="words:critical high normal low" ;;
-		"model download/--bandwidth") REPLY="anything" ;;
-		"model copy/-o"|"model copy/--output") REPLY="words:table wide json yaml name" ;;
-		"model copy/--data-dir") REPLY="path" ;;
-		"model copy/--timeout") REPLY="anything" ;;
-		"model copy/--from") REPLY="live:devices" ;;
-		"model copy/--to") REPLY="live:devices" ;;
-		"model copy/--priority") REPLY="words:critical high normal low" ;;
-		"model copy/--bandwidth") REPLY="anything" ;;
-		"model move/-o"|"model move/--output") REPLY="words:table wide json yaml name" ;;
-		"model move/--data-dir") REPLY="path" ;;
-		"model move/--timeout") REPLY="anything" ;;
-		"model move/--from") REPLY="live:devices" ;;
-		"model move/--to") REPLY="live:devices" ;;
-		"model move/--priority") REPLY="words:critical high normal low" ;;
-		"model move/--bandwidth") REPLY="anything" ;;
-		"model serve/-o"|"model serve/--output") REPLY="words:table wide json yaml name" ;;
-		"model serve/--data-dir") REPLY="path" ;;
-		"model serve/--timeout") REPLY="anything" ;;
-		"model serve/--device") REPLY="live:devices" ;;
-		"model serve/--port") REPLY="anything" ;;
-		"model serve/--ctx") REPLY="anything" ;;
-		"model serve/--parallel") REPLY="anything" ;;
-		"model serve/--priority") REPLY="words:critical high normal low" ;;
-		"model delete/-o"|"model delete/--output") REPLY="words:table wide json yaml name" ;;
-		"model delete/--data-dir") REPLY="path" ;;
-		"model delete/--timeout") REPLY="anything" ;;
-		"model delete/--device") REPLY="live:devices" ;;
-		"service/-o"|"service/--output") REPLY="words:table wide json yaml name" ;;
-		"service/--data-dir") REPLY="path" ;;
-		"service/--timeout") REPLY="anything" ;;
-		"service list/-o"|"service list/--output") REPLY="words:table wide json yaml name" ;;
-		"service list/--data-dir") REPLY="path" ;;
-		"service list/--timeout") REPLY="anything" ;;
-		"service status/-o"|"service status/--output") REPLY="words:table wide json yaml name" ;;
-		"service status/--data-dir") REPLY="path" ;;
-		"service status/--timeout") REPLY="anything" ;;
-		"service logs/-o"|"service logs/--output") REPLY="words:table wide json yaml name" ;;
-		"service logs/--data-dir") REPLY="path" ;;
-		"service logs/--timeout") REPLY="anything" ;;
-		"service logs/--lines") REPLY="anything" ;;
-		"service stop/-o"|"service stop/--output") REPLY="words:table wide json yaml name" ;;
-		"service stop/--data-dir") REPLY="path" ;;
-		"service stop/--timeout") REPLY="anything" ;;
-		"queue/-o"|"queue/--output") REPLY="words:table wide json yaml name" ;;
-		"queue/--data-dir") REPLY="path" ;;
-		"queue/--timeout") REPLY="anything" ;;
-		"queue status/-o"|"queue status/--output") REPLY="words:table wide json yaml name" ;;
-		"queue status/--data-dir") REPLY="path" ;;
-		"queue status/--timeout") REPLY="anything" ;;
-		"queue status/--node") REPLY="live:nodes" ;;
-		"queue tasks/-o"|"queue tasks/--output") REPLY="words:table wide json yaml name" ;;
-		"queue tasks/--data-dir") REPLY="path" ;;
-		"queue tasks/--timeout") REPLY="anything" ;;
-		"queue tasks/--node") REPLY="live:nodes" ;;
-		"queue show/-o"|"queue show/--output") REPLY="words:table wide json yaml name" ;;
-		"queue show/--data-dir") REPLY="path" ;;
-		"queue show/--timeout") REPLY="anything" ;;
-		"queue cancel/-o"|"queue cancel/--output") REPLY="words:table wide json yaml name" ;;
-		"queue cancel/--data-dir") REPLY="path" ;;
-		"queue cancel/--timeout") REPLY="anything" ;;
-		"queue history/-o"|"queue history/--output") REPLY="words:table wide json yaml name" ;;
-		"queue history/--data-dir") REPLY="path" ;;
-		"queue history/--timeout") REPLY="anything" ;;
-		"queue history/--status") REPLY="words:pending running completed failed cancelled" ;;
-		"queue history/--type") REPLY="words:download copy move delete serve stop" ;;
-		"queue history/--since") REPLY="anything" ;;
-		"queue history/--limit") REPLY="anything" ;;
-		"queue history/--cursor") REPLY="anything" ;;
-		"queue history/--node") REPLY="live:nodes" ;;
-		"node/-o"|"node/--output") REPLY="words:table wide json yaml name" ;;
-		"node/--data-dir") REPLY="path" ;;
-		"node/--timeout") REPLY="anything" ;;
-		"node list/-o"|"node list/--output") REPLY="words:table wide json yaml name" ;;
-		"node list/--data-dir") REPLY="path" ;;
-		"node list/--timeout") REPLY="anything" ;;
-		"token/-o"|"token/--output") REPLY="words:table wide json yaml name" ;;
-		"token/--data-dir") REPLY="path" ;;
-		"token/--timeout") REPLY="anything" ;;
-		"token create/-o"|"token create/--output") REPLY="words:table wide json yaml name" ;;
-		"token create/--data-dir") REPLY="path" ;;
-		"token create/--timeout") REPLY="anything" ;;
-		"token create/--ttl") REPLY="anything" ;;
-		"token create/--uses") REPLY="anything" ;;
-		"health/-o"|"health/--output") REPLY="words:table wide json yaml name" ;;
-		"health/--data-dir") REPLY="path" ;;
-		"health/--timeout") REPLY="anything" ;;
-		"version/-o"|"version/--output") REPLY="words:table wide json yaml name" ;;
-		"version/--data-dir") REPLY="path" ;;
-		"version/--timeout") REPLY="anything" ;;
-		"completions/-o"|"completions/--output") REPLY="words:table wide json yaml name" ;;
-		"completions/--data-dir") REPLY="path" ;;
-		"completions/--timeout") REPLY="anything" ;;
-		*) return 1 ;;
+		("agent/--join") REPLY="anything" ;;
+		("agent/--join-file") REPLY="path" ;;
+		("agent/--node") REPLY="live:nodes" ;;
+		("agent/--port") REPLY="anything" ;;
+		("agent/--node-port") REPLY="anything" ;;
+		("agent/--peer-port") REPLY="anything" ;;
+		("agent/--bind") REPLY="anything" ;;
+		("agent/--disk") REPLY="path" ;;
+		("agent/--dram") REPLY="anything" ;;
+		("agent/--log-level") REPLY="words:debug info warn error" ;;
+		("model list/--type") REPLY="anything" ;;
+		("model list/--location") REPLY="live:devices" ;;
+		("model list/--status") REPLY="words:ready downloading moving unavailable queued" ;;
+		("model list/--page") REPLY="anything" ;;
+		("model list/--per-page") REPLY="anything" ;;
+		("model register/--source") REPLY="anything" ;;
+		("model register/--type") REPLY="anything" ;;
+		("model register/--size") REPLY="anything" ;;
+		("model register/--meta") REPLY="anything" ;;
+		("model download/--source") REPLY="anything" ;;
+		("model download/--to") REPLY="live:devices" ;;
+		("model download/--include") REPLY="anything" ;;
+		("model download/--exclude") REPLY="anything" ;;
+		("model download/--type") REPLY="anything" ;;
+		("model download/--priority") REPLY="words:critical high normal low" ;;
+		("model download/--bandwidth") REPLY="anything" ;;
+		("model copy/--from") REPLY="live:devices" ;;
+		("model copy/--to") REPLY="live:devices" ;;
+		("model copy/--priority") REPLY="words:critical high normal low" ;;
+		("model copy/--bandwidth") REPLY="anything" ;;
+		("model move/--from") REPLY="live:devices" ;;
+		("model move/--to") REPLY="live:devices" ;;
+		("model move/--priority") REPLY="words:critical high normal low" ;;
+		("model move/--bandwidth") REPLY="anything" ;;
+		("model serve/--device") REPLY="live:devices" ;;
+		("model serve/--port") REPLY="anything" ;;
+		("model serve/--ctx") REPLY="anything" ;;
+		("model serve/--parallel") REPLY="anything" ;;
+		("model serve/--priority") REPLY="words:critical high normal low" ;;
+		("model delete/--device") REPLY="live:devices" ;;
+		("service logs/--lines") REPLY="anything" ;;
+		("queue status/--node") REPLY="live:nodes" ;;
+		("queue tasks/--node") REPLY="live:nodes" ;;
+		("queue history/--status") REPLY="words:pending running completed failed cancelled" ;;
+		("queue history/--type") REPLY="words:download copy move delete serve stop" ;;
+		("queue history/--since") REPLY="anything" ;;
+		("queue history/--limit") REPLY="anything" ;;
+		("queue history/--cursor") REPLY="anything" ;;
+		("queue history/--node") REPLY="live:nodes" ;;
+		("token create/--ttl") REPLY="anything" ;;
+		("token create/--uses") REPLY="anything" ;;
+		(*/-o|*/--output) REPLY="words:table wide json yaml name" ;;
+		(*/--data-dir) REPLY="path" ;;
+		(*/--timeout) REPLY="anything" ;;
+		(*) return 1 ;;
 	esac
 }
 
 # Sets REPLY to where the n-th argument of a path comes from, or fails.
 _gswarm_argument() {
 	case "$1/$2" in
-		"model show/0") REPLY="live:models" ;;
-		"model locations/0") REPLY="live:models" ;;
-		"model register/0") REPLY="live:models" ;;
-		"model download/0") REPLY="live:models" ;;
-		"model copy/0") REPLY="live:models" ;;
-		"model copy/1") REPLY="live:devices" ;;
-		"model copy/2") REPLY="live:devices" ;;
-		"model move/0") REPLY="live:models" ;;
-		"model move/1") REPLY="live:devices" ;;
-		"model move/2") REPLY="live:devices" ;;
-		"model serve/0") REPLY="live:models" ;;
-		"model delete/0") REPLY="live:models" ;;
-		"service status/0") REPLY="live:services" ;;
-		"service logs/0") REPLY="live:services" ;;
-		"service stop/0") REPLY="live:services" ;;
-		"queue show/0") REPLY="live:tasks" ;;
-		"queue cancel/0") REPLY="live:tasks" ;;
-		"completions/0") REPLY="words:bash zsh fish" ;;
-		*) return 1 ;;
+		("model show/0") REPLY="live:models" ;;
+		("model locations/0") REPLY="live:models" ;;
+		("model register/0") REPLY="live:models" ;;
+		("model download/0") REPLY="live:models" ;;
+		("model copy/0") REPLY="live:models" ;;
+		("model copy/1") REPLY="live:devices" ;;
+		("model copy/2") REPLY="live:devices" ;;
+		("model move/0") REPLY="live:models" ;;
+		("model move/1") REPLY="live:devices" ;;
+		("model move/2") REPLY="live:devices" ;;
+		("model serve/0") REPLY="live:models" ;;
+		("model delete/0") REPLY="live:models" ;;
+		("service status/0") REPLY="live:services" ;;
+		("service logs/0") REPLY="live:services" ;;
+		("service stop/0") REPLY="live:services" ;;
+		("queue show/0") REPLY="live:tasks" ;;
+		("queue cancel/0") REPLY="live:tasks" ;;
+		("completions/0") REPLY="words:bash zsh fish" ;;
+		(*) return 1 ;;
+	esac
+}
+
+# Prints the commands below a path.
+_gswarm_children() {
+	case "$1" in
+		("") printf '%s\n' agent model service queue node token health version completions pull ls show rm ps ;;
+		("agent") printf '%s\n' stop status ;;
+		("model") printf '%s\n' list show locations register download copy move serve delete ;;
+		("service") printf '%s\n' list status logs stop ;;
+		("queue") printf '%s\n' status tasks show cancel history ;;
+		("node") printf '%s\n' list ;;
+		("token") printf '%s\n' create ;;
+	esac
+}
+
+# Prints the flags of a path.
+_gswarm_flags() {
+	printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help
+	case "$1" in
+		("agent") printf '%s\n' --host --join --join-file --node --port --node-port --peer-port --bind --disk --dram --detach --log-level ;;
+		("model list") printf '%s\n' --type --location --status --page --per-page ;;
+		("model register") printf '%s\n' --source --type --size --meta ;;
+		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --no-wait ;;
+		("model copy") printf '%s\n' --from --to --priority --bandwidth --verify --no-verify --no-wait ;;
+		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --verify --no-verify --no-wait ;;
+		("model serve") printf '%s\n' --device --port --ctx --parallel --priority --no-wait ;;
+		("model delete") printf '%s\n' --device --force --no-wait ;;
+		("service logs") printf '%s\n' --lines ;;
+		("service stop") printf '%s\n' --no-wait ;;
+		("queue status") printf '%s\n' --node ;;
+		("queue tasks") printf '%s\n' --node ;;
+		("queue show") printf '%s\n' --wait ;;
+		("queue history") printf '%s\n' --status --type --since --limit --cursor --node ;;
+		("token create") printf '%s\n' --join --ttl --uses ;;
 	esac
 }
 

@@ -1,6 +1,6 @@
 /** The flags of `gswarm agent` as one plain object, and the join string from where a secret may come. */
 import { resolve } from "node:path";
-import type { AgentOptions } from "../agent/options.ts";
+import type { AgentOptions } from "./agent.ts";
 import { invalid } from "../schema/errors.ts";
 import { parseHostUrl, readTokenFile } from "./connection.ts";
 import type { Context } from "./context.ts";

@@ -1,2 +1,5 @@
-/** The one door from the command line into the agent. */
-export { runAgent } from "../agent/agent.ts";
+/** The one door from the command line to the agent: a type here, the code only when the agent is started. */
+import type { runAgent } from "../agent/agent.ts";
+
+/** What the flags of `gswarm agent` come to. */
+export type AgentOptions = Parameters<typeof runAgent>[0];

@@ -3,7 +3,7 @@
  * a flag is an error that says what was meant, never something that is guessed at.
  */
 import { type GswarmError, invalid } from "../schema/errors.ts";
-import type { Arg, Args } from "./command.ts";
+import type { Arg, Args } from "./args.ts";
 import { nearest } from "./suggest.ts";
 
 export interface ParseOptions {

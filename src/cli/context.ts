@@ -1,6 +1,8 @@
 /** What a command gets: the flags everybody shares, the streams, the clock and the way to the agent. */
 import type { ApiClient, ApiClientOptions } from "../api/client.ts";
+import { GswarmError } from "../schema/errors.ts";
 import type { Clock } from "../platform/clock.ts";
+import type { CompletionSpec } from "./completion/spec.ts";
 import { type Connection, findConnection } from "./connection.ts";
 import type { Environment } from "./environment.ts";
 import type { Globals } from "./global-flags.ts";
@@ -31,19 +33,25 @@ export interface Context {
 	readonly width: number | undefined;
 	readonly screen: Screen;
 	readonly say: Messages;
+	/** What a shell must know of all commands. */
+	completionSpec(): Promise<CompletionSpec>;
 	/** The client of the agent. @throws when there is none */
 	api(): Promise<ApiClient>;
 }
 
 const CALL_TIMEOUT_MS = 30_000;
 
-export function createContext(world: World, globals: Globals): Context {
+export function createContext(
+	world: World,
+	globals: Globals,
+	{ completionSpec }: Pick<Context, "completionSpec">,
+): Context {
 	const { stdout, stderr } = world.terminal;
 	const colour = globals.color && !world.environment.noColor;
 	const screen = createScreen(stderr);
 	const say = createMessages(
 		{ screen, style: createStyle(colour && stderr.isTty) },
-		{ quiet: globals.quiet, debug: globals.debug },
+		{ quiet: globals.quiet, debug: globals.debug, dataDir: globals["data-dir"] },
 	);
 	const format = globals.json ? "json" : (globals.output ?? "table");
 	let client: Promise<ApiClient> | undefined;
@@ -54,6 +62,7 @@ export function createContext(world: World, globals: Globals): Context {
 		out: createOutput(stdout, { format, quiet: globals.quiet }),
 		style: createStyle(colour && stdout.isTty),
 		width: stdout.columns(),
+		completionSpec,
 		screen,
 		say,
 		api: () => (client ??= connect(world, globals, say)),
@@ -71,7 +80,7 @@ async function connect(world: World, globals: Globals, say: Messages): Promise<A
 	const { url, token } = connection;
 	say.debug(`agent ${url}${connection.nodeOnly ? " (a node)" : ""}`);
 	const transport = send ?? ((request: Request) => fetch(request));
-	return createApiClient({
+	const client = createApiClient({
 		baseUrl: url,
 		token: () => token,
 		timeoutMs,
@@ -83,4 +92,22 @@ async function connect(world: World, globals: Globals, say: Messages): Promise<A
 			return response;
 		},
 	});
+	return connection.nodeOnly ? askTheHostInstead(client) : client;
+}
+
+/** Some questions only a host answers; whoever asks a node is told so. */
+function askTheHostInstead(client: ApiClient): ApiClient {
+	const explain = (error: unknown): never => {
+		if (!(error instanceof GswarmError) || error.reason !== "no_such_route") throw error;
+		throw new GswarmError(error.code, "This agent is a node, and only its host answers this.", {
+			details: error.details,
+			hint: "Run it where the host runs, or name the host with GSWARM_HOST and GSWARM_TOKEN_FILE.",
+			cause: error,
+		});
+	};
+	return {
+		baseUrl: client.baseUrl,
+		call: async (id, input) => await client.call(id, input).catch(explain),
+		open: async (id, input) => await client.open(id, input).catch(explain),
+	};
 }

@@ -1,9 +1,10 @@
 /** `gswarm agent --detach`: the same program again in the background, until it is ready or has failed. */
 import { closeSync, mkdirSync, openSync, readSync, fstatSync } from "node:fs";
 import { join } from "node:path";
-import type { AgentOptions } from "../agent/options.ts";
+import type { AgentOptions } from "./agent.ts";
 import { GswarmError } from "../schema/errors.ts";
 import { isAlive, readAgentFile } from "./agent-file.ts";
+import { safeText } from "./render/safe-text.ts";
 import type { Context } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
 import { withSpinner } from "./spinner.ts";
@@ -39,12 +40,11 @@ export async function startDetached(context: Context, options: AgentOptions): Pr
 			waitForReady(context, dataDir, child),
 		);
 		if (!ready) {
-			const said = readFrom(log, from).trimEnd().split("\n").slice(-LAST_LINES);
 			if (child.exitCode === null) {
 				child.kill("SIGTERM");
 				say.error(`The agent was not ready within ${READY_WITHIN_MS / 1000} s.`);
 			}
-			for (const line of said) say.error(line.replace(/^error: /, ""));
+			context.screen.print(safeText(lastWords(readFrom(log, from))));
 			say.hint(`The whole log is ${join(dataDir, "agent.log")}`);
 			return child.exitCode === null || child.exitCode === 0 ? EXIT.failed : child.exitCode;
 		}
@@ -56,6 +56,13 @@ export async function startDetached(context: Context, options: AgentOptions): Pr
 	} finally {
 		closeSync(log);
 	}
+}
+
+/** The last lines that are for people; when there are none, of the log. */
+function lastWords(said: string): string {
+	const lines = said.trimEnd().split("\n");
+	const forPeople = lines.filter((line) => !line.startsWith("{"));
+	return (forPeople.length > 0 ? forPeople : lines).slice(-LAST_LINES).join("\n");
 }
 
 /** How this very program is started: compiled it is one file, from source bun runs its entry. */

@@ -1,5 +1,5 @@
 /** Flags that every command understands, wherever they stand on the line. */
-import type { Args, Values } from "./command.ts";
+import type { Args, Values } from "./args.ts";
 import { duration, path } from "./values.ts";
 
 export const GLOBAL_ARGS = {

@@ -1,6 +1,7 @@
 /** Help texts. Every one says what, how, with which flags, shows examples and what usually comes next. */
 import { isNegatable } from "./arguments.ts";
-import type { Arg, Args, Command } from "./command.ts";
+import type { Arg, Args } from "./args.ts";
+import type { Command } from "./command.ts";
 import { GLOBAL_ARGS } from "./global-flags.ts";
 import type { Style } from "./render/style.ts";
 import { ALIASES, type Branch, TREE, visibleCommands } from "./tree.ts";

@@ -14,12 +14,15 @@ export interface Messages {
 	/** Commands, without `gswarm`, that usually come next. */
 	next(commands: readonly string[]): void;
 	debug(text: string): void;
+	/** What a command needs to reach the same agent: empty, or ` --data-dir DIR`. */
+	readonly place: string;
 }
 
 export function createMessages(
 	{ screen, style }: { screen: Screen; style: Style },
-	{ quiet = false, debug = false }: { quiet?: boolean; debug?: boolean } = {},
+	{ quiet, debug, dataDir }: { quiet: boolean; debug: boolean; dataDir: string | undefined },
 ): Messages {
+	const place = dataDir === undefined ? "" : ` --data-dir ${shellWord(dataDir)}`;
 	const prefix: Partial<Record<string, string>> = {
 		success: style.good("✓ "),
 		warn: style.busy("warning: "),
@@ -47,9 +50,16 @@ export function createMessages(
 		hint: (text) => screen.print(`${style.accent("hint: ")}${safeText(text)}`),
 		next: (commands) => {
 			if (quiet) return;
-			const lines = commands.map((line, at) => `${at === 0 ? "next: " : "      "}gswarm ${safeText(line)}`);
+			const lines = commands.map(
+				(line, at) => `${at === 0 ? "next: " : "      "}gswarm ${safeText(line)}${place}`,
+			);
 			if (lines.length > 0) screen.print(style.dim(lines.join("\n")));
 		},
 		debug: (text) => consola.debug(safeText(text)),
+		place,
 	};
+}
+
+function shellWord(text: string): string {
+	return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

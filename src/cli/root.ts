@@ -45,7 +45,10 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
 			return EXIT.done;
 		}
 		const { createContext } = await import("./context.ts");
-		context = createContext(world, globals);
+		context = createContext(world, globals, {
+			// A command that needs all commands gets them from here, where they are known.
+			completionSpec: async () => await (await import("./completion/read-tree.ts")).completionSpec(),
+		});
 		return await command.run(context, values);
 	} catch (error) {
 		return report(error, world, context, argv.includes("--debug"));

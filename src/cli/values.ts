@@ -1,6 +1,6 @@
 /** Kinds of values that flags and arguments take: how each is read, and how its wanted form is said. */
 import { parseDevice } from "../schema/device.ts";
-import { parseModelName, parseNodeName, parseServiceId, parseTaskId } from "../schema/names.ts";
+import { parseModelName, parseNodeName, parseTaskId } from "../schema/names.ts";
 import { parseDuration, parseRate, parseSize } from "./render/format.ts";
 
 /** Names that a shell can complete from the running agent. */
@@ -39,7 +39,11 @@ export const count: ValueKind<number> = {
 export const model: ValueKind<string> = { parse: parseModelName, wanted: "a model name", live: "models" };
 export const node: ValueKind<string> = { parse: parseNodeName, wanted: "a node name", live: "nodes" };
 export const task: ValueKind<string> = { parse: parseTaskId, wanted: "a task id", live: "tasks" };
-export const service: ValueKind<string> = { parse: parseServiceId, wanted: "a service id", live: "services" };
+export const service: ValueKind<string> = {
+	parse: parseModelName,
+	wanted: "a service id or the name of a served model",
+	live: "services",
+};
 /** Checked here and sent as it was typed: the agent writes names its own way. */
 export const device: ValueKind<string> = {
 	parse: (text) => {

@@ -1,4 +1,3 @@
-import { AGENT_DEFAULTS } from "../../agent/options.ts";
 import { agentOptions, strayOnAgent } from "../agent-options.ts";
 import { defineCommand } from "../command.ts";
 import { node, path, port, size } from "../values.ts";
@@ -25,24 +24,24 @@ The join string comes from the host's \`gswarm token create --join\`, on standar
 			type: "string",
 			value: port,
 			valueHint: "N",
-			description: `Port of the host's API (default: ${AGENT_DEFAULTS.hostPort})`,
+			description: `Port of the host's API (default: 8000)`,
 		},
 		"node-port": {
 			type: "string",
 			value: port,
 			valueHint: "N",
-			description: `Port of the node's API (default: ${AGENT_DEFAULTS.nodePort})`,
+			description: `Port of the node's API (default: 8001)`,
 		},
 		"peer-port": {
 			type: "string",
 			value: port,
 			valueHint: "N",
-			description: `Port for parts between nodes (default: ${AGENT_DEFAULTS.peerPort})`,
+			description: `Port for parts between nodes (default: 8002)`,
 		},
 		bind: {
 			type: "string",
 			valueHint: "ADDRESS",
-			description: `Address to listen on (default: ${AGENT_DEFAULTS.bind})`,
+			description: `Address to listen on (default: 127.0.0.1)`,
 		},
 		disk: {
 			type: "string",
@@ -80,7 +79,7 @@ The join string comes from the host's \`gswarm token create --join\`, on standar
 			return await startDetached(context, await agentOptions(context, flags));
 		}
 		const options = await agentOptions(context, flags);
-		const { runAgent } = await import("../agent.ts");
+		const { runAgent } = await import("../../agent/agent.ts");
 		return await runAgent(options);
 	},
 });

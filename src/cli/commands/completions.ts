@@ -18,8 +18,8 @@ export const command = defineCommand({
 		["completions zsh > ~/.zfunc/_gswarm", "for zsh, with ~/.zfunc in fpath"],
 		["completions fish > ~/.config/fish/completions/gswarm.fish", "for fish"],
 	],
-	async run({ out }, { shell }) {
-		out.text(await completionScript(shell));
+	async run({ out, completionSpec }, { shell }) {
+		out.text(completionScript(shell, await completionSpec()));
 		return EXIT.done;
 	},
 });

@@ -57,8 +57,9 @@ export const command = defineCommand({
 			human: (wide) => (body.tasks.length === 0 ? "" : taskTable(body.tasks, { style, width, wide, nowMs })),
 		});
 		if (body.tasks.length === 0) {
-			say.info("No task fits.");
-			say.next(["queue history", "queue tasks"]);
+			const isFiltered = [status, type, since, cursor, name].some((filter) => filter !== undefined);
+			say.info(isFiltered ? "No task fits." : "There were no tasks yet.");
+			say.next([isFiltered ? "queue history" : "model download hf:ORG/NAME"]);
 		} else if (body.next_cursor !== null) say.next([`queue history --cursor ${body.next_cursor}`]);
 		return EXIT.done;
 	},

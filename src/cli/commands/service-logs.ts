@@ -1,13 +1,14 @@
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { safeText } from "../render/safe-text.ts";
+import { serviceIdFor } from "../service-id.ts";
 import { count, service } from "../values.ts";
 
 export const command = defineCommand({
 	about:
 		"Prints the last lines of the log of a service's engine: what to read when it does not start or answers badly.",
 	args: {
-		service: { type: "positional", value: service, description: "Id of the service" },
+		service: { type: "positional", value: service, description: "Id of the service, or the model it serves" },
 		lines: {
 			type: "string",
 			value: count,
@@ -17,18 +18,20 @@ export const command = defineCommand({
 		},
 	},
 	examples: [
-		["service logs serve-tiny-k3v9x2ma", "the last 100 lines"],
-		["service logs serve-tiny-k3v9x2ma --lines 1000", "more of them"],
+		["service logs svc-tiny-node2-dram-910b", "the last 100 lines"],
+		["service logs tiny --lines 1000", "more of them"],
 	],
 	next: ["service status SERVICE"],
-	async run({ api, out, say }, { service: id, lines }) {
-		const response = await (await api()).open("serviceLogs", {
+	async run({ api, out, say }, { service: text, lines }) {
+		const client = await api();
+		const id = await serviceIdFor(client, text);
+		const response = await client.open("serviceLogs", {
 			params: { service_id: id },
 			query: { lines },
 		});
-		const text = safeText(await response.text());
-		out.text(text);
-		if (text === "") say.info("The log is empty.");
+		const log = safeText(await response.text());
+		out.text(log);
+		if (log === "") say.info("The log is empty.");
 		return EXIT.done;
 	},
 });

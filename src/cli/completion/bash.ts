@@ -4,72 +4,26 @@
  * regards as before the word is cut from the answers. And names come from a server: they are compared as text, never
  * given to `compgen -W`, which would expand them.
  */
-import { type CommandSpec, type Values } from "./spec.ts";
+import { sharedFunctions } from "./shell-functions.ts";
+import type { CommandSpec, CompletionSpec, FlagSpec } from "./spec.ts";
 
-export function bashScript(specs: readonly CommandSpec[]): string {
+export function bashScript(spec: CompletionSpec): string {
 	return `# bash completion for gswarm. Generated from the command tree; do not edit.
 
-# Sets REPLY to the path of a word below a path, or fails.
-_gswarm_step() {
-	case "$1/$2" in
-${specs.flatMap((spec) => spec.children.map((child) => `\t\t${quote(`${spec.path}/${child.name}`)}) REPLY=${quote(child.path)} ;;`)).join("\n")}
-		*) return 1 ;;
-	esac
-}
+${sharedFunctions(spec)}
 
 # Prints the commands below a path.
 _gswarm_children() {
 	case "$1" in
-${specs
-	.filter((spec) => spec.children.length > 0)
-	.map(
-		(spec) => `\t\t${quote(spec.path)}) printf '%s\\n' ${spec.children.map(({ name }) => name).join(" ")} ;;`,
-	)
-	.join("\n")}
+${spec.commands.flatMap(childrenCase).join("\n")}
 	esac
 }
 
 # Prints the flags of a path.
 _gswarm_flags() {
+	printf '%s\\n' ${namesOf(spec.globals)}
 	case "$1" in
-${specs
-	.map(
-		(spec) =>
-			`\t\t${quote(spec.path)}) printf '%s\\n' ${spec.flags.flatMap(({ names }) => names).join(" ")} ;;`,
-	)
-	.join("\n")}
-	esac
-}
-
-# Sets REPLY to where the value of a flag comes from; fails when it takes none.
-_gswarm_value() {
-	case "$1/$2" in
-${specs
-	.flatMap((spec) =>
-		spec.flags.flatMap(({ names, values }) =>
-			values === undefined
-				? []
-				: [
-						`\t\t${names.map((name) => quote(`${spec.path}/${name}`)).join("|")}) REPLY=${quote(origin(values))} ;;`,
-					],
-		),
-	)
-	.join("\n")}
-		*) return 1 ;;
-	esac
-}
-
-# Sets REPLY to where the n-th argument of a path comes from, or fails.
-_gswarm_argument() {
-	case "$1/$2" in
-${specs
-	.flatMap((spec) =>
-		spec.positionals.map(
-			(values, at) => `\t\t${quote(`${spec.path}/${at}`)}) REPLY=${quote(origin(values))} ;;`,
-		),
-	)
-	.join("\n")}
-		*) return 1 ;;
+${spec.commands.flatMap(flagsCase).join("\n")}
 	esac
 }
 
@@ -149,11 +103,15 @@ complete -F _gswarm gswarm
 `;
 }
 
-function origin(values: Values): string {
-	if (typeof values === "string") return values;
-	return "live" in values ? `live:${values.live}` : `words:${values.words.join(" ")}`;
+function childrenCase({ path, children }: CommandSpec): string[] {
+	if (children.length === 0) return [];
+	return [`\t\t("${path}") printf '%s\\n' ${children.map(({ name }) => name).join(" ")} ;;`];
 }
 
-function quote(text: string): string {
-	return `"${text}"`;
+function flagsCase({ path, flags }: CommandSpec): string[] {
+	return flags.length === 0 ? [] : [`\t\t("${path}") printf '%s\\n' ${namesOf(flags)} ;;`];
+}
+
+function namesOf(flags: readonly FlagSpec[]): string {
+	return flags.flatMap(({ names }) => names).join(" ");
 }

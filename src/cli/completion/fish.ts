@@ -1,8 +1,19 @@
 /** Completion for fish: one declaration for each flag and argument, under the condition that its command is being typed. */
-import { type CommandSpec, type Values } from "./spec.ts";
+import type { CommandSpec, CompletionSpec, FlagSpec, Values } from "./spec.ts";
 
-export function fishScript(specs: readonly CommandSpec[]): string {
-	const lines = specs.flatMap((spec) => [...childLines(spec), ...argumentLines(spec), ...flagLines(spec)]);
+export function fishScript({ commands, globals }: CompletionSpec): string {
+	const lines = [
+		...commands.flatMap((command) => [
+			...childLines(command),
+			...argumentLines(command),
+			...flagLines(command.flags, ` -n "__gswarm_in '${command.path}'"`),
+		]),
+		...flagLines(globals, ""),
+	];
+	const valueFlags = [
+		...commands.flatMap(({ path, flags }) => namesWithValue(flags).map((name) => `'${path}/${name}'`)),
+		...namesWithValue(globals).map((name) => `'*/${name}'`),
+	];
 	return `# fish completion for gswarm. Generated from the command tree; do not edit.
 
 # Prints the path of the command being typed and how many arguments it has already, e.g. "model download/1".
@@ -20,19 +31,13 @@ function __gswarm_at
 				continue
 			case '-*'
 				switch "$path/$word"
-					case ${specs
-						.flatMap((spec) =>
-							spec.flags.flatMap(({ names, values }) =>
-								values === undefined ? [] : names.map((name) => `'${spec.path}/${name}'`),
-							),
-						)
-						.join(" ")}
+					case ${valueFlags.join(" ")}
 						set flag $word
 				end
 				continue
 		end
 		switch "$path/$word"
-${specs.flatMap((spec) => spec.children.map((child) => `\t\t\tcase '${spec.path}/${child.name}'\n\t\t\t\tset path '${child.path}'`)).join("\n")}
+${commands.flatMap((spec) => spec.children.map((child) => `\t\t\tcase '${spec.path}/${child.name}'\n\t\t\t\tset path '${child.path}'`)).join("\n")}
 			case '*'
 				set count (math $count + 1)
 		end
@@ -72,14 +77,18 @@ function argumentLines(spec: CommandSpec): string[] {
 	});
 }
 
-function flagLines(spec: CommandSpec): string[] {
-	return spec.flags.flatMap(({ names, description, values }) =>
+function flagLines(flags: readonly FlagSpec[], condition: string): string[] {
+	return flags.flatMap(({ names, description, values }) =>
 		names.map((name) => {
 			const shape = name.startsWith("--") ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`;
 			const value = values === undefined ? "" : values === "path" ? " -r -F" : ` -x -a ${candidates(values)}`;
-			return `complete -c gswarm -n "__gswarm_in '${spec.path}'" ${shape}${value} -d ${quote(description)}`;
+			return `complete -c gswarm${condition} ${shape}${value} -d ${quote(description)}`;
 		}),
 	);
+}
+
+function namesWithValue(flags: readonly FlagSpec[]): string[] {
+	return flags.flatMap(({ names, values }) => (values === undefined ? [] : names));
 }
 
 function candidates(values: Values): string {

@@ -1,29 +1,18 @@
 /** Completion for zsh. Words are split at spaces alone there, so a device is one word. */
-import { type CommandSpec, type Values } from "./spec.ts";
+import { sharedFunctions } from "./shell-functions.ts";
+import type { CommandSpec, CompletionSpec, FlagSpec } from "./spec.ts";
 
-export function zshScript(specs: readonly CommandSpec[]): string {
+export function zshScript(spec: CompletionSpec): string {
 	return `#compdef gswarm
 # zsh completion for gswarm. Generated from the command tree; do not edit.
 
-# Sets REPLY to the path of a word below a path, or fails.
-_gswarm_step() {
-	case "$1/$2" in
-${specs.flatMap((spec) => spec.children.map((child) => `\t\t(${quote(`${spec.path}/${child.name}`)}) REPLY=${quote(child.path)} ;;`)).join("\n")}
-		(*) return 1 ;;
-	esac
-}
+${sharedFunctions(spec)}
 
 # Sets reply to "name:summary" of the commands below a path.
 _gswarm_children() {
 	reply=()
 	case "$1" in
-${specs
-	.filter((spec) => spec.children.length > 0)
-	.map(
-		(spec) =>
-			`\t\t(${quote(spec.path)}) reply=(${spec.children.map(({ name, summary }) => described(name, summary)).join(" ")}) ;;`,
-	)
-	.join("\n")}
+${spec.commands.flatMap(childrenCase).join("\n")}
 	esac
 }
 
@@ -31,47 +20,12 @@ ${specs
 _gswarm_flags() {
 	reply=()
 	case "$1" in
-${specs
-	.map(
-		(spec) =>
-			`\t\t(${quote(spec.path)}) reply=(${spec.flags.flatMap(({ names, description }) => names.map((name) => described(name, description))).join(" ")}) ;;`,
-	)
-	.join("\n")}
+${spec.commands.flatMap(flagsCase).join("\n")}
 	esac
+	reply+=(${describedFlags(spec.globals)})
 }
 
-# Sets REPLY to where the value of a flag comes from; fails when it takes none.
-_gswarm_value() {
-	case "$1/$2" in
-${specs
-	.flatMap((spec) =>
-		spec.flags.flatMap(({ names, values }) =>
-			values === undefined
-				? []
-				: [
-						`\t\t(${names.map((name) => quote(`${spec.path}/${name}`)).join("|")}) REPLY=${quote(origin(values))} ;;`,
-					],
-		),
-	)
-	.join("\n")}
-		(*) return 1 ;;
-	esac
-}
-
-# Sets REPLY to where the n-th argument of a path comes from, or fails.
-_gswarm_argument() {
-	case "$1/$2" in
-${specs
-	.flatMap((spec) =>
-		spec.positionals.map(
-			(values, at) => `\t\t(${quote(`${spec.path}/${at}`)}) REPLY=${quote(origin(values))} ;;`,
-		),
-	)
-	.join("\n")}
-		(*) return 1 ;;
-	esac
-}
-
+# Offers the candidates of an origin.
 _gswarm_offer() {
 	local -a names
 	case "$1" in
@@ -135,13 +89,21 @@ fi
 `;
 }
 
-function origin(values: Values): string {
-	if (typeof values === "string") return values;
-	return "live" in values ? `live:${values.live}` : `words:${values.words.join(" ")}`;
+function childrenCase({ path, children }: CommandSpec): string[] {
+	if (children.length === 0) return [];
+	return [
+		`\t\t("${path}") reply=(${children.map(({ name, summary }) => described(name, summary)).join(" ")}) ;;`,
+	];
 }
 
-function quote(text: string): string {
-	return `"${text}"`;
+function flagsCase({ path, flags }: CommandSpec): string[] {
+	return flags.length === 0 ? [] : [`\t\t("${path}") reply=(${describedFlags(flags)}) ;;`];
+}
+
+function describedFlags(flags: readonly FlagSpec[]): string {
+	return flags
+		.flatMap(({ names, description }) => names.map((name) => described(name, description)))
+		.join(" ");
 }
 
 /** `'name:description'`, in single quotes. */

@@ -28,6 +28,7 @@ export const ROUTES = {
 	heartbeat: ["POST", "/api/v1/heartbeat"],
 	resolveModel: ["GET", "/api/v1/models/{model_name}/manifest"],
 	grantParts: ["POST", "/api/v1/grants"],
+	releaseGrant: ["DELETE", "/api/v1/grants/{task_id}"],
 	pullModel: ["POST", "/api/v1/models/{model_name}/pull"],
 	requestGrant: ["POST", "/api/v1/grants"],
 	condemn: ["POST", "/api/v1/condemn"],

@@ -8,6 +8,7 @@ import type { Manifest } from "../../schema/manifest.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
 import { followTask } from "./follow.ts";
 import type { Nodes } from "./nodes.ts";
+import type { Placed } from "./placement.ts";
 
 export interface CrossCopyRequest {
 	model_name: string;
@@ -78,7 +79,28 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		const source = d.nodes.holding(request.source_device, request.model_name);
 		const target = d.nodes.target(request.target_device);
 		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
-		const pulled = await dispatched(context, state, "pull", target.node, async (headers) => {
+		const pulled = await pull(context, state, request, source, target).finally(() =>
+			releaseSource(context, source.node),
+		);
+		if (request.keep_source) return pulled.result ?? {};
+		return { ...pulled.result, ...(await removeSource(context, state, request, source)) };
+	};
+	/** Ends the receiver's access, so that the source is no longer in use; a source that is away lets it lapse. */
+	const releaseSource = async (context: TaskContext, node: string): Promise<void> => {
+		try {
+			await d.nodes.client(node).call("releaseGrant", { params: { task_id: context.taskId } });
+		} catch (error) {
+			context.log.debug("operation.release_skipped", { node, error });
+		}
+	};
+	const pull = (
+		context: TaskContext,
+		state: Dispatched,
+		request: CrossCopyRequest,
+		source: Placed,
+		target: Placed,
+	): Promise<TaskDocument> =>
+		dispatched(context, state, "pull", target.node, async (headers) => {
 			const params = { model_name: request.model_name };
 			const { copy: found } = await d.nodes
 				.client(source.node)
@@ -103,9 +125,6 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 				signal: context.signal,
 			});
 		});
-		if (request.keep_source) return pulled.result ?? {};
-		return { ...pulled.result, ...(await removeSource(context, state, request, source)) };
-	};
 	const removeSource = async (
 		context: TaskContext,
 		state: Dispatched,
@@ -213,7 +232,13 @@ export async function grantForOperation(
 	const { copy, manifest } = await client.call("resolveModel", { params, query: { device: source.device } });
 	if (copy.status !== "ready") throw modelNotFound(request.model_name, source.device);
 	const { grant } = await client.call("grantParts", {
-		body: { model_name: request.model_name, device: source.device, content_id: copy.content_id, receiver },
+		body: {
+			operation_id: operation.task_id,
+			model_name: request.model_name,
+			device: source.device,
+			content_id: copy.content_id,
+			receiver,
+		},
 	});
 	return { base_url: d.cluster.view(source.node).peerUrl, grant, manifest };
 }

@@ -46,6 +46,9 @@ export interface NodeRouteDependencies {
 	problems(): string[];
 }
 
+/** A receiver that stops reading for so long has lost its grant and asks for another. */
+const GRANT_TTL_MS = 120_000;
+
 type SubmitBody = Submitted & { node: string };
 
 export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
@@ -175,6 +178,14 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 			joinKey: `delete ${model} ${copy.revision} ${tier}`,
 		};
 		return submit("delete", model, request, "high", more, headers);
+	};
+
+	/** The newest grant of each operation that reads from this node. */
+	const grantOf = new Map<string, string>();
+	const release = (operationId: string): boolean => {
+		const grant = grantOf.get(operationId);
+		if (grant !== undefined) d.grants.revoke(grant);
+		return grantOf.delete(operationId);
 	};
 
 	return {
@@ -312,12 +323,17 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 				copy.tier,
 				`being copied to ${body.receiver}`,
 			);
-			const ttlMs = 120_000;
-			return {
-				grant: d.grants.grant({ contentId: body.content_id, receiver: body.receiver, ttlMs, hold }),
-				expires_in_s: ttlMs / 1000,
-			};
+			const grant = d.grants.grant({
+				contentId: body.content_id,
+				receiver: body.receiver,
+				ttlMs: GRANT_TTL_MS,
+				hold,
+			});
+			release(body.operation_id);
+			grantOf.set(body.operation_id, grant);
+			return { grant, expires_in_s: GRANT_TTL_MS / 1000 };
 		},
+		releaseGrant: ({ params }) => ({ released: release(params.task_id) }),
 
 		listServices: () => {
 			const services = d.services.list();

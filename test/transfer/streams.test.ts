@@ -1,0 +1,171 @@
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as fc from "fast-check";
+import { createMeter, type TransferProgress } from "../../src/core/transfer/progress.ts";
+import { BUFFER_BYTES, createRangeWriter, newLaneBuffers } from "../../src/core/transfer/range-writer.ts";
+import { createStallWatch, Stalled } from "../../src/core/transfer/stall-watch.ts";
+import { createThrottle } from "../../src/core/transfer/throttle.ts";
+import { createWorkQueue } from "../../src/core/transfer/work-queue.ts";
+import { closeFile, openOurs } from "../../src/platform/durable-file.ts";
+import { createXxh64Factory, xxh64Hex } from "../../src/platform/hash.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { someBytes } from "../support/faulty-source.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
+
+const never = new AbortController().signal;
+
+test("bytes that come in pieces of any size lie where they belong, each part hashed after it is written", async () => {
+	using dir = tempDir();
+	const newXxh64 = await createXxh64Factory();
+	const buffers = newLaneBuffers();
+	const path = join(dir.path, "f");
+	const input = fc.record({
+		size: fc.integer({ min: 1, max: 3 * BUFFER_BYTES }),
+		part: fc.integer({ min: BUFFER_BYTES / 4, max: 2 * BUFFER_BYTES }),
+		from: fc.integer({ min: 0, max: 2 }),
+		pieces: fc.array(fc.integer({ min: 1, max: BUFFER_BYTES * 2 }), { minLength: 1, maxLength: 5 }),
+	});
+	await fc.assert(
+		fc.asyncProperty(input, async ({ size, part, from, pieces }) => {
+			const bytes = someBytes(size, size);
+			const start = Math.min(from * part, Math.floor((size - 1) / part) * part);
+			const fd = await openOurs(path);
+			const digests = new Map<number, string>();
+			const writer = createRangeWriter({
+				fd,
+				name: "f",
+				start,
+				end: size,
+				partSizeBytes: part,
+				newXxh64,
+				buffers,
+				shouldSync: () => false,
+				onPart: (index, xxh64) => {
+					const want = bytes.subarray(index * part, Math.min((index + 1) * part, size));
+					// It is in the file by now.
+					const there = readFileSync(path).subarray(index * part, index * part + want.length);
+					expect(xxh64Hex(there)).toBe(xxh64);
+					digests.set(index, xxh64);
+					return Promise.resolve();
+				},
+			});
+			for (let at = start, piece = 0; at < size; piece++) {
+				const count = pieces[piece % pieces.length] ?? 1;
+				// What is behind the end is not taken.
+				const taken = await writer.write(
+					Buffer.concat([bytes.subarray(at, at + count), new Uint8Array(at + count >= size ? 3 : 0)]),
+				);
+				expect(taken).toBe(Math.min(count, size - at));
+				at += taken;
+			}
+			await writer.drain();
+			await closeFile(fd);
+			const first = start / part;
+			const wanted = Array.from({ length: Math.ceil(size / part) - first }, (_, index) => index + first);
+			expect([...digests.keys()]).toEqual(wanted);
+			for (const index of wanted) {
+				expect(digests.get(index)).toBe(
+					xxh64Hex(bytes.subarray(index * part, Math.min((index + 1) * part, size))),
+				);
+			}
+		}),
+		{ numRuns: 25 },
+	);
+});
+
+test("a limited rate is one rate over all streams", async () => {
+	const clock = new FakeClock();
+	const throttle = createThrottle({ clock }, 1000);
+	let passed = 0;
+	const streams = [1, 2, 3, 4].map(async () => {
+		for (let piece = 0; piece < 10; piece++) {
+			await throttle.pass(100, never);
+			passed += 100;
+		}
+	});
+	await clock.advance(2000);
+	// 100 bytes may pass at once, and each stream has one piece under way.
+	expect(passed).toBeGreaterThanOrEqual(1600);
+	expect(passed).toBeLessThanOrEqual(2100);
+	await clock.advance(2000);
+	await Promise.all(streams);
+	expect(passed).toBe(4000);
+});
+
+test("a wait for the rate ends with the transfer", async () => {
+	const stop = new AbortController();
+	const throttle = createThrottle({ clock: new FakeClock() }, 1);
+	const waiting = throttle.pass(1_000_000, stop.signal);
+	stop.abort();
+	await waiting;
+});
+
+test("a read that brings nothing for the limit ends, one that brings something in time does not", async () => {
+	const clock = new FakeClock();
+	await using stalls = createStallWatch({ clock }, 30_000);
+	let cut = 0;
+	const connection = { signal: never, cut: () => void cut++ };
+	const slow = Promise.withResolvers<string>();
+	const answered = stalls.guard(slow.promise, connection);
+	const hanging = stalls.guard(new Promise(() => {}), connection).catch((error: unknown) => error);
+	await clock.advance(29_000);
+	slow.resolve("bytes");
+	expect(await answered).toBe("bytes");
+	expect(cut).toBe(0);
+	await clock.advance(3000);
+	expect(await hanging).toBeInstanceOf(Stalled);
+	expect(cut).toBe(1);
+});
+
+test("rate and time left are those of the last seconds", async () => {
+	const clock = new FakeClock();
+	const seen: TransferProgress[] = [];
+	const meter = createMeter({ clock }, (progress) => seen.push(progress));
+	meter.begin(1000, 21_000);
+	for (let second = 0; second < 10; second++) {
+		await clock.advance(1000);
+		meter.add(1000);
+	}
+	expect(seen.at(-1)).toMatchObject({
+		bytesDone: 11_000,
+		bytesTotal: 21_000,
+		rateBytesPerSecond: 1000,
+		etaS: 10,
+	});
+	meter.wait("the source: it limits us for 5 s");
+	expect(seen.at(-1)?.waitingFor).toBe("the source: it limits us for 5 s");
+	const before = seen.length;
+	for (let piece = 0; piece < 1000; piece++) meter.add(1);
+	// A thousand pieces at one moment are not a thousand reports.
+	expect(seen.length - before).toBeLessThanOrEqual(1);
+});
+
+test("work that adds work is done to its end; the first failure ends the rest", async () => {
+	const done: number[] = [];
+	let idle = 0;
+	const queue = createWorkQueue<number>({ onFailure: () => {}, onIdle: () => void idle++ });
+	queue.add(3, 2);
+	await queue.run(2, async (item) => {
+		done.push(item);
+		await Promise.resolve();
+		if (item > 0) queue.track(Promise.resolve().then(() => queue.add(item - 1)));
+	});
+	expect(done.sort((a, b) => a - b)).toEqual([0, 0, 1, 1, 2, 2, 3]);
+	expect(idle).toBeGreaterThan(0);
+
+	let failures = 0;
+	const failing = createWorkQueue<number>({ onFailure: () => void failures++, onIdle: () => {} });
+	failing.add(1, 2, 3, 4, 5, 6);
+	const started: number[] = [];
+	const work = failing.run(2, async (item) => {
+		started.push(item);
+		await Promise.resolve();
+		if (item === 2) throw new Error("two");
+		if (item === 1) await until("the other failed", () => failures > 0);
+	});
+	expect(await work.catch((error: Error) => error.message)).toBe("two");
+	expect(failures).toBe(1);
+	expect(started).toEqual([1, 2]);
+});

@@ -39,7 +39,13 @@ interface WriteFailure {
 	gswarm: boolean;
 	code: ErrorCode;
 	message: string;
-	options: { details: Record<string, unknown>; hint?: string; status?: number; retryable?: boolean };
+	options: {
+		details: Record<string, unknown>;
+		hint?: string;
+		status?: number;
+		retryable?: boolean;
+		retryAfterS?: number;
+	};
 }
 
 /** Opens the database for writing (WAL, synchronous=FULL) and brings every room's tables up to date. */
@@ -50,13 +56,24 @@ export function openForWriting(path: string, modules: readonly WriterModule[]): 
 	db.run("PRAGMA busy_timeout=5000");
 	db.run("PRAGMA foreign_keys=ON");
 	db.run("PRAGMA trusted_schema=OFF");
-	migrate(db, modules);
+	try {
+		migrate(db, modules);
+	} catch (error) {
+		db.close();
+		throw error;
+	}
 	return db;
 }
 
 /** Runs a batch of requests as one transaction; a failed one is rolled back to its savepoint and does not harm the others. */
-export function runBatch(db: Sqlite, modules: ReadonlyMap<string, WriterModule>, batch: readonly WriteRequest[]): WriteReply[] {
+export function runBatch(
+	db: Sqlite,
+	modules: ReadonlyMap<string, WriterModule>,
+	batch: readonly WriteRequest[],
+): WriteReply[] {
 	const replies: WriteReply[] = [];
+	/** What a request failed with, until its savepoint is gone. */
+	let failing: unknown;
 	try {
 		db.run("BEGIN IMMEDIATE");
 		for (const [id, room, operation, input] of batch) {
@@ -68,8 +85,11 @@ export function runBatch(db: Sqlite, modules: ReadonlyMap<string, WriterModule>,
 				db.run("RELEASE request");
 				replies.push([id, result]);
 			} catch (error) {
+				failing = error;
+				// After a full disk there is no transaction any more, and no savepoint: then this throws.
 				db.run("ROLLBACK TO request");
 				db.run("RELEASE request");
+				failing = undefined;
 				replies.push([id, undefined, toFailure(error)]);
 			}
 		}
@@ -77,7 +97,7 @@ export function runBatch(db: Sqlite, modules: ReadonlyMap<string, WriterModule>,
 		return replies;
 	} catch (error) {
 		if (db.inTransaction) db.run("ROLLBACK");
-		const failure = toFailure(error);
+		const failure = toFailure(failing ?? error);
 		return batch.map(([id]) => [id, undefined, failure]);
 	}
 }
@@ -98,34 +118,61 @@ export function openInlineDatabase(path: string, modules: readonly WriterModule[
 /** A database whose writer is a Worker that runs serveDatabase. @throws what opening or migrating threw */
 export async function openWorkerDatabase(path: string, worker: Worker): Promise<Database> {
 	const opened = Promise.withResolvers<void>();
-	let deliverTo: ((replies: WriteReply[]) => void) | undefined;
-	let closed: (() => void) | undefined;
+	const closed = Promise.withResolvers<void>();
+	const unanswered = new Map<number, (replies: WriteReply[]) => void>();
+	let dead: Error | undefined;
+	/** Nobody waits for a thread that is gone: what it did not answer has failed, and so has all that comes. */
+	const die = (message: string): void => {
+		dead = new Error(`The database thread failed: ${message}`);
+		opened.reject(dead);
+		closed.resolve();
+		for (const [id, deliver] of unanswered) deliver([[id, undefined, toFailure(dead)]]);
+		unanswered.clear();
+	};
 	worker.onmessage = (event: MessageEvent<WorkerMessage>) => {
 		const message = event.data;
-		if ("replies" in message) deliverTo?.(message.replies);
-		else if ("opened" in message) opened.resolve();
-		else if ("closed" in message) closed?.();
+		if ("replies" in message) {
+			for (const reply of message.replies) {
+				const deliver = unanswered.get(reply[0]);
+				unanswered.delete(reply[0]);
+				deliver?.([reply]);
+			}
+		} else if ("opened" in message) opened.resolve();
+		else if ("closed" in message) closed.resolve();
 		else opened.reject(fromFailure(message.failed));
 	};
-	worker.onerror = (event) => opened.reject(new Error(`The database thread failed: ${event.message}`));
+	worker.onerror = (event) => die(event.message);
+	worker.addEventListener("close", () => die("it ended"));
 	worker.postMessage({ open: path });
-	await opened.promise;
+	try {
+		await opened.promise;
+	} catch (error) {
+		worker.terminate();
+		throw error;
+	}
 	return createDatabase(path, {
 		post: (batch, deliver) => {
-			deliverTo = deliver;
+			if (dead !== undefined) {
+				const failure = toFailure(dead);
+				deliver(batch.map(([id]) => [id, undefined, failure]));
+				return;
+			}
+			for (const [id] of batch) unanswered.set(id, deliver);
 			worker.postMessage({ batch });
 		},
 		close: async () => {
-			const done = Promise.withResolvers<void>();
-			closed = done.resolve;
-			worker.postMessage({ close: true });
-			await done.promise;
+			if (dead === undefined) worker.postMessage({ close: true });
+			await closed.promise;
 			worker.terminate();
 		},
 	});
 }
 
-type WorkerMessage = { replies: WriteReply[] } | { opened: true } | { closed: true } | { failed: WriteFailure };
+type WorkerMessage =
+	| { replies: WriteReply[] }
+	| { opened: true }
+	| { closed: true }
+	| { failed: WriteFailure };
 
 /** The body of the writer thread: call it once in the Worker's entry file. */
 export function serveDatabase(modules: readonly WriterModule[]): void {
@@ -182,7 +229,10 @@ function createDatabase(path: string, transport: Transport): Database {
 		}
 	};
 	const send = (room: string, operation: string, input: unknown): Promise<unknown> => {
-		if (isClosed) return Promise.reject(new GswarmError("RESOURCE_UNAVAILABLE", "The agent is stopping.", { reason: "stopping" }));
+		if (isClosed)
+			return Promise.reject(
+				new GswarmError("RESOURCE_UNAVAILABLE", "The agent is stopping.", { reason: "stopping" }),
+			);
 		const call = Promise.withResolvers<unknown>();
 		const id = nextId++;
 		waiting.set(id, call);
@@ -206,6 +256,8 @@ function createDatabase(path: string, transport: Transport): Database {
 		async [Symbol.asyncDispose]() {
 			if (isClosed) return;
 			isClosed = true;
+			// What was asked for just now is on its way to the writer after this turn.
+			await Promise.resolve();
 			read.close();
 			await transport.close();
 		},
@@ -213,28 +265,46 @@ function createDatabase(path: string, transport: Transport): Database {
 }
 
 function migrate(db: Sqlite, modules: readonly WriterModule[]): void {
-	db.run("CREATE TABLE IF NOT EXISTS schema_migration (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID");
+	db.run(
+		"CREATE TABLE IF NOT EXISTS schema_migration (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+	);
 	db.transaction(() => {
 		for (const { room, migrations } of modules) {
-			const [row] = db.query<{ version: number }, [string]>("SELECT version FROM schema_migration WHERE room = ?1").all(room);
+			const [row] = db
+				.query<{ version: number }, [string]>("SELECT version FROM schema_migration WHERE room = ?1")
+				.all(room);
 			const from = row?.version ?? 0;
 			if (from > migrations.length) {
 				throw new GswarmError(
-					"INTERNAL_ERROR",
+					"CONFLICT",
 					`The data directory was written by a newer gswarm (${room} schema ${from}, this version knows ${migrations.length}).`,
 					{ reason: "newer_schema", hint: "Use the newer gswarm again; nothing was changed." },
 				);
 			}
 			for (const sql of migrations.slice(from)) db.run(sql);
-			db.query("INSERT OR REPLACE INTO schema_migration (room, version) VALUES (?1, ?2)").run(room, migrations.length);
+			db.query("INSERT OR REPLACE INTO schema_migration (room, version) VALUES (?1, ?2)").run(
+				room,
+				migrations.length,
+			);
 		}
 	}).immediate();
 }
 
 function toFailure(error: unknown): WriteFailure {
 	if (error instanceof GswarmError) {
-		const { code, message, details, hint, status, retryable } = error;
-		return { gswarm: true, code, message, options: { details, status, retryable, ...(hint === undefined ? {} : { hint }) } };
+		const { code, message, details, hint, status, retryable, retryAfterS } = error;
+		return {
+			gswarm: true,
+			code,
+			message,
+			options: {
+				details,
+				status,
+				retryable,
+				...(hint === undefined ? {} : { hint }),
+				...(retryAfterS === undefined ? {} : { retryAfterS }),
+			},
+		};
 	}
 	const text = error instanceof Error ? error.message : String(error);
 	const full = /disk is full|SQLITE_FULL/i.test(text);

@@ -258,7 +258,8 @@ test("where a node answers is where it last reported from, also after a restart 
 	await using first = stand();
 	await first.join("node1");
 	await first.cluster.beat("node1", heartbeat({ api_port: 1111, peer_port: 2222 }), "127.0.0.1");
-	await first.cluster.beat("node1", heartbeat({ seq: 2, api_port: 1111, peer_port: 3333 }), "::1");
+	await first.cluster.beat("node1", heartbeat({ seq: 2, api_port: 1111, peer_port: 2222 }), "::1");
+	await first.cluster.beat("node1", heartbeat({ seq: 3, api_port: 1111, peer_port: 3333 }), "::1");
 	await using s = await first.restart();
 	expect(s.cluster.view("node1")).toMatchObject({
 		apiUrl: "http://[::1]:1111",

@@ -340,7 +340,7 @@ test("of two nodes that ask at the same time to drop their copy, exactly one may
 	await s.registry.takeInventory("node1", [copy("a")]);
 	await s.registry.takeInventory("node2", [copy("a")]);
 	const granted = await Promise.all(["node1", "node2"].map((node) => s.registry.condemn(onDisk(node), ASK)));
-	expect(granted.toSorted()).toEqual([false, true]);
+	expect(granted.filter((it) => it)).toHaveLength(1);
 	expect(s.registry.locations("a").filter((it) => it.status === "ready")).toHaveLength(1);
 	// And nobody later.
 	expect(await s.registry.condemn(onDisk(granted[0] === true ? "node2" : "node1"), ASK)).toBe(false);

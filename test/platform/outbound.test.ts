@@ -355,6 +355,19 @@ describe("TLS", () => {
 		expect([error.code, error.reason, error.retryable]).toEqual(["NETWORK_ERROR", "tls_failed", false]);
 	});
 
+	test("certificates are checked even where the environment says not to", async () => {
+		const before = process.env.NODE_TLS_REJECT_UNAUTHORIZED;
+		process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
+		try {
+			expect((await fetch(`${secure.url}/model.bin`)).status).toBe(200);
+			const error = await refusal(outbound({ allow: [secure.url] }), `${secure.url}/model.bin`);
+			expect(error.reason).toBe("tls_failed");
+		} finally {
+			if (before === undefined) delete process.env.NODE_TLS_REJECT_UNAUTHORIZED;
+			else process.env.NODE_TLS_REJECT_UNAUTHORIZED = before;
+		}
+	});
+
 	test("an unknown authority is tls_failed", async () => {
 		const error = await refusal(outbound({ allow: [secure.url] }), `${secure.url}/model.bin`);
 		expect(error.reason).toBe("tls_failed");

@@ -61,14 +61,19 @@ function unpack(archive: Buffer, more: Partial<ArchiveInput> = {}): Promise<Unpa
 	});
 }
 /** Expects the refusal, and that nothing of the archive is left anywhere. */
-async function refused(archive: Buffer, reason: string, more: Partial<ArchiveInput> = {}): Promise<void> {
+async function refused(
+	archive: Buffer,
+	reason: string,
+	more: Partial<ArchiveInput> = {},
+): Promise<Record<string, unknown>> {
 	const error = await unpack(archive, more).then(
-		() => ({ reason: "nothing failed" }),
+		(): Record<string, unknown> => ({ reason: "nothing failed" }),
 		(thrown: unknown) => thrown as Record<string, unknown>,
 	);
 	expect(error).toMatchObject({ reason, ...(reason === "too_large" ? { status: 507 } : { status: 400 }) });
 	expect(readdirSync(dir.path).sort()).toEqual(["archive", "sentinel"]);
 	expect(readFileSync(join(dir.path, "sentinel"), "utf8")).toBe("untouched");
+	return error;
 }
 
 describe("a good archive", () => {
@@ -248,7 +253,7 @@ describe("a damaged archive", () => {
 			await headerBlock("folder/", "5", 1000),
 			await tar({ name: "a", body: "1" }),
 		]);
-		await refused(folder, "bad_archive");
+		expect((await refused(folder, "bad_archive")).message).toContain("claims 1000 bytes");
 	});
 
 	test("with something behind its end is bad_archive", async () => {

@@ -260,6 +260,11 @@ describe("reading", () => {
 			"wrong_range",
 		],
 		[
+			"a longer range",
+			{ status: 206, headers: { "content-range": "bytes 1-5/10" }, body: "12345" },
+			"wrong_range",
+		],
+		[
 			"a shorter range",
 			{ status: 206, headers: { "content-range": "bytes 2-4/10" }, body: "234" },
 			"wrong_range",

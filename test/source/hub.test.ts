@@ -419,6 +419,7 @@ describe("a hub that lies", () => {
 		expect(await described(away)).toMatchObject({ reason: "bad_answer" });
 		const self = lie([file("a")], { headers: { link: '<?recursive=true>; rel="next"' } });
 		expect(await described(self)).toMatchObject({ reason: "bad_answer" });
+		expect(self.exchanges.length).toBe(2);
 	});
 
 	test("with a list larger than the limit is cut off", async () => {

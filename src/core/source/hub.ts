@@ -43,6 +43,9 @@ const EXPIRED: readonly number[] = [400, 401, 403, 404, 410];
 
 const COMMIT = /^[0-9a-f]{40}([0-9a-f]{24})?$/;
 
+/** Absolute, with a drive, with other separators, going up or nowhere, with control characters. */
+const HOSTILE = /^\/|^[A-Za-z]:|\\|(^|\/)\.{0,2}(\/|$)|\p{Cc}/u;
+
 const infoSchema = z.object({ sha: z.string().regex(COMMIT) });
 const entrySchema = z.object({
 	type: z.string(),
@@ -155,8 +158,7 @@ function nextPage(response: Response, current: string, base: string): string | u
 
 /** @throws INVALID_REQUEST unsafe_filename for a name that tries to leave its directory, chosen or not */
 function toListedFile({ path, size, oid, lfs }: Entry): ListedFile {
-	// oxlint-disable-next-line no-control-regex -- control characters are what is refused
-	if (/^\/|^[A-Za-z]:|\\|(^|\/)\.{0,2}(\/|$)|[\u0000-\u001f\u007f]/.test(path)) parseSafePath(path);
+	if (HOSTILE.test(path)) parseSafePath(path);
 	const sizeBytes = lfs?.size ?? size ?? 0;
 	const digest =
 		lfs != null

@@ -199,13 +199,25 @@ test("a second open gives the running tasks of the first a new owner, and the ol
 	first.start();
 	const id = await first.add();
 	const job = await first.job(id);
-	await using second = await openQueue(
+	const second = await openQueue(
 		{ db: first.db, clock: first.clock, ids: systemIds, log: silentLog },
 		{ queue: "node", node: "node1" },
 	);
 	expect(second.recovered()).toEqual([{ taskId: id, status: "pending" }]);
+	const begun = Promise.withResolvers<void>();
+	const end = Promise.withResolvers<Record<string, unknown>>();
+	second.start({
+		move: () => {
+			begun.resolve();
+			return end.promise;
+		},
+	});
+	await begun.promise;
 	await expect(job.context.saveState({ parts: 1 })).rejects.toMatchObject({ reason: "stale_token" });
 	job.finish({ late: true });
 	await first.clock.advance(1000);
-	expect(second.get(id)).toMatchObject({ status: "pending", attempt: 1, result: null });
+	expect(second.get(id)).toMatchObject({ status: "running", attempt: 2, result: null });
+	end.resolve({ done: true });
+	expect(await second.waitFor(id, AbortSignal.timeout(20_000))).toMatchObject({ result: { done: true } });
+	await second[Symbol.asyncDispose]();
 });

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { deviceReservation, modelReservation } from "../../src/core/queue/queue.ts";
+import { deviceReservation, modelReservation, queueModule } from "../../src/core/queue/queue.ts";
 import { GswarmError } from "../../src/schema/errors.ts";
 import { testQueue } from "./test-queue.ts";
 
@@ -137,18 +137,29 @@ test("a writer that waits a minute is not passed any more, whichever of its two 
 	await at.finish(onSecond);
 });
 
-test("thousands of tasks blocked on one thing are parked once, and later claims do not look at them", async () => {
+test("thousands of tasks blocked on one thing are parked once, in several transactions, and cost later claims nothing", async () => {
 	await using at = await testQueue();
 	const holder = await at.add(write);
-	const blocked = await Promise.all(Array.from({ length: 5000 }, () => at.add(write)));
-	at.start();
-	await at.job(holder);
-	await at.clock.advance(1000);
-	const parked = "SELECT count(*) AS count FROM queue_task WHERE parked_on IS NOT NULL";
-	expect(at.rows(parked)).toEqual([{ count: blocked.length }]);
-	await at.finish(await at.add());
-	expect(at.rows("SELECT count(*) AS count FROM queue_task WHERE bypassed > 0")).toEqual([{ count: 0 }]);
-	await at.finish(holder);
-	await at.job(blocked[0] ?? "");
-	expect(at.rows(parked)).toEqual([{ count: blocked.length - 1 }]);
-});
+	const blocked = await Promise.all(Array.from({ length: 2500 }, () => at.add(write)));
+	const claim = {
+		queue: "node",
+		epoch: 1,
+		limits: { slots: 4, criticalSlots: 1 },
+		nowMs: at.clock.nowMs(),
+	} as const;
+	const first = await at.db.writer(queueModule).claim(claim);
+	expect(first.claimed.map(({ task_id }) => task_id)).toEqual([holder]);
+	expect(first.more).toBe(true);
+	const parked =
+		"SELECT count(*) AS count, max(bypassed) AS bypassed FROM queue_task WHERE parked_on IS NOT NULL";
+	expect(at.rows<{ count: number }>(parked)[0]?.count).toBeLessThan(2100);
+	const others = await Promise.all([1, 2, 3].map(() => at.add()));
+	expect(await at.db.writer(queueModule).claim(claim)).toMatchObject({ more: false, claimed: { length: 3 } });
+	expect(at.rows<object>(parked)).toEqual([{ count: blocked.length, bypassed: 0 }]);
+	await using next = await at.afterDeath();
+	next.start();
+	for (const id of others) await next.finish(id);
+	await next.finish(holder);
+	await next.job(blocked[0] ?? "");
+	expect(next.rows<object>(parked)).toEqual([{ count: blocked.length - 1, bypassed: 0 }]);
+}, 60_000);

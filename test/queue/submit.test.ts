@@ -81,11 +81,11 @@ test("a task that waited ten minutes goes before a fresh one of higher priority"
 	await using at = await testQueue({ maxConcurrentTasks: 1 });
 	const low = await at.add({ priority: "low" });
 	await at.clock.advance(10 * 60_000);
-	const high = await at.add({ priority: "high" });
+	const high: string[] = [];
+	for (let count = 0; count < 5; count++) high.push(await at.add({ priority: "high" }));
 	at.start();
-	await at.finish(low);
-	await at.finish(high);
-	expect(at.begun).toEqual([low, high]);
+	for (const id of [low, ...high]) await at.finish(id);
+	expect(at.begun).toEqual([low, ...high]);
 });
 
 test("place in line and estimated time come from the line and from what tasks took", async () => {
@@ -152,6 +152,18 @@ test("of a joined task a cancel takes one waiter away, and the last one ends it"
 	expect(job.context.signal.aborted).toBe(false);
 	job.context.signal.addEventListener("abort", () => job.fail(job.context.signal.reason));
 	expect(await at.queue.cancel(id)).toMatchObject({ status: "cancelled" });
+});
+
+test("a task that is being cancelled is not joined", async () => {
+	await using at = await testQueue();
+	at.start();
+	const id = await at.add({ joinKey: "llama@disk" });
+	const job = await at.job(id);
+	const answer = at.queue.cancel(id);
+	await until("it is told", () => job.context.signal.aborted);
+	expect(await at.add({ joinKey: "llama@disk" })).not.toBe(id);
+	job.fail(new Error("told"));
+	await answer;
 });
 
 test("a full queue refuses with 503 and takes tasks again when one has gone", async () => {

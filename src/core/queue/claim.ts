@@ -38,7 +38,7 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 		const ranks = RANKS.filter((rank) => hasSlot(rank, running, limits));
 		const line = readLine(db, queue, ranks, page, nowMs);
 		if (line.length === 0) break;
-		const keys = [...new Set(line.flatMap(({ needs }) => needs.map(({ key }) => key)))];
+		const keys = line.flatMap(({ needs }) => needs.map(({ key }) => key));
 		const plan = schedule({ line, ...readHolds(db, queue, keys), running, limits, nowMs });
 		for (const { candidate, on } of plan.park) park(db, candidate.seq, on, nowMs);
 		for (const seq of plan.passed)

@@ -17,7 +17,7 @@ export function needsOf(row: Pick<TaskRow, "reservations">): Reservation[] {
 
 export function readHolds(db: Sqlite, queue: QueueName, keys: readonly string[]): Holds {
 	if (keys.length === 0) return { held: [], planted: [], waiters: [] };
-	const list = JSON.stringify(keys);
+	const list = JSON.stringify([...new Set(keys)]);
 	return {
 		held: db
 			.query<Reservation, [string, string]>(
@@ -33,17 +33,16 @@ export function readHolds(db: Sqlite, queue: QueueName, keys: readonly string[])
 	};
 }
 
-/** Takes everything that the task needs. */
+/** Takes everything that the task needs; what it planted stands until it gives that back. */
 export function hold(db: Sqlite, queue: QueueName, seq: number, needs: readonly Reservation[]): void {
 	const insert = db.query("INSERT INTO queue_reservation (queue, key, seq, mode) VALUES (?1, ?2, ?3, ?4)");
 	for (const { key, mode } of needs) insert.run(queue, key, seq, mode);
-	unplant(db, seq);
 }
 
 /** Gives back what the task held, planted or waited for, and wakes who waited for it. */
 export function release(db: Sqlite, row: Pick<TaskRow, "queue" | "seq" | "reservations">): void {
 	db.query("DELETE FROM queue_reservation WHERE seq = ?1").run(row.seq);
-	unplant(db, row.seq);
+	db.query("DELETE FROM queue_planted WHERE seq = ?1").run(row.seq);
 	wake(db, row.queue, needsOf(row));
 }
 
@@ -95,8 +94,4 @@ function headsOfLine(db: Sqlite, queue: QueueName, key: string): Waiter[] {
 			FROM queue_task INDEXED BY queue_parked WHERE queue = ?1 AND parked_on = ?2 AND rank = ?3 ORDER BY seq LIMIT 1`,
 	);
 	return RANKS.flatMap((rank) => head.all(queue, key, rank));
-}
-
-function unplant(db: Sqlite, seq: number): void {
-	db.query("DELETE FROM queue_planted WHERE seq = ?1").run(seq);
 }

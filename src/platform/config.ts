@@ -64,16 +64,13 @@ export interface AgentEnvironment {
 export function loadConfig(dataDir: string): Config {
 	const path = join(dataDir, "config.yaml");
 	if (!existsSync(path)) return configSchema.parse({});
-	if (statSync(path).size > MAX_CONFIG_BYTES) throw badConfig(path, "it is larger than 1 MiB");
-	const document = parseDocument(readFileSync(path, "utf8"), { uniqueKeys: true });
-	const [problem] = document.errors;
-	if (problem !== undefined) throw badConfig(path, problem.message.split("\n")[0] ?? "it is not YAML");
-	const result = configSchema.safeParse(document.toJS({ maxAliasCount: 0 }) ?? {});
+	const result = configSchema.safeParse(readYaml(path));
 	if (result.success) return result.data;
 	const [issue] = result.error.issues;
 	const extra = issue?.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
 	const key = [...(issue?.path ?? []), ...extra].join(".");
-	throw badConfig(path, `${key}: ${extra.length > 0 ? "unknown key" : (issue?.message ?? "wrong")}`);
+	const problem = extra.length > 0 ? "unknown key" : (issue?.message ?? "wrong");
+	throw badConfig(path, key === "" ? problem : `${key}: ${problem}`);
 }
 
 /** The agent's own environment, of which its children get a few variables. */
@@ -91,6 +88,26 @@ export function readAgentEnvironment(
 		env["HF_TOKEN_PATH"] ?? join(env["HF_HOME"] ?? join(homedir(), ".cache", "huggingface"), "token");
 	if (token === undefined && existsSync(tokenPath)) token = readFileSync(tokenPath, "utf8").trim();
 	return { hubEndpoint: endpoint, hubToken: token === "" ? undefined : token };
+}
+
+/** One YAML document without aliases, `{}` for an empty one. */
+function readYaml(path: string): unknown {
+	let text: string;
+	try {
+		if (statSync(path).size > MAX_CONFIG_BYTES) throw badConfig(path, "it is larger than 1 MiB");
+		text = readFileSync(path, "utf8");
+	} catch (cause) {
+		if (cause instanceof GswarmError) throw cause;
+		throw badConfig(path, `it cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`);
+	}
+	const document = parseDocument(text, { uniqueKeys: true });
+	const [problem] = document.errors;
+	if (problem !== undefined) throw badConfig(path, problem.message.split("\n")[0]?.replace(/:$/, "") ?? "");
+	try {
+		return document.toJS({ maxAliasCount: 0 }) ?? {};
+	} catch {
+		throw badConfig(path, "it has an alias (*name); write the value where it is used");
+	}
 }
 
 function badConfig(path: string, problem: string): GswarmError {

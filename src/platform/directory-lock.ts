@@ -14,6 +14,7 @@ export function lockDirectory(path: string, describeHolder: () => string): Dispo
 		db.run("BEGIN EXCLUSIVE");
 	} catch (cause) {
 		db.close();
+		if ((cause as { code?: unknown }).code !== "SQLITE_BUSY") throw cause;
 		throw new GswarmError("CONFLICT", `Another agent runs on this data directory${describeHolder()}.`, {
 			reason: "data_dir_in_use",
 			hint: "`gswarm agent status` shows it, `gswarm agent stop` ends it; `--data-dir` chooses another directory.",

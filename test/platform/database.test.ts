@@ -203,6 +203,36 @@ test("what is asked for in one turn is one transaction, and one fsync", () => {
 	expect(reader.query("SELECT count(*) AS n FROM note").all()).toEqual([{ n: 3 }]);
 });
 
+test("when the commit itself fails, everybody is told of that and not of what somebody else did wrong before", () => {
+	using dir = tempDir();
+	const family = {
+		room: "family",
+		migrations: [
+			"CREATE TABLE parent (id INTEGER PRIMARY KEY); CREATE TABLE child (parent INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
+		],
+		writes: {
+			refuse: (): never => {
+				throw new GswarmError("NOT_FOUND", "Somebody else's mistake.");
+			},
+			orphan: (inner: Sqlite): void => void inner.run("INSERT INTO child VALUES (7)"),
+		},
+	} satisfies WriterModule;
+	using db = openForWriting(join(dir.path, "agent.sqlite"), [family]);
+	const batch = ["refuse", "orphan"].map((write, id): WriteRequest => [id, "family", write, undefined]);
+	const replies = runBatch(db, new Map([["family", family]]), batch);
+	expect(replies.map(([, , failure]) => failure?.message)).toEqual(
+		Array(2).fill("FOREIGN KEY constraint failed"),
+	);
+	expect(db.inTransaction).toBe(false);
+});
+
+test("a thread that cannot even start is told by opening the database", async () => {
+	using dir = tempDir();
+	const nobody = new Worker(join(dir.path, "nothing.ts"));
+	const failure = await failureOf(openWorkerDatabase(join(dir.path, "agent.sqlite"), nobody));
+	expect(String(failure)).toContain("nothing.ts");
+});
+
 test("when the writer's thread dies, everybody who waits for it is told, and so is everybody who comes later", async () => {
 	using dir = tempDir();
 	await using db = await openWorkerDatabase(join(dir.path, "agent.sqlite"), newWorker());

@@ -3,7 +3,7 @@
  * → data directory and its lock → database → identity → join → roles → listeners → `agent.json` → queues.
  * Order of a stop is the reverse, within 10 s.
  */
-import { chmodSync, mkdirSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { createApiClient } from "../api/client.ts";
@@ -78,9 +78,11 @@ async function startAgent(
 	const [clock, ids] = [systemClock, systemIds];
 	const { role } = options;
 	const path = join(dataDir.path, "agent.sqlite");
+	// SQLite gives its WAL the mode that the database has when it is opened.
+	closeSync(openSync(path, "a", 0o600));
+	chmodSync(path, 0o600);
 	const worker = new Worker(new URL("./database-worker.ts", import.meta.url));
 	const db = stack.use(await openWorkerDatabase(path, worker));
-	chmodSync(path, 0o600);
 	const identity = createIdentity({ db, clock, ids });
 	await identity.setAdmin(dataDir.adminToken);
 	const nodeFile = dataDir.ensureNode(nodeNameOf(options, dataDir));

@@ -1,13 +1,17 @@
 /** The data directory: who may use it, and the small files in it. Everything is 0700 / 0600. */
 import {
 	chmodSync,
+	closeSync,
 	existsSync,
-	lstatSync,
+	fsyncSync,
 	mkdirSync,
+	openSync,
 	readFileSync,
+	realpathSync,
 	renameSync,
 	rmSync,
 	statfsSync,
+	statSync,
 	writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -72,22 +76,47 @@ const NETWORK_FILESYSTEMS: Record<number, string> = {
 	0x0bd00bd0: "Lustre",
 	0x47504653: "GPFS",
 	0x5346414f: "AFS",
+	0x6b414653: "AFS",
 	0x01021997: "9P",
+	0x19830326: "BeeGFS",
+	0xaad7aaea: "PanFS",
+	0x01161970: "GFS2",
+	0x7461636f: "OCFS2",
+	0x73757245: "Coda",
+	0x564c: "NCP",
+	0x786f4256: "VirtualBox shared folders",
 };
+
+/** The network filesystem that a magic number of statfs(2) means; undefined for a local one. A number may come with its sign. */
+export function networkFilesystem(magic: number | bigint): string | undefined {
+	return NETWORK_FILESYSTEMS[Number(BigInt.asUintN(32, BigInt(magic)))];
+}
 
 /**
  * Makes or checks the directory and takes its lock.
- * @throws CONFLICT data_dir_in_use (touching nothing), INVALID_REQUEST network_filesystem, unsafe_data_dir
+ * @throws CONFLICT data_dir_in_use (touching nothing), INVALID_REQUEST network_filesystem, unsafe_data_dir,
+ * not_a_directory, bad_token_file
  */
 export function openDataDir(givenPath: string, ids: Ids): DataDir {
-	const path = resolve(givenPath);
+	const given = resolve(givenPath);
+	const path = existsSync(given) ? realpathSync(given) : given;
 	const isNew = !existsSync(join(path, "admin.token"));
 	refuseNetworkFilesystem(path);
 	if (existsSync(path)) checkOwner(path);
 	mkdirSync(path, { recursive: true, mode: 0o700 });
 	const lock = lockDirectory(join(path, "lock.sqlite"), () => holder(path));
-	chmodSync(path, 0o700);
-	chmodSync(join(path, "lock.sqlite"), 0o600);
+	try {
+		chmodSync(path, 0o700);
+		chmodSync(join(path, "lock.sqlite"), 0o600);
+		return lockedDataDir({ path, isNew, ids, lock });
+	} catch (error) {
+		lock[Symbol.dispose]();
+		throw error;
+	}
+}
+
+function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Disposable }): DataDir {
+	const { path, isNew, ids, lock } = d;
 	const file = (name: string): string => join(path, name);
 
 	const ensure = <T>(name: string, make: () => T): T => {
@@ -138,12 +167,15 @@ function ensureAdminToken(path: string, ids: Ids): string {
 	return text;
 }
 
-/** Whole or not at all, and readable by nobody else at any moment. */
+/** Whole or not at all, also after a power cut, and readable by nobody else at any moment. */
 function writePrivate(path: string, text: string): void {
 	const temporary = `${path}.new`;
 	rmSync(temporary, { force: true });
 	writeFileSync(temporary, text, { mode: 0o600, flag: "wx", flush: true });
 	renameSync(temporary, path);
+	const directory = openSync(dirname(path), "r");
+	fsyncSync(directory);
+	closeSync(directory);
 }
 
 function readJson<T>(path: string): T | undefined {
@@ -161,7 +193,7 @@ function readJson<T>(path: string): T | undefined {
 function refuseNetworkFilesystem(path: string): void {
 	let existing = path;
 	while (!existsSync(existing)) existing = dirname(existing);
-	const kind = NETWORK_FILESYSTEMS[Number(BigInt.asUintN(32, BigInt(statfsSync(existing).type)))];
+	const kind = networkFilesystem(statfsSync(existing).type);
 	if (kind === undefined) return;
 	throw new GswarmError(
 		"INVALID_REQUEST",
@@ -175,7 +207,14 @@ function refuseNetworkFilesystem(path: string): void {
 }
 
 function checkOwner(path: string): void {
-	const { uid, mode } = lstatSync(path);
+	const stat = statSync(path);
+	if (!stat.isDirectory()) {
+		throw new GswarmError("INVALID_REQUEST", `${path} is not a directory.`, {
+			reason: "not_a_directory",
+			hint: "Choose another place with `--data-dir DIR`.",
+		});
+	}
+	const { uid, mode } = stat;
 	const mine = process.getuid?.() ?? uid;
 	if (uid === mine && (mode & 0o022) === 0) return;
 	throw new GswarmError(

@@ -30,3 +30,8 @@ export const serviceSchema = z.object({
 	error: z.string().nullable(),
 });
 export type ServiceDocument = z.infer<typeof serviceSchema>;
+
+/** Whether the service uses its model: one that has failed is kept only to be read about. */
+export function isServing({ state }: { state: InstanceState }): boolean {
+	return state !== "failed" && state !== "stopped";
+}

@@ -151,13 +151,13 @@ describe("the main job", () => {
 	});
 
 	test("a stopped service leaves no process, and deleting frees every byte", async () => {
-		const { body } = await host.api("GET", "/api/v1/services");
-		await cluster.run("host", "service", "stop", body.services[0].service_id);
+		await cluster.run("host", "service", "stop", "tiny");
 		expect(cluster.engines()).toEqual([]);
 		for (const name of ["tiny", "acme/tiny-hf", "cut"])
 			await cluster.run("host", "model", "delete", name, "--yes");
 		const left = await host.api("GET", "/api/v1/models");
 		expect(left.body.models).toEqual([]);
+		expect((await host.api("GET", "/api/v1/services")).body.services).toEqual([]);
 		for (const node of ["node1", "node2"]) {
 			expect(readdirSync(join(cluster.dir(node), "disk/models"))).toEqual([]);
 			expect(readdirSync(join(cluster.dir(node), "disk/staging"))).toEqual([]);

@@ -97,7 +97,9 @@ function writtenBytes(pid: number): number {
 
 /** Restarts a node with what its data directory knows. */
 async function restart(name: string): Promise<TestAgent> {
-	return cluster.start(name, { args: cluster.nodeArgs(host, name) });
+	const node = await cluster.start(name, { args: cluster.nodeArgs(host, name) });
+	await cluster.allAlive(host, 2);
+	return node;
 }
 
 describe("downloads", () => {
@@ -221,6 +223,7 @@ describe("copies between nodes", () => {
 		await host.kill();
 		const port = new URL(host.hostUrl).port;
 		host = await cluster.start("host", { args: ["--host", "--port", port] });
+		await cluster.allAlive(host, 2);
 		expect((await ended(id)).error).toBeNull();
 		expectWhole("node2", "killed");
 		const { body } = await node2.api("GET", "/api/v1/queue/history");

@@ -163,14 +163,19 @@ export class TestCluster implements AsyncDisposable {
 			const input = await this.run("host", "token", "create", "--join");
 			started.push(await this.start(name, { args: this.nodeArgs(host, name), input }));
 		}
+		await this.allAlive(host, nodes.length);
+		return { host, nodes: started };
+	}
+
+	/** Resolves when so many nodes report to this very host process. */
+	async allAlive(host: TestAgent, count: number): Promise<void> {
 		await until("all nodes are alive", async () => {
 			const { body } = await host.api("GET", "/api/v1/nodes");
 			const alive = body.nodes.filter(
 				(n: { status: string; last_seen_s: unknown }) => n.status === "alive" && n.last_seen_s !== null,
 			);
-			return alive.length === nodes.length;
+			return alive.length === count;
 		});
-		return { host, nodes: started };
 	}
 
 	nodeArgs(host: TestAgent, name: string): string[] {

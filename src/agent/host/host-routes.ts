@@ -13,6 +13,7 @@ import { formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
 import { parseModelName, parseNodeName } from "../../schema/names.ts";
 import { HEARTBEAT_MS } from "../../core/cluster/cluster.ts";
+import { isServing } from "../../schema/service.ts";
 import { PRIORITIES, type Submitted, type TaskType } from "../../schema/task.ts";
 import { downloadSource } from "../download-source.ts";
 import type { Handlers } from "../http/app.ts";
@@ -226,7 +227,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 			const model = parseModelName(params.model_name);
 			if (query.device !== undefined) return removeCopy(model, query.device, query.force, request.headers);
 			if (!d.registry.has(model)) throw modelNotFound(model);
-			const [serving] = d.cluster.services().filter((s) => s.model_name === model);
+			const [serving] = d.cluster.services().filter((s) => s.model_name === model && isServing(s));
 			if (serving !== undefined && !query.force) throw inUse(model, serving.service_id);
 			const body: UnregisterRequest = { model_name: model, force: query.force };
 			const more = {

@@ -34,6 +34,7 @@ export interface HostLinkOptions {
 }
 
 const MIN_GAP_MS = 50;
+const FIRST_RETRY_MS = 250;
 
 export function createHostLink(
 	{ clock, ids, log }: { clock: Clock; ids: Ids; log: Log },
@@ -45,6 +46,7 @@ export function createHostLink(
 	let sentInventory: number | undefined;
 	let hostOffsetMs = 0;
 	let connected = false;
+	let failures = 0;
 	let wake = new AbortController();
 	let poked = false;
 	let inFlight: Promise<boolean> | undefined;
@@ -62,6 +64,7 @@ export function createHostLink(
 			hostOffsetMs = answer.host_time_ms - clock.monotonicMs();
 			if (!connected) log.info("host_link.connected", { host: hostUrl });
 			connected = true;
+			failures = 0;
 			if (answer.want_inventory) poked = true;
 			return !answer.want_inventory;
 		} catch (error) {
@@ -71,9 +74,17 @@ export function createHostLink(
 				log.warn("host_link.lost", { host: hostUrl, code: failure.code, error: failure.message });
 			else log.debug("host_link.no_answer", { host: hostUrl, code: failure.code });
 			connected = false;
+			failures++;
 			sentInventory = undefined;
 			return false;
 		}
+	};
+	/** The interval, or sooner while the host does not answer: it may only be restarting. Jitter keeps nodes apart. */
+	const pauseMs = (): number => {
+		const usual = HEARTBEAT_MS * (0.9 + 0.2 * ids.fraction());
+		return connected
+			? usual
+			: Math.min(usual, FIRST_RETRY_MS * 2 ** Math.min(failures, 10) * (0.5 + ids.fraction()));
 	};
 	/** One beat at a time; a caller that comes during one waits for the next. */
 	const beatOnce = async (): Promise<boolean> => {
@@ -93,10 +104,7 @@ export function createHostLink(
 				continue;
 			}
 			wake = new AbortController();
-			await clock.sleep(
-				HEARTBEAT_MS * (0.9 + 0.2 * ids.fraction()),
-				AbortSignal.any([wake.signal, stop.signal]),
-			);
+			await clock.sleep(pauseMs(), AbortSignal.any([wake.signal, stop.signal]));
 			if (poked) await clock.sleep(MIN_GAP_MS, stop.signal);
 		}
 	};

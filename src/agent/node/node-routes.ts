@@ -14,6 +14,7 @@ import { parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
 import type { ModelCopy, ModelDetail, ModelSummary } from "../../schema/model.ts";
 import { type ModelName, type Revision, parseModelName } from "../../schema/names.ts";
+import { isServing } from "../../schema/service.ts";
 import { PRIORITIES, type Submitted, type TaskType } from "../../schema/task.ts";
 import { version } from "../../platform/version.ts";
 import type { Activity } from "../../core/registry/registry.ts";
@@ -161,7 +162,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		if (copy === undefined) throw modelNotFound(model, `${d.nodeName}:${tier}`);
 		const serving = d.services
 			.list()
-			.filter((s) => s.model_name === model && s.device === `${d.nodeName}:${tier}`);
+			.filter((s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && isServing(s));
 		const [first] = serving;
 		if (first !== undefined && !force) throw inUse(model, first.service_id);
 		await mayDestroy(d, copy, force, true);

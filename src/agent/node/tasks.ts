@@ -21,6 +21,7 @@ import {
 	storageSource,
 } from "../../core/transfer/transfer.ts";
 import type { SourceContext } from "../../core/source/source.ts";
+import { isServing } from "../../schema/service.ts";
 import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
 
@@ -85,6 +86,9 @@ export interface NodeTaskDependencies {
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
 	reportNow(): Promise<void>;
 }
+
+/** How long requests under way may take when a service is stopped. */
+const DRAIN_MS = 30_000;
 
 export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskHandler> {
 	const copy = async (context: TaskContext): Promise<ModelCopy> => {
@@ -191,7 +195,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const tier = tierOf(request.device);
 			const copyToRemove = d.storage.copy(model, tier, request.revision as Revision);
 			if (copyToRemove === undefined) return { freed_bytes: 0, device: request.device };
-			if (request.force) await stopServicesOf(d, copyToRemove);
+			await stopServicesOf(d, copyToRemove, request.force);
 			await mayDestroy(d, copyToRemove, request.force, false);
 			const { freedBytes } = await d.storage.remove(model, request.revision as Revision, tier);
 			await d.reportNow();
@@ -219,7 +223,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		},
 		async stop(context) {
 			context.report({ phase: "stopping" });
-			await d.services.stop(String(context.request["service_id"]), { timeoutMs: 30_000 });
+			await d.services.stop(String(context.request["service_id"]), { timeoutMs: DRAIN_MS });
 			await d.reportNow();
 			return { service_id: context.request["service_id"] };
 		},
@@ -288,10 +292,12 @@ async function removeSource(d: NodeTaskDependencies, source: ModelCopy): Promise
 	}
 }
 
-async function stopServicesOf(d: NodeTaskDependencies, copy: ModelCopy): Promise<void> {
+/** A service that failed does not keep its model; one that runs ends only with force. */
+async function stopServicesOf(d: NodeTaskDependencies, copy: ModelCopy, force: boolean): Promise<void> {
 	for (const service of d.services.list()) {
 		const same = service.model_name === copy.model_name && service.device === `${d.nodeName}:${copy.tier}`;
-		if (same) await d.services.stop(service.service_id, { timeoutMs: 30_000 });
+		if (same && (force || !isServing(service)))
+			await d.services.stop(service.service_id, { timeoutMs: DRAIN_MS });
 	}
 }
 

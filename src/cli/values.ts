@@ -1,6 +1,6 @@
 /** Kinds of values that flags and arguments take: how each is read, and how its wanted form is said. */
 import { parseDevice } from "../schema/device.ts";
-import { parseModelName, parseNodeName, parseTaskId } from "../schema/names.ts";
+import { isModelName, parseModelName, parseNodeName, parseServiceId, parseTaskId } from "../schema/names.ts";
 import { parseDuration, parseRate, parseSize } from "./render/format.ts";
 
 /** Names that a shell can complete from the running agent. */
@@ -40,7 +40,7 @@ export const model: ValueKind<string> = { parse: parseModelName, wanted: "a mode
 export const node: ValueKind<string> = { parse: parseNodeName, wanted: "a node name", live: "nodes" };
 export const task: ValueKind<string> = { parse: parseTaskId, wanted: "a task id", live: "tasks" };
 export const service: ValueKind<string> = {
-	parse: parseModelName,
+	parse: (text) => (isModelName(text) ? text : parseServiceId(text)),
 	wanted: "a service id or the name of a served model",
 	live: "services",
 };

@@ -3,8 +3,9 @@
  * in our words.
  */
 import type { Clock } from "./clock.ts";
+import { withDeadline } from "./deadline.ts";
 import { fetchDirectly } from "./fetch-directly.ts";
-import { networkError, timeoutError } from "./network-error.ts";
+import { networkError } from "./network-error.ts";
 
 /** fetchDirectly, or what a test puts in its place. */
 export type Transport = (url: string, init: BunFetchRequestInit) => Promise<Response>;
@@ -26,26 +27,17 @@ export async function requestOnce(
 	url: string,
 	{ method, headers, signal, timeoutMs, tls = {}, host = new URL(url).host }: SingleRequest,
 ): Promise<Response> {
-	signal.throwIfAborted();
-	const answered = new AbortController();
-	const tooLong = new AbortController();
-	const giveUp = async (): Promise<void> => {
-		await clock.sleep(timeoutMs, answered.signal);
-		if (!answered.signal.aborted) tooLong.abort();
-	};
-	void giveUp();
-	try {
-		return await transport(url, {
-			method,
-			headers: { "user-agent": "gswarm", "accept-encoding": "identity", ...headers },
-			redirect: "manual",
-			signal: AbortSignal.any([signal, tooLong.signal]),
-			tls: { ...tls, rejectUnauthorized: true },
-		});
-	} catch (error) {
-		signal.throwIfAborted();
-		throw tooLong.signal.aborted ? timeoutError(host, timeoutMs, error) : networkError(error, host);
-	} finally {
-		answered.abort();
-	}
+	return await withDeadline({ clock }, { limitMs: timeoutMs, host, signal }, async (limited) => {
+		try {
+			return await transport(url, {
+				method,
+				headers: { "user-agent": "gswarm", "accept-encoding": "identity", ...headers },
+				redirect: "manual",
+				signal: limited,
+				tls: { ...tls, rejectUnauthorized: true },
+			});
+		} catch (error) {
+			throw networkError(error, host);
+		}
+	});
 }

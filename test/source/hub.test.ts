@@ -6,9 +6,12 @@ import { systemClock } from "../../src/platform/clock.ts";
 import { silentLog } from "../../src/platform/log.ts";
 import { createOutbound } from "../../src/platform/outbound.ts";
 import { startByteServer } from "../support/byte-server.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { startFaultProxy } from "../support/fault-proxy.ts";
 import { writeFiller } from "../support/known-answer-model.ts";
 import { type Hub, startHub } from "../support/loopback-hub.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
 
 const MODEL = "model.safetensors";
 const SIZE_BYTES = 3_000_000;
@@ -420,6 +423,34 @@ describe("a hub that lies", () => {
 		const self = lie([file("a")], { headers: { link: '<?recursive=true>; rel="next"' } });
 		expect(await described(self)).toMatchObject({ reason: "bad_answer" });
 		expect(self.exchanges.length).toBe(2);
+	});
+
+	test("that falls silent in the middle of its list is a retryable timeout, by the clock", async () => {
+		const clock = new FakeClock();
+		const proxy = await startFaultProxy(Number(new URL(hub.url).port), { stall: true });
+		const outbound = createOutbound({ clock: systemClock, log: silentLog }, { allow: [proxy.url] });
+		const source = openSource("acme/tiny", { outbound, clock, hub: { endpoint: proxy.url } });
+		const failed = failure(source.describe(signal()));
+		await until("the hub is asked", () => proxy.connections() === 1 && clock.sleeping === 1);
+		await clock.advance(60_000);
+		expect(await failed).toMatchObject({ code: "NETWORK_ERROR", reason: "timeout", retryable: true });
+		proxy.stop();
+	});
+
+	test("whose list is cut off is a retryable reset", async () => {
+		const server = startByteServer({
+			answer: ({ target }) => ({
+				status: 200,
+				headers: target.includes("/tree/") ? { "content-length": "1000", connection: "close" } : {},
+				sendLength: !target.includes("/tree/"),
+				body: target.includes("/tree/") ? "[" : JSON.stringify({ sha: COMMIT }),
+			}),
+		});
+		expect(await described(server)).toMatchObject({
+			code: "NETWORK_ERROR",
+			reason: "reset",
+			retryable: true,
+		});
 	});
 
 	test("with a list larger than the limit is cut off", async () => {

@@ -2,6 +2,7 @@
  * Checks of HTTP answers that carry a model's bytes (RFC 9110 sections 13-15): is it the range that was asked for,
  * of the file that was described, as stored. Whatever does not fit has its body dropped and throws.
  */
+import { networkError } from "../../platform/network-error.ts";
 import { type ErrorOptions, GswarmError } from "../../schema/errors.ts";
 import type { ByteRange } from "./contract.ts";
 
@@ -89,16 +90,20 @@ export function sourceChanged(what: string, wanted: unknown, got: unknown): Gswa
 	);
 }
 
-/** At most `limitBytes` of JSON. @throws NETWORK_ERROR bad_answer, content_encoding */
+/** At most `limitBytes` of JSON. @throws NETWORK_ERROR bad_answer, content_encoding; reset and its like (retryable) */
 export async function readJson(response: Response, what: string, limitBytes: number): Promise<unknown> {
 	const encoded = encodingProblem(response, { what });
 	if (encoded !== undefined) throw encoded;
 	const blocks: Uint8Array[] = [];
 	let size = 0;
-	for await (const block of response.body ?? []) {
-		size += block.byteLength;
-		if (size > limitBytes) throw badAnswer(`${what} answered more than ${limitBytes} bytes`);
-		blocks.push(block);
+	try {
+		for await (const block of response.body ?? []) {
+			size += block.byteLength;
+			if (size > limitBytes) throw badAnswer(`${what} answered more than ${limitBytes} bytes`);
+			blocks.push(block);
+		}
+	} catch (error) {
+		throw error instanceof GswarmError ? error : networkError(error, what);
 	}
 	try {
 		return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(blocks)));

@@ -68,6 +68,6 @@ export type {
 	SourceDigest,
 	SourceFile,
 } from "./contract.ts";
-export { detectFormat, guessModelType, type ModelFormat, type ModelKind } from "./detect.ts";
+export { detectFormat, type ModelFormat } from "./detect.ts";
 export { type PeerInput, peerSource } from "./peer.ts";
-export { formatSourceUri, type SourceUri, suggestedName } from "./source-uri.ts";
+export type { SourceUri } from "./source-uri.ts";

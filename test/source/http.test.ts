@@ -308,6 +308,14 @@ describe("reading", () => {
 	});
 });
 
+test("a 401 that names a place for tokens makes us ask nobody there", async () => {
+	const realm = `Bearer realm="${server.url}/token",service="x"`;
+	await against({ status: 401, headers: { "www-authenticate": realm } }, async (url) => {
+		expect(await failure(open(url).describe(signal()))).toMatchObject({ reason: "auth", retryable: false });
+	});
+	expect(server.exchanges).toEqual([]);
+});
+
 test("a URL that leads inside is refused before there is a source", () => {
 	const outbound = createOutbound({ clock: systemClock, log: silentLog }, { allow: [] });
 	for (const url of ["http://127.0.0.1/x.gguf", "http://169.254.169.254/x", "http://localhost./x"]) {

@@ -110,12 +110,15 @@ export function isSameProcess(identity: ProcessIdentity): boolean {
 	return now !== undefined && now.startTime === identity.startTime && now.bootId === identity.bootId;
 }
 
-/** Processes one of whose arguments is exactly `argument`; for a child whose pid was never recorded. */
+/**
+ * Leaders of process groups one of whose arguments is exactly `argument`; for a child whose pid was never recorded.
+ * Its own children show the same arguments for a moment, but lead no group.
+ */
 export function findByArgument(argument: string): ProcessIdentity[] {
 	return processIds().flatMap((pid) => {
 		const argv = readText(`/proc/${pid}/cmdline`)?.split("\0") ?? [];
-		const identity = argv.includes(argument) ? identify(pid) : undefined;
-		return identity === undefined ? [] : [identity];
+		if (!argv.includes(argument) || readStat(pid)?.group !== pid) return [];
+		return identify(pid) ?? [];
 	});
 }
 
@@ -198,13 +201,14 @@ function send(group: number, signal: "SIGTERM" | "SIGKILL"): void {
 }
 
 /** Fields of /proc/PID/stat; the name in parentheses may hold anything, so what counts begins behind the last one. */
-function readStat(pid: number): { state: string; startTime: string } | undefined {
+function readStat(pid: number): { state: string; group: number; startTime: string } | undefined {
 	const text = readText(`/proc/${pid}/stat`);
 	if (text === undefined) return undefined;
 	const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-	const [state] = fields;
+	const [state, , group] = fields;
 	const startTime = fields[START_TIME_FIELD];
-	return state === undefined || startTime === undefined ? undefined : { state, startTime };
+	if (state === undefined || startTime === undefined) return undefined;
+	return { state, group: Number(group), startTime };
 }
 
 /** Field 22 of the manual, counted from the state (field 3). */

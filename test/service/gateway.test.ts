@@ -166,6 +166,19 @@ test("a request goes through byte for byte, with its query, and so does its answ
 	expect(await response.text()).toBe('{"odd" : 1.0}');
 });
 
+test("an answer without a body stays one, and a long one of known length comes whole", async () => {
+	const long = "x".repeat(300_000);
+	const answers = [new Response(null, { status: 204 }), new Response(""), new Response(long)];
+	const load = new Load();
+	const url = serve(() => answers.shift() ?? Response.error());
+	const front = listen(gatewayOf({ m: [upstream(url, { load })] }));
+	const ask = (): Promise<Response> => fetch(front + CHAT, { method: "POST", body: '{"model":"m"}' });
+	expect((await ask()).status).toBe(204);
+	expect(await (await ask()).text()).toBe("");
+	expect(await (await ask()).text()).toBe(long);
+	expect([load.outstanding, load.total]).toEqual([0, 3]);
+});
+
 test("the caller's credentials and hop-by-hop headers stop at the gateway, the upstream's stay behind it", async () => {
 	let seen = new Headers();
 	const url = serve((request) => {

@@ -1,5 +1,5 @@
 /**
- * One request to one upstream: bytes through, nothing buffered, cancelled there when the caller leaves or time is up.
+ * One request to one upstream: bytes through, no stream buffered, cancelled there when the caller leaves or time is up.
  */
 import type { Clock } from "../../platform/clock.ts";
 import { fetchDirectly } from "../../platform/fetch-directly.ts";
@@ -66,7 +66,11 @@ export async function forward(
 			await response.body?.cancel();
 			throw failed(upstream, `it answered with a redirect (${response.status})`);
 		}
-		return pass(response, cancel, finish);
+		const lengthBytes = Number(response.headers.get("content-length") ?? Number.POSITIVE_INFINITY);
+		if (response.body === null || lengthBytes > SMALL_BYTES) return pass(response, cancel, finish);
+		const whole = await response.arrayBuffer();
+		finish();
+		return new Response(whole, answerInit(response));
 	} catch (error) {
 		finish();
 		if (cancel.signal.aborted) throw cancel.signal.reason;
@@ -89,8 +93,15 @@ const CONNECT_FAILURES: ReadonlySet<string> = new Set([
 	"FailedToOpenSocket",
 ]);
 
+/** An answer of a known length up to this is taken whole, which costs less than a stream; an event stream has none. */
+const SMALL_BYTES = 64 << 10;
+
+function answerInit(response: Response): ResponseInit {
+	return { status: response.status, headers: answerHeaders(response.headers) };
+}
+
 function pass(response: Response, cancel: AbortController, finish: () => void): Response {
-	const init = { status: response.status, headers: answerHeaders(response.headers) };
+	const init = answerInit(response);
 	const reader = response.body?.getReader();
 	if (reader === undefined) {
 		finish();

@@ -406,7 +406,9 @@ export class Instance {
 	}
 
 	async #keepHouse(): Promise<void> {
-		if (trimLog(this.logPath, this.#policy.logLimitBytes)) this.#logStartByte = 0;
+		// Not before the line with the address was read.
+		const mayTrim = this.#row.base_url !== null;
+		if (mayTrim && trimLog(this.logPath, this.#policy.logLimitBytes)) this.#logStartByte = 0;
 		if (this.#record.isUnsaved) await this.#record.trySave();
 		if (this.#front !== undefined || this.#deps.openFront === undefined) return;
 		try {

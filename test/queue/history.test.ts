@@ -52,7 +52,7 @@ test("history is filtered by status and by time", async () => {
 	const ids = await endMany(at, 9);
 	const idsOf = (filter: Parameters<TestQueue["queue"]["history"]>[0]): string[] =>
 		at.queue.history(filter).tasks.map(({ task_id }) => task_id);
-	expect(idsOf({ status: "failed" })).toEqual(ids.filter((_, at) => at % 3 === 1).reverse());
+	expect(idsOf({ status: "failed" })).toEqual(ids.filter((_, index) => index % 3 === 1).reverse());
 	expect(idsOf({ status: "cancelled", limit: 1 })).toEqual(ids.slice(8));
 	const since = Date.UTC(2026, 0, 1) / 1000 + 8;
 	expect(idsOf({ since })).toEqual(ids.slice(7).reverse());

@@ -174,6 +174,7 @@ test("a full queue refuses with 503 and takes tasks again when one has gone", as
 		code: "RESOURCE_UNAVAILABLE",
 		status: 503,
 		reason: "queue_full",
+		retryAfterS: 30,
 		retryable: true,
 	});
 	expect(at.queue.counters().pending).toBe(2);

@@ -12,32 +12,32 @@
  */
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
-import { sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { notFound } from "../../schema/errors.ts";
 import type { TaskCounters } from "../../schema/node.ts";
 import {
-	type Priority,
 	type TaskDocument,
 	type TaskStatus,
 	type TaskType,
 	isTerminal,
 	taskStatus,
 } from "../../schema/task.ts";
-import { defaultMaxAttempts } from "./backoff.ts";
+import { GRACE_MS } from "./attempt.ts";
 import { alreadyTerminal } from "./cancel.ts";
-import { type Reservation, type ReservationMode, mergeReservations } from "./conflicts.ts";
+import type { Reservation, ReservationMode } from "./conflicts.ts";
 import { toDocument } from "./document.ts";
 import { estimateSeconds } from "./estimate.ts";
 import { orphans } from "./recover.ts";
 import type { TaskHandlers } from "./task-handler.ts";
 import { type HistoryFilter, type ListFilter, TaskReader } from "./task-reader.ts";
-import { type Change, type QueueName, type TaskRow, priorityRank } from "./task-row.ts";
+import type { Change, QueueName, TaskRow } from "./task-row.ts";
 import { queueModule } from "./task-store.ts";
-import { GRACE_MS, QueueWorker } from "./worker.ts";
+import { type SubmitInput, toSubmitRow } from "./submission.ts";
+import { QueueWorker } from "./worker.ts";
 
 export type { Reservation, ReservationMode } from "./conflicts.ts";
+export type { SubmitInput } from "./submission.ts";
 export type { ProgressReport } from "./progress.ts";
 export type { TaskContext, TaskHandler, TaskHandlers } from "./task-handler.ts";
 export type { HistoryFilter, ListFilter } from "./task-reader.ts";
@@ -47,32 +47,8 @@ const DEFAULT_CONCURRENT_TASKS = 4;
 /** Kept for critical tasks, besides the others. */
 const CRITICAL_SLOTS = 1;
 const DEFAULT_PENDING_TASKS = 1_000_000;
-const MAX_RESERVATIONS = 64;
 /** A cancelled handler's grace, and time to write the end. */
 const CANCEL_WAIT_MS = 2 * GRACE_MS;
-
-export interface SubmitInput {
-	type: TaskType;
-	/** What the task works on; part of the task id. */
-	model: string;
-	/** Kept in the row and shown to people: never a secret in it. */
-	request: Record<string, unknown>;
-	priority: Priority;
-	/** What must not be held in a conflicting way by a running task; at most 64. */
-	reservations?: readonly Reservation[] | undefined;
-	/** As the API shows them; they decide nothing. */
-	resources?: TaskDocument["resources"] | undefined;
-	/** Task ids of this queue that must complete first; at most 64. */
-	dependencies?: readonly string[] | undefined;
-	/** The same key with the same input within 24 h gives the same task. */
-	idempotencyKey?: string | undefined;
-	/** A live task with the same key is joined instead of doing the work twice; not where there are dependencies. */
-	joinKey?: string | undefined;
-	/** 5, or 8 for downloads. */
-	maxAttempts?: number | undefined;
-	/** Bytes that the task will move, where known; used to estimate its time. */
-	sizeBytes?: number | undefined;
-}
 
 export interface Submission {
 	task: TaskDocument;
@@ -206,34 +182,13 @@ class TaskQueue implements Queue {
 
 	async submit(input: SubmitInput): Promise<Submission> {
 		const { db, clock, ids } = this.#deps;
-		const { type, model, request, dependencies = [], resources = NO_RESOURCES } = input;
-		const reservations = mergeReservations(input.reservations ?? []);
-		if (reservations.length > MAX_RESERVATIONS)
-			throw new Error(`${reservations.length} reservations for one task`);
-		const { taskId, created } = await db.writer(queueModule).submit({
-			queue: this.#options.queue,
-			taskId: `${type}-${slug(model)}-${ids.short(8)}`,
-			type,
-			model,
-			rank: priorityRank(input.priority),
-			request: JSON.stringify(request),
-			resources: JSON.stringify(resources),
-			reservations: JSON.stringify(reservations),
-			dependencies,
-			sizeBytes: input.sizeBytes ?? null,
-			joinKey: input.joinKey ?? null,
-			idempotency:
-				input.idempotencyKey === undefined
-					? null
-					: { key: input.idempotencyKey, bodySha256: bodyDigest(input) },
-			maxAttempts: input.maxAttempts ?? defaultMaxAttempts(type),
-			maxPending: this.#options.maxPendingTasks ?? DEFAULT_PENDING_TASKS,
-			nowMs: clock.nowMs(),
-		});
+		const { queue, maxPendingTasks: maxPending = DEFAULT_PENDING_TASKS } = this.#options;
+		const wanted = toSubmitRow(input, { queue, suffix: ids.short(8), maxPending, nowMs: clock.nowMs() });
+		const { taskId, created } = await db.writer(queueModule).submit(wanted);
 		const row = this.#row(taskId);
 		const position = this.#position(row, created);
 		if (created) {
-			this.#publish({ kind: "state", taskId, type, model, status: "pending" });
+			this.#publish({ kind: "state", taskId, type: row.type, model: row.model, status: "pending" });
 			this.#worker.wake();
 		}
 		return {
@@ -388,35 +343,4 @@ class TaskQueue implements Queue {
 			}
 		}
 	}
-}
-
-const NO_RESOURCES: TaskDocument["resources"] = { devices: [], models: [], exclusive: false };
-
-/** A model's name as a part of a task id. */
-function slug(model: string): string {
-	return (
-		model
-			.replaceAll(/[^A-Za-z0-9._-]+/g, "-")
-			.replaceAll(/\.{2,}/g, ".")
-			.slice(0, 100) || "task"
-	);
-}
-
-/** What an Idempotency-Key stands for: everything that the caller asked, whatever the order of the fields. */
-function bodyDigest({
-	type,
-	model,
-	request,
-	priority,
-	resources,
-	dependencies,
-	joinKey,
-}: SubmitInput): string {
-	const sorted = (_key: string, value: unknown): unknown =>
-		typeof value === "object" && value !== null && !Array.isArray(value)
-			? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-			: value;
-	return sha256Hex(
-		JSON.stringify({ type, model, request, priority, resources, dependencies, joinKey }, sorted),
-	);
 }

@@ -1,19 +1,17 @@
-/** Runs what a claim gave: one handler per task, its signal, its progress, and the settlement of how it ended. */
+/** Claims while there is room, runs an attempt of each task that a claim gave, and settles how it ended. */
 import type { Clock } from "../../platform/clock.ts";
 import type { Database, Writer } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
+import { Attempt } from "./attempt.ts";
 import type { ClaimInput, ClaimResult } from "./claim.ts";
 import { type AttemptEnd, outcomeOf } from "./outcome.ts";
-import { ProgressMeter } from "./progress.ts";
+import type { ProgressMeter } from "./progress.ts";
 import type { Limits } from "./schedule.ts";
-import type { TaskContext, TaskHandlers } from "./task-handler.ts";
+import type { TaskHandlers } from "./task-handler.ts";
 import { queueModule } from "./task-store.ts";
 import type { Change, QueueName, TaskRow } from "./task-row.ts";
 
-/** How long a handler may take to end after its signal; then the task goes on without it. */
-export const GRACE_MS = 5000;
-const PROGRESS_INTERVAL_MS = 250;
 const FIRST_WRITE_RETRY_MS = 1000;
 const LONGEST_WRITE_RETRY_MS = 30_000;
 
@@ -32,12 +30,7 @@ export interface WorkerOptions {
 }
 
 interface Running {
-	row: TaskRow;
-	controller: AbortController;
-	meter: ProgressMeter;
-	progressed: boolean;
-	nextEmitMs: number;
-	emitPending: boolean;
+	attempt: Attempt;
 	/** Resolves when the end is in the database, or was given up at a stop. */
 	settled: Promise<void>;
 }
@@ -75,20 +68,20 @@ export class QueueWorker {
 	}
 
 	meter(seq: number): ProgressMeter | undefined {
-		return this.#running.get(seq)?.meter;
+		return this.#running.get(seq)?.attempt.meter;
 	}
 
 	/** Tells the handler of a task that was marked as cancelling; the claim's answer always comes before the mark's. */
 	cancel(seq: number, token: number): void {
-		const running = this.#running.get(seq);
-		if (running?.row.token === token) running.controller.abort("cancelled");
+		const attempt = this.#running.get(seq)?.attempt;
+		if (attempt?.row.token === token) attempt.stop("cancelled");
 	}
 
 	/** Starts nothing more, tells every handler, and gives their tasks back to the line; at most the grace and a commit. */
 	async stop(): Promise<void> {
 		this.#stopping.abort("shutdown");
 		this.#timer.abort();
-		for (const { controller } of this.#running.values()) controller.abort("shutdown");
+		for (const { attempt } of this.#running.values()) attempt.stop("shutdown");
 		await this.#claiming;
 		// A commit that was under way may have claimed more; those end at once.
 		while (this.#running.size > 0)
@@ -137,28 +130,28 @@ export class QueueWorker {
 	}
 
 	#begin(row: TaskRow): void {
-		const { phase, bytes_done: bytesDone, bytes_total: bytesTotal } = row;
-		const running: Running = {
+		const attempt = new Attempt(
+			{
+				clock: this.#clock,
+				log: this.#log,
+				saveCheckpoint: this.#write.saveCheckpoint,
+				onProgress: this.#options.onProgress,
+			},
 			row,
-			controller: new AbortController(),
-			meter: new ProgressMeter({ phase, bytesDone, bytesTotal, nowMs: this.#clock.monotonicMs() }),
-			progressed: false,
-			nextEmitMs: 0,
-			emitPending: false,
-			settled: Promise.resolve(),
-		};
-		this.#running.set(row.seq, running);
+		);
 		// The claim's answer came after the stop: the task goes back untouched.
-		if (this.#stopping.signal.aborted) running.controller.abort("shutdown");
-		running.settled = this.#run(running);
+		if (this.#stopping.signal.aborted) attempt.stop("shutdown");
+		const running: Running = { attempt, settled: Promise.resolve() };
+		this.#running.set(row.seq, running);
+		running.settled = this.#run(attempt);
 	}
 
-	async #run(running: Running): Promise<void> {
-		const { row, controller } = running;
+	async #run(attempt: Attempt): Promise<void> {
+		const { row } = attempt;
 		const startedMs = this.#clock.monotonicMs();
 		this.#log.info("task.started", { task_id: row.task_id, type: row.type, attempt: row.attempt });
-		const end = controller.signal.aborted ? ({ kind: "abandoned" } as const) : await this.#attempt(running);
-		const status = await this.#settle(running, end);
+		const end = await attempt.run(this.#handlers?.[row.type]);
+		const status = await this.#settle(attempt, end);
 		this.#running.delete(row.seq);
 		this.#log.info("task.settled", {
 			task_id: row.task_id,
@@ -168,93 +161,9 @@ export class QueueWorker {
 		});
 	}
 
-	/** The handler's end, or "abandoned" when it did not come within the grace after its signal. */
-	async #attempt(running: Running): Promise<AttemptEnd> {
-		const { row, controller } = running;
-		const handled = this.#handle(running);
-		const over = new AbortController();
-		const late = new Promise<AttemptEnd>((resolve) => {
-			const onAbort = async (): Promise<void> => {
-				await this.#clock.sleep(GRACE_MS, over.signal);
-				if (over.signal.aborted) return;
-				this.#log.warn("task.abandoned", { task_id: row.task_id, reason: stopReason(controller.signal) });
-				resolve({ kind: "abandoned" });
-			};
-			controller.signal.addEventListener("abort", () => void onAbort(), { once: true });
-		});
-		const end = await Promise.race([handled, late]);
-		over.abort();
-		return end;
-	}
-
-	async #handle(running: Running): Promise<AttemptEnd> {
-		const handler = this.#handlers?.[running.row.type];
-		try {
-			if (handler === undefined) throw noHandler(running.row);
-			const result = await handler(this.#context(running));
-			return { kind: "returned", result: result === undefined ? null : JSON.stringify(result) };
-		} catch (error) {
-			if (!running.controller.signal.aborted && !(error instanceof GswarmError)) {
-				this.#log.error("task.unexpected_error", { task_id: running.row.task_id, error });
-			}
-			return { kind: "threw", error };
-		}
-	}
-
-	#context(running: Running): TaskContext {
-		const { row, controller, meter } = running;
-		let kept = row.checkpoint;
-		return {
-			taskId: row.task_id,
-			type: row.type,
-			model: row.model,
-			request: JSON.parse(row.request) as Record<string, unknown>,
-			attempt: row.attempt,
-			signal: controller.signal,
-			state: row.checkpoint === null ? undefined : (JSON.parse(row.checkpoint) as Record<string, unknown>),
-			saveState: async (state) => {
-				const checkpoint = JSON.stringify(state);
-				const { phase, bytesDone, bytesTotal } = rounded(meter);
-				await this.#write.saveCheckpoint({
-					seq: row.seq,
-					token: row.token,
-					checkpoint,
-					phase,
-					bytesDone,
-					bytesTotal,
-				});
-				running.progressed ||= checkpoint !== kept;
-				kept = checkpoint;
-			},
-			report: (progress) => {
-				meter.report(progress, this.#clock.monotonicMs());
-				this.#emit(running);
-			},
-			log: this.#log.with({ task_id: row.task_id }),
-		};
-	}
-
-	/** At most one event per interval, and the last state is always told. */
-	#emit(running: Running): void {
-		const nowMs = this.#clock.monotonicMs();
-		if (nowMs >= running.nextEmitMs) {
-			running.nextEmitMs = nowMs + PROGRESS_INTERVAL_MS;
-			this.#options.onProgress(running.row);
-		} else if (!running.emitPending) {
-			running.emitPending = true;
-			void this.#emitIn(running, running.nextEmitMs - nowMs);
-		}
-	}
-
-	async #emitIn(running: Running, ms: number): Promise<void> {
-		await this.#clock.sleep(ms, this.#stopping.signal);
-		running.emitPending = false;
-		if (this.#running.get(running.row.seq) === running && !this.#stopping.signal.aborted) this.#emit(running);
-	}
-
 	/** Writes the end until it is written; gives up only at a stop, and the next open then recovers the task. */
-	async #settle(running: Running, end: AttemptEnd): Promise<string> {
-		const { row, controller, meter, progressed } = running;
+	async #settle(attempt: Attempt, end: AttemptEnd): Promise<string> {
+		const { row, progressed, stopped } = attempt;
 		const nowMs = this.#clock.nowMs();
 		const outcome = outcomeOf(end, {
 			taskId: row.task_id,
@@ -262,23 +171,15 @@ export class QueueWorker {
 			maxAttempts: row.max_attempts,
 			progressed,
 			spaceWaitSinceMs: row.space_wait_since_ms,
-			stop: stopReason(controller.signal),
+			stop: stopped,
 			nowMs,
 		});
-		const measured = meter.measured(this.#clock.monotonicMs());
+		const measured = attempt.meter.measured(this.#clock.monotonicMs());
+		const settlement = { seq: row.seq, token: row.token, outcome, measured, nowMs, ...attempt.standing() };
 		for (let delayMs = FIRST_WRITE_RETRY_MS; ; delayMs = Math.min(LONGEST_WRITE_RETRY_MS, delayMs * 2)) {
 			try {
-				const isStopping = this.#stopping.signal.aborted || this.#handlers === undefined;
-				const next = isStopping ? null : this.#claimInput();
-				const result = await this.#write.settle({
-					...rounded(meter),
-					seq: row.seq,
-					token: row.token,
-					outcome,
-					measured,
-					nowMs,
-					next,
-				});
+				const next = this.#stopping.signal.aborted ? null : this.#claimInput();
+				const result = await this.#write.settle({ ...settlement, next });
 				this.#running.delete(row.seq);
 				this.#options.onChange(result.changes);
 				if (result.next !== null) this.#accept(result.next);
@@ -291,28 +192,4 @@ export class QueueWorker {
 			}
 		}
 	}
-}
-
-function rounded({
-	phase,
-	bytesDone,
-	bytesTotal,
-}: ProgressMeter): Pick<ProgressMeter, "phase" | "bytesDone" | "bytesTotal"> {
-	return { phase, bytesDone: Math.round(bytesDone), bytesTotal: Math.round(bytesTotal) };
-}
-
-function stopReason(signal: AbortSignal): "cancelled" | "shutdown" | undefined {
-	if (!signal.aborted) return undefined;
-	return signal.reason === "cancelled" ? "cancelled" : "shutdown";
-}
-
-function noHandler({ type, task_id }: TaskRow): GswarmError {
-	return new GswarmError(
-		"TASK_FAILED",
-		`This agent cannot do ${type} tasks, so ${task_id} was not started.`,
-		{
-			reason: "no_handler",
-			details: { type },
-		},
-	);
 }

@@ -1,0 +1,157 @@
+/** One attempt of a task: its handler, its signal and its progress, up to the moment when it has ended somehow. */
+import type { Clock } from "../../platform/clock.ts";
+import type { Log } from "../../platform/log.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import type { AttemptEnd } from "./outcome.ts";
+import { ProgressMeter } from "./progress.ts";
+import type { TaskContext, TaskHandler } from "./task-handler.ts";
+import type { TaskRow } from "./task-row.ts";
+import type { Checkpoint } from "./task-store.ts";
+
+/** How long a handler may take to end after its signal; then the task goes on without it. */
+export const GRACE_MS = 5000;
+const PROGRESS_INTERVAL_MS = 250;
+
+export type StopReason = "cancelled" | "shutdown";
+
+export interface AttemptDependencies {
+	clock: Clock;
+	log: Log;
+	saveCheckpoint: (checkpoint: Checkpoint) => Promise<void>;
+	onProgress: (row: TaskRow) => void;
+}
+
+export class Attempt {
+	readonly row: TaskRow;
+	readonly meter: ProgressMeter;
+	readonly #deps: AttemptDependencies;
+	readonly #told = new AbortController();
+	readonly #over = new AbortController();
+	#kept: string | null;
+	#progressed = false;
+	#nextEmitMs = 0;
+	#isEmitPending = false;
+
+	constructor(deps: AttemptDependencies, row: TaskRow) {
+		this.#deps = deps;
+		this.row = row;
+		this.#kept = row.checkpoint;
+		this.meter = new ProgressMeter({
+			phase: row.phase,
+			bytesDone: row.bytes_done,
+			bytesTotal: row.bytes_total,
+			nowMs: deps.clock.monotonicMs(),
+		});
+	}
+
+	/** Tells the handler to end; the first reason counts. */
+	stop(reason: StopReason): void {
+		this.#told.abort(reason);
+	}
+
+	/** Why the handler was told to end; undefined when it was not. */
+	get stopped(): StopReason | undefined {
+		if (!this.#told.signal.aborted) return undefined;
+		return this.#told.signal.reason === "cancelled" ? "cancelled" : "shutdown";
+	}
+
+	/** Whether the checkpoint changed. */
+	get progressed(): boolean {
+		return this.#progressed;
+	}
+
+	/** The handler's end, or "abandoned" when it did not come within the grace after its signal. */
+	async run(handler: TaskHandler | undefined): Promise<AttemptEnd> {
+		if (this.stopped !== undefined) return { kind: "abandoned" };
+		const end = await Promise.race([this.#handle(handler), this.#tooLate()]);
+		this.#over.abort();
+		return end;
+	}
+
+	/** Where the attempt stands, in whole bytes. */
+	standing(): Pick<Checkpoint, "phase" | "bytesDone" | "bytesTotal"> {
+		const { phase, bytesDone, bytesTotal } = this.meter;
+		return { phase, bytesDone: Math.round(bytesDone), bytesTotal: Math.round(bytesTotal) };
+	}
+
+	async #handle(handler: TaskHandler | undefined): Promise<AttemptEnd> {
+		const { row } = this;
+		try {
+			if (handler === undefined) throw noHandler(row);
+			const result = await handler(this.#context());
+			return { kind: "returned", result: result === undefined ? null : JSON.stringify(result) };
+		} catch (error) {
+			if (this.stopped === undefined && !(error instanceof GswarmError)) {
+				this.#deps.log.error("task.unexpected_error", { task_id: row.task_id, error });
+			}
+			return { kind: "threw", error };
+		}
+	}
+
+	#tooLate(): Promise<AttemptEnd> {
+		return new Promise((resolve) => {
+			const onTold = async (): Promise<void> => {
+				await this.#deps.clock.sleep(GRACE_MS, this.#over.signal);
+				if (this.#over.signal.aborted) return;
+				this.#deps.log.warn("task.abandoned", { task_id: this.row.task_id, reason: this.stopped });
+				resolve({ kind: "abandoned" });
+			};
+			this.#told.signal.addEventListener("abort", () => void onTold(), { once: true });
+		});
+	}
+
+	#context(): TaskContext {
+		const { row, meter } = this;
+		const { clock, log, saveCheckpoint } = this.#deps;
+		return {
+			taskId: row.task_id,
+			type: row.type,
+			model: row.model,
+			request: JSON.parse(row.request) as Record<string, unknown>,
+			attempt: row.attempt,
+			signal: this.#told.signal,
+			state: row.checkpoint === null ? undefined : (JSON.parse(row.checkpoint) as Record<string, unknown>),
+			saveState: async (state) => {
+				const checkpoint = JSON.stringify(state);
+				await saveCheckpoint({ seq: row.seq, token: row.token, checkpoint, ...this.standing() });
+				this.#progressed ||= checkpoint !== this.#kept;
+				this.#kept = checkpoint;
+			},
+			report: (progress) => {
+				meter.report(progress, clock.monotonicMs());
+				this.#emit();
+			},
+			log: log.with({ task_id: row.task_id }),
+		};
+	}
+
+	/** At most one event per interval, and the last state is always told. */
+	#emit(): void {
+		if (this.#over.signal.aborted) return;
+		const nowMs = this.#deps.clock.monotonicMs();
+		if (nowMs >= this.#nextEmitMs) {
+			this.#nextEmitMs = nowMs + PROGRESS_INTERVAL_MS;
+			this.#deps.onProgress(this.row);
+		} else if (!this.#isEmitPending) {
+			this.#isEmitPending = true;
+			void this.#emitIn(this.#nextEmitMs - nowMs);
+		}
+	}
+
+	async #emitIn(ms: number): Promise<void> {
+		await this.#deps.clock.sleep(ms, this.#over.signal);
+		this.#isEmitPending = false;
+		this.#emit();
+	}
+}
+
+function noHandler({ type, task_id }: TaskRow): GswarmError {
+	return new GswarmError(
+		"TASK_FAILED",
+		`This agent cannot do ${type} tasks, so ${task_id} was not started.`,
+		{
+			reason: "no_handler",
+			details: { type },
+		},
+	);
+}

@@ -115,7 +115,7 @@ test("a stream of readers cannot keep a writer waiting for more than 16 of them"
 	}
 	expect(passed).toBe(16);
 	await at.finish(writer);
-});
+}, 60_000);
 
 test("a writer that waits a minute is not passed any more, whichever of its two things is busy", async () => {
 	await using at = await testQueue();

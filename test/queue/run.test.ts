@@ -149,7 +149,7 @@ test("a task without room waits for it without losing attempts or holding anythi
 	expect(at.clock.nowMs() - beganMs).toBe(60 * MINUTE_MS);
 	expect(tries).toBeGreaterThan(50);
 	expect(at.queue.get(id).error).toMatchObject({ details: { reason: "insufficient_space" } });
-});
+}, 60_000);
 
 test("progress begins the hour for room anew", async () => {
 	await using at = await testQueue();

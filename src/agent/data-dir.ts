@@ -120,7 +120,7 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 	const file = (name: string): string => join(path, name);
 
 	const ensure = <T>(name: string, make: () => T): T => {
-		const known = readJson<T>(file(name));
+		const known = readJson(file(name)) as T | undefined;
 		if (known !== undefined) return known;
 		const made = make();
 		writePrivate(file(name), `${JSON.stringify(made, null, "\t")}\n`);
@@ -130,7 +130,7 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 		path,
 		isNew,
 		adminToken: ensureAdminToken(file("admin.token"), ids),
-		readNode: () => readJson<NodeFile>(file("node.json")),
+		readNode: () => readJson(file("node.json")) as NodeFile | undefined,
 		writeNode: (node) => writePrivate(file("node.json"), `${JSON.stringify(node, null, "\t")}\n`),
 		ensureNode: (name) =>
 			ensure<NodeFile>("node.json", () => {
@@ -145,7 +145,7 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 		writeAgent: (agent) => writePrivate(file("agent.json"), `${JSON.stringify(agent)}\n`),
 		removeAgent: () => rmSync(file("agent.json"), { force: true }),
 		nextIncarnation() {
-			const next = (readJson<{ n: number }>(file("incarnation.json"))?.n ?? 0) + 1;
+			const next = ((readJson(file("incarnation.json")) as { n: number } | undefined)?.n ?? 0) + 1;
 			writePrivate(file("incarnation.json"), `${JSON.stringify({ n: next })}\n`);
 			return next;
 		},
@@ -178,10 +178,11 @@ function writePrivate(path: string, text: string): void {
 	closeSync(directory);
 }
 
-function readJson<T>(path: string): T | undefined {
+/** What we wrote there earlier; undefined where there is no such file. */
+function readJson(path: string): unknown {
 	if (!existsSync(path)) return undefined;
 	try {
-		return JSON.parse(readFileSync(path, "utf8")) as T;
+		return JSON.parse(readFileSync(path, "utf8")) as unknown;
 	} catch (cause) {
 		throw new GswarmError("INVALID_REQUEST", `${path} is not readable as JSON.`, {
 			reason: "bad_data_file",
@@ -228,6 +229,6 @@ function checkOwner(path: string): void {
 }
 
 function holder(path: string): string {
-	const agent = readJson<AgentFile>(join(path, "agent.json"));
+	const agent = readJson(join(path, "agent.json")) as AgentFile | undefined;
 	return agent === undefined ? "" : ` (pid ${agent.pid}, ${agent.name})`;
 }

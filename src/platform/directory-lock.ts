@@ -3,10 +3,12 @@
  * refused at once, and the lock is free again after `kill -9`.
  */
 import { Database as Sqlite } from "bun:sqlite";
+import { closeSync, openSync } from "node:fs";
 import { GswarmError } from "../schema/errors.ts";
 
 /** @throws CONFLICT data_dir_in_use */
 export function lockDirectory(path: string, describeHolder: () => string): Disposable {
+	makePrivate(path);
 	const db = new Sqlite(path, { create: true });
 	try {
 		db.run("PRAGMA busy_timeout=0");
@@ -27,4 +29,16 @@ export function lockDirectory(path: string, describeHolder: () => string): Dispo
 			db.close();
 		},
 	};
+}
+
+/**
+ * Makes the file 0600 where there is none; SQLite gives its journal the same mode. One that is there is not even
+ * opened: closing it again would give back the lock, if it is this process that has it.
+ */
+function makePrivate(path: string): void {
+	try {
+		closeSync(openSync(path, "ax", 0o600));
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+	}
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { lockDirectory } from "../../src/platform/directory-lock.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
@@ -44,6 +44,16 @@ test("another process is refused too, and gets it once the holder was killed", a
 		await holder.exited;
 	}
 	expect(await until("the lock is free", () => tryLock(path) === "got it")).toBe(true);
+});
+
+test("the lock and what lies beside it are for nobody else to read", () => {
+	using dir = tempDir();
+	using lock = lockDirectory(join(dir.path, "lock.sqlite"), () => "");
+	void lock;
+	const modes = readdirSync(dir.path).map((name) =>
+		(statSync(join(dir.path, name)).mode & 0o777).toString(8),
+	);
+	expect(new Set(modes)).toEqual(new Set(["600"]));
 });
 
 test("what is wrong with the file itself is not taken for another agent", () => {

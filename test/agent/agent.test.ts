@@ -1,0 +1,175 @@
+import { expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { refuseOpenBind } from "../../src/agent/agent.ts";
+import type { NodeFile } from "../../src/agent/data-dir.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { refusedAgent, startAgent, tree } from "./start-agent.ts";
+
+const BOTH = { host: true, node: true };
+
+function nodeFile(dataDir: string): NodeFile {
+	return JSON.parse(readFileSync(join(dataDir, "node.json"), "utf8")) as NodeFile;
+}
+
+test("a first start makes everything private, says what to do next, and leaves in time", async () => {
+	using dir = tempDir();
+	const dataDir = join(dir.path, "home");
+	await using agent = await startAgent({ dataDir, role: BOTH, nodeName: "node1" });
+	expect(agent.file).toMatchObject({ role: "host+node", name: "node1" });
+	expect(agent.output()).toContain(dataDir);
+	expect(agent.output()).toContain("gswarm node list");
+	const open = Object.entries(tree(dataDir)).filter(([, it]) => !/^(directory 700|file 600) /.test(it));
+	expect(open).toEqual([]);
+	const before = performance.now();
+	expect(await agent.stop()).toBe(0);
+	expect(performance.now() - before).toBeLessThan(10_000);
+	expect(existsSync(join(dataDir, "agent.json"))).toBe(false);
+}, 60_000);
+
+test("a second agent on the directory is refused with who has it, and touches nothing", async () => {
+	using dir = tempDir();
+	await using first = await startAgent({ dataDir: dir.path, nodeName: "node1" });
+	const before = tree(dir.path);
+	const refusal = await refusedAgent({ dataDir: dir.path, nodeName: "another", role: BOTH });
+	expect(refusal).toMatchObject({ code: "CONFLICT", reason: "data_dir_in_use" });
+	expect(refusal.message).toContain(`pid ${first.pid}`);
+	expect(tree(dir.path)).toEqual(before);
+	expect(await (await fetch(`${first.file.host_url}/api/v1/health`)).json()).toEqual({ status: "ok" });
+}, 60_000);
+
+test("after kill -9 the next start has the same name, token and keys", async () => {
+	using dir = tempDir();
+	const start = () => startAgent({ dataDir: dir.path, role: BOTH });
+	const kept = () => [nodeFile(dir.path), readFileSync(join(dir.path, "admin.token"), "utf8")];
+	let before: unknown;
+	{
+		await using agent = await start();
+		before = kept();
+		await agent.stop("SIGKILL");
+	}
+	await using agent = await start();
+	expect(kept()).toEqual(before as never);
+	expect(agent.file.name).toBe(nodeFile(dir.path).name);
+}, 60_000);
+
+test("a node never takes another name from a flag", async () => {
+	using dir = tempDir();
+	{
+		await using agent = await startAgent({ dataDir: dir.path, nodeName: "node1" });
+		await agent.stop();
+	}
+	const refusal = await refusedAgent({ dataDir: dir.path, nodeName: "node2" });
+	expect(refusal).toMatchObject({ code: "INVALID_REQUEST", reason: "node_name_kept" });
+	expect(nodeFile(dir.path).name).toBe("node1");
+	await using agent = await startAgent({ dataDir: dir.path, nodeName: "node1" });
+	expect(agent.file.name).toBe("node1");
+}, 60_000);
+
+test("a name that is none is refused before a node is made of it", async () => {
+	using dir = tempDir();
+	for (const nodeName of ["", "../x"]) {
+		const refusal = await refusedAgent({ dataDir: dir.path, nodeName });
+		expect([nodeName, refusal.reason]).toEqual([nodeName, "bad_node_name"]);
+	}
+	expect(existsSync(join(dir.path, "node.json"))).toBe(false);
+}, 60_000);
+
+test.each([
+	"0.0.0.0",
+	"::",
+	"192.168.1.5",
+	"10.0.0.1",
+	"example.org",
+	"",
+	"127.0.0.1.evil.com",
+	"localhost.evil.com",
+])("an agent does not listen on %j", (bind) => {
+	expect(() => refuseOpenBind(bind)).toThrow(expect.objectContaining({ reason: "bind_needs_tls" }));
+});
+
+test.each(["127.0.0.1", "127.1.2.3", "::1", "localhost"])("an agent may listen on %s", (bind) => {
+	expect(() => refuseOpenBind(bind)).not.toThrow();
+});
+
+test("an address that is open to a network is refused before anything is made", async () => {
+	using dir = tempDir();
+	const dataDir = join(dir.path, "home");
+	const refusal = await refusedAgent({ dataDir, bind: "0.0.0.0" });
+	expect(refusal).toMatchObject({ code: "INVALID_REQUEST", reason: "bind_needs_tls" });
+	expect(existsSync(dataDir)).toBe(false);
+});
+
+test("a directory that others may write to stops the start", async () => {
+	using dir = tempDir();
+	chmodSync(dir.path, 0o770);
+	expect(await refusedAgent({ dataDir: dir.path })).toMatchObject({ reason: "unsafe_data_dir" });
+	expect(readdirSync(dir.path)).toEqual([]);
+});
+
+test("a mistake in config.yaml stops the start with the key, and makes nothing", async () => {
+	using dir = tempDir();
+	writeFileSync(join(dir.path, "config.yaml"), "queue: {max_concurent_tasks: 4}\n");
+	const refusal = await refusedAgent({ dataDir: dir.path });
+	expect(refusal).toMatchObject({ code: "INVALID_REQUEST", reason: "bad_config" });
+	expect(refusal.message).toContain("queue.max_concurent_tasks");
+	expect(readdirSync(dir.path)).toEqual(["config.yaml"]);
+});
+
+test("the budgets that the design's configuration gives a node hold for its tiers", async () => {
+	using dir = tempDir();
+	const text = `cluster: {host: "127.0.0.1", port: 8000}
+nodes:
+  - name: "node1"
+    address: "127.0.0.1"
+    capabilities: {gpus: [], storage: {disk: 1000000, dram: 500000}}
+  - {name: "node2", address: "192.168.1.102"}
+storage: {free_space_floor: 0}
+`;
+	writeFileSync(join(dir.path, "config.yaml"), text);
+	await using agent = await startAgent({
+		dataDir: dir.path,
+		role: BOTH,
+		nodeName: "node1",
+		// What a flag says goes before what the file says.
+		dramBytes: 250_000,
+	});
+	const authorization = `Bearer ${readFileSync(join(dir.path, "admin.token"), "utf8").trim()}`;
+	const answer = await fetch(`${agent.file.host_url}/api/v1/nodes`, { headers: { authorization } });
+	const { nodes } = (await answer.json()) as { nodes: { tiers: Record<string, { total: number }> }[] };
+	const totals = Object.entries(nodes[0]?.tiers ?? {}).map(([tier, usage]) => [tier, usage.total]);
+	expect(Object.fromEntries(totals)).toEqual({ disk: 1_000_000, dram: 250_000 });
+}, 60_000);
+
+test("a port that is taken names who has it, and the directory is free again", async () => {
+	using dir = tempDir();
+	using taken = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response() });
+	const { port } = taken;
+	const refusal = await refusedAgent({ dataDir: dir.path, hostPort: port ?? 0 });
+	expect(refusal).toMatchObject({ code: "CONFLICT", reason: "port_in_use" });
+	expect(refusal.message).toContain(String(process.pid));
+	await using agent = await startAgent({ dataDir: dir.path });
+	expect(agent.file.role).toBe("host");
+}, 60_000);
+
+test("a node without a host to join, and one that was never let in, say what to type", async () => {
+	using dir = tempDir();
+	mkdirSync(join(dir.path, "a"), { mode: 0o700 });
+	const role = { host: false, node: true };
+	expect(await refusedAgent({ dataDir: join(dir.path, "a"), role })).toMatchObject({ reason: "no_host" });
+	const joining = { dataDir: join(dir.path, "a"), role, joinUrl: "127.0.0.1:1" };
+	const refusal = await refusedAgent(joining);
+	expect(refusal).toMatchObject({ reason: "no_join_string" });
+	expect(refusal.hint).toContain("gswarm token create --join");
+	expect(await refusedAgent({ ...joining, joinString: "GSW10::nonsense" })).toMatchObject({
+		reason: "bad_join_string",
+	});
+	const joinString = `GSW10::${"a".repeat(8)}.${"b".repeat(32)}`;
+	expect(await refusedAgent({ ...joining, joinString })).toMatchObject({ code: "NETWORK_ERROR" });
+	for (const joinUrl of ["https://127.0.0.1:1", "http://:::"]) {
+		expect(await refusedAgent({ ...joining, joinUrl, joinString })).toMatchObject({ reason: "bad_url" });
+	}
+	expect(await refusedAgent({ ...joining, joinUrl: "http://192.168.1.1:8000", joinString })).toMatchObject({
+		reason: "bind_needs_tls",
+	});
+}, 60_000);

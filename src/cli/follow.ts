@@ -32,7 +32,7 @@ export async function followTask(context: Context, taskId: string, title: string
 	try {
 		let pauseMs = FIRST_PAUSE_MS;
 		for (;;) {
-			const task = await readPatiently(context, api, taskId, shown, interrupts.first);
+			const task = await readPatiently(context, api, taskId, { shown, deadlineMs, signal: interrupts.first });
 			if (task !== undefined) {
 				if (isOver(task)) return { settled: task };
 				shown.update(task);
@@ -103,13 +103,12 @@ function countInterrupts(context: Context): Interrupts {
 	};
 }
 
-/** One reading; an agent that is away is asked again, with a pause, for a while. Undefined: interrupted. */
+/** One reading; an agent that is away is asked again, with a pause, for a while. Undefined: interrupted, or too late. */
 async function readPatiently(
 	{ world }: Context,
 	api: ApiClient,
 	taskId: string,
-	shown: Progress,
-	signal: AbortSignal,
+	{ shown, deadlineMs, signal }: { shown: Progress; deadlineMs: number; signal: AbortSignal },
 ): Promise<TaskDocument | undefined> {
 	let awaySinceMs: number | undefined;
 	for (;;) {
@@ -125,7 +124,8 @@ async function readPatiently(
 			if (awaySinceMs === undefined) shown.away("the agent does not answer; asking again");
 			awaySinceMs ??= now;
 			if (now - awaySinceMs > AWAY_MS) throw withReturn(error, taskId);
-			await world.clock.sleep(LONGEST_PAUSE_MS, signal);
+			if (now >= deadlineMs) return undefined;
+			await world.clock.sleep(Math.min(LONGEST_PAUSE_MS, deadlineMs - now), signal);
 			if (signal.aborted) return undefined;
 		}
 	}

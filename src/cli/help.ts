@@ -86,7 +86,7 @@ export function commandHelp(path: readonly string[], branch: Branch, command: Co
 			"Next",
 			(command.next ?? []).map((line) => `${INDENT}gswarm ${line}`),
 		),
-		`Flags of every command: ${globalNames()} (\`gswarm --help\`).`,
+		wrap(`Flags of every command: ${globalNames()} (\`gswarm --help\`).`, WIDTH).join("\n"),
 	]);
 }
 

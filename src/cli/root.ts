@@ -63,26 +63,12 @@ async function answerGroup({ branch, path, rest }: Found, world: World): Promise
 	const [unknown] = words;
 	const name = ["gswarm", ...path].join(" ");
 	if (unknown !== undefined) {
-		const known = [...Object.keys(branch.children ?? {}), ...(path.length === 0 ? Object.keys(ALIASES) : [])];
-		const { commandsNamed } = await import("./help.ts");
-		const meant = nearest(
-			unknown,
-			known.filter((word) => !word.startsWith("__")),
-		);
-		const short = Object.hasOwn(ALIASES, unknown) ? ALIASES[unknown] : undefined;
-		const elsewhere =
-			meant !== undefined
-				? [`${name} ${meant}`]
-				: short !== undefined
-					? [`gswarm ${short.join(" ")}`]
-					: commandsNamed(unknown);
+		const meant = await meantBy(unknown, branch, path);
 		throw invalid(
 			"usage",
 			`There is no command ${JSON.stringify(`${name} ${unknown}`)}.`,
 			{},
-			elsewhere.length > 0
-				? `Did you mean \`${elsewhere.join("` or `")}\`?`
-				: `\`${name} --help\` lists them.`,
+			meant.length > 0 ? `Did you mean \`${meant.join("` or `")}\`?` : `\`${name} --help\` lists them.`,
 		);
 	}
 	const values = parseArguments(rest, GLOBAL_ARGS, { command: name }) as unknown as Globals;
@@ -92,6 +78,20 @@ async function answerGroup({ branch, path, rest }: Found, world: World): Promise
 	const asked = values.help || branch === TREE;
 	(asked ? world.terminal.stdout : world.terminal.stderr).write(text);
 	return asked ? EXIT.done : EXIT.usage;
+}
+
+/** The same word elsewhere, a short form's command, or a word like it here. */
+async function meantBy(word: string, branch: Found["branch"], path: Found["path"]): Promise<string[]> {
+	const { commandsNamed } = await import("./help.ts");
+	const elsewhere = commandsNamed(word);
+	if (elsewhere.length > 0) return elsewhere;
+	if (Object.hasOwn(ALIASES, word)) return [`gswarm ${ALIASES[word]?.join(" ")}`];
+	const known = [...Object.keys(branch.children ?? {}), ...(path.length === 0 ? Object.keys(ALIASES) : [])];
+	const near = nearest(
+		word,
+		known.filter((name) => !name.startsWith("__")),
+	);
+	return near === undefined ? [] : [["gswarm", ...path, near].join(" ")];
 }
 
 function helpStyle({ environment, terminal }: World, color: boolean) {

@@ -18,15 +18,29 @@ const SECONDS: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86
 
 /** `512 B`, `1.2 GB`, `64 MB`: two digits at least, one after the point where it tells something. */
 export function formatBytes(bytes: number): string {
-	let value = Math.max(0, bytes);
-	let unit = 0;
+	const { factor, name } = unitOf(bytes);
+	return `${inUnit(bytes, factor)} ${name}`;
+}
+
+/** `37/64 MB`: the part in the unit of the whole. */
+export function formatBytesOf(part: number, whole: number): string {
+	const { factor, name } = unitOf(whole);
+	return `${inUnit(part, factor)}/${inUnit(whole, factor)} ${name}`;
+}
+
+function unitOf(bytes: number): { factor: number; name: string } {
+	let [factor, unit] = [1, 0];
 	// 999.5 would be shown as "1000": it belongs to the next unit.
-	while (value >= 999.5 && unit < UNITS.length - 1) {
-		value /= 1000;
+	while (bytes / factor >= 999.5 && unit < UNITS.length - 1) {
+		factor *= 1000;
 		unit += 1;
 	}
-	const text = unit === 0 || value >= 99.95 ? value.toFixed(0) : value.toFixed(1).replace(/\.0$/, "");
-	return `${text} ${UNITS[unit] ?? "B"}`;
+	return { factor, name: UNITS[unit] ?? "B" };
+}
+
+function inUnit(bytes: number, factor: number): string {
+	const value = Math.max(0, bytes) / factor;
+	return factor === 1 || value >= 99.95 ? value.toFixed(0) : value.toFixed(1).replace(/\.0$/, "");
 }
 
 /** `112 MB/s`. */

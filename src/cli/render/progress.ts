@@ -1,6 +1,6 @@
 /** What a task is doing, as one line: a bar for a terminal, a sentence elsewhere. Pure. */
 import type { TaskDocument } from "../../schema/task.ts";
-import { formatBytes, formatDuration, formatRate } from "./format.ts";
+import { formatBytes, formatBytesOf, formatDuration, formatRate } from "./format.ts";
 import { safeLine } from "./safe-text.ts";
 import type { Style } from "./style.ts";
 import { cut } from "./table.ts";
@@ -8,28 +8,33 @@ import { cut } from "./table.ts";
 const WIDEST_BAR = 30;
 const NARROWEST_BAR = 8;
 
-/** `downloading acme/tiny  ██████░░░░  58%  37 MB / 64 MB  110 MB/s  ETA 0.2 s`, within `width` columns. */
+/** `downloading acme/tiny  ██████░░░░  58%  37/64 MB  110 MB/s  ETA 0.2 s`, within `width` columns. */
 export function progressBar(
 	task: TaskDocument,
 	{ title, width, elapsedS, style }: { title: string; width: number; elapsedS: number; style: Style },
 ): string {
 	const { bytes_done: done, bytes_total: total, rate_bytes_per_s: rate, eta_s: eta } = task.progress;
-	const head = `${phaseOf(task)} ${safeLine(title)}`;
+	const phase = phaseOf(task);
 	if (total === 0 || task.waiting_for !== null) {
 		const bytes = done > 0 ? `  ${formatBytes(done)}` : "";
-		return cut(`${head}${bytes}${waitingOf(task)}  ${formatDuration(elapsedS)}`, width);
+		return cut(`${phase} ${safeLine(title)}${bytes}${waitingOf(task)}  ${formatDuration(elapsedS)}`, width);
 	}
 	const numbers = [
 		`${percentOf(task)}%`.padStart(4),
-		`${formatBytes(done)} / ${formatBytes(total)}`,
-		...(rate > 0 ? [formatRate(rate).padStart(10)] : []),
+		formatBytesOf(done, total),
+		...(rate > 0 ? [formatRate(rate)] : []),
 		...(eta === null || rate === 0 ? [] : [`ETA ${formatDuration(eta)}`]),
 	].join("  ");
-	const room = width - Bun.stringWidth(head) - Bun.stringWidth(numbers) - 4;
-	if (room < NARROWEST_BAR) return cut(`${head} ${numbers}`, width);
-	const cells = Math.min(WIDEST_BAR, room);
-	const full = Math.floor((cells * Math.min(done, total)) / total);
-	return `${head}  ${style.accent("█".repeat(full))}${style.dim("░".repeat(cells - full))}  ${numbers}`;
+	// Where both ends do not fit, the first is said: what is moved, not where to.
+	for (const named of [title, title.split(" → ", 1)[0] ?? ""]) {
+		const head = `${phase} ${safeLine(named)}`;
+		const room = width - Bun.stringWidth(head) - Bun.stringWidth(numbers) - 4;
+		if (room < NARROWEST_BAR) continue;
+		const cells = Math.min(WIDEST_BAR, room);
+		const full = Math.floor((cells * Math.min(done, total)) / total);
+		return `${head}  ${style.accent("█".repeat(full))}${style.dim("░".repeat(cells - full))}  ${numbers}`;
+	}
+	return cut(`${numbers.trimStart()}  ${phase} ${safeLine(title)}`, width);
 }
 
 /** `downloading: 58%, 37 MB of 64 MB, 110 MB/s, ETA 0.2 s`. */

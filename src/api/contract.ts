@@ -297,7 +297,7 @@ export const contract = {
 					replicas: z.number().int().min(1).max(64).optional(),
 					load_balancing: z.enum(["round_robin", "least_outstanding"]).optional(),
 					max_batch_size: z.number().int().min(1).max(64).optional(),
-					max_sequence_length: z.number().int().min(16).max(1_048_576).optional(),
+					max_sequence_length: z.number().int().min(64).max(1_048_576).optional(),
 					gpu_memory_fraction: z.number().gt(0).max(1).optional(),
 					timeout: z.number().gt(0).max(86_400).optional(),
 				})

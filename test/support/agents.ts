@@ -23,8 +23,7 @@ export interface CliResult {
 export interface Answer {
 	status: number;
 	headers: Headers;
-	// Bodies of the API, read by tests field by field.
-	// oxlint-disable-next-line typescript/no-explicit-any
+	// oxlint-disable-next-line typescript/no-explicit-any -- bodies of the API, read by tests field by field
 	body: any;
 }
 

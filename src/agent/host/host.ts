@@ -126,7 +126,7 @@ function servicesOfNodes(cluster: Cluster, nodes: Nodes): UpstreamSource {
 						.filter((s) => s.model_name === model)
 						.map(
 							(s): Upstream => ({
-								key: s.service_id,
+								key: `${view.name}/${s.service_id}`,
 								baseUrl: view.apiUrl,
 								state: s.state,
 								policy: "least_outstanding",

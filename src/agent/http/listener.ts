@@ -11,7 +11,8 @@ export interface OpenListener {
 
 /** Seconds without a byte until a connection is closed; streams switch it off. */
 const IDLE_TIMEOUT_S = 60;
-const MAX_BODY_BYTES = 64 * 1024 * 1024;
+/** A little over the gateway's own limit, whose answer says more than Bun's. */
+const MAX_BODY_BYTES = 65 * 1024 * 1024;
 
 /** @throws CONFLICT port_in_use naming the holder */
 export function openListener({ bind, port, app }: { bind: string; port: number; app: App }): OpenListener {
@@ -19,6 +20,8 @@ export function openListener({ bind, port, app }: { bind: string; port: number; 
 		const server = Bun.serve({
 			hostname: bind,
 			port,
+			// Otherwise Bun prints every stream that a client cuts.
+			development: false,
 			idleTimeout: IDLE_TIMEOUT_S,
 			maxRequestBodySize: MAX_BODY_BYTES,
 			fetch(request, self) {

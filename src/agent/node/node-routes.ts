@@ -7,6 +7,7 @@ import type { Gateway } from "../../core/service/service.ts";
 import { type Queue, modelReservation } from "../../core/queue/queue.ts";
 import { modelStatus, servicesOf } from "../../core/registry/registry.ts";
 import type { Services } from "../../core/service/service.ts";
+import { type SourceContext, openSource } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import type { Grants } from "../../core/transfer/transfer.ts";
 import { sha256Hex } from "../../platform/hash.ts";
@@ -36,6 +37,7 @@ export interface NodeRouteDependencies {
 	clusterId: string;
 	maxConcurrentTasks: number;
 	storage: Storage;
+	sources: SourceContext;
 	queue: Queue;
 	services: Services;
 	gateway: Gateway;
@@ -252,13 +254,15 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 				model_name: model,
 				source_url: downloadSource(model, body.source_url, known?.source_url ?? undefined),
 				target_device: `${d.nodeName}:${tier}`,
-				model_type: body.model_type ?? "unknown",
+				model_type: body.model_type === "unknown" ? null : (body.model_type ?? null),
 				verify_checksum: body.verify_checksum ?? null,
 				include: body.include ?? [],
 				exclude: body.exclude ?? [],
 				all_files: body.all_files ?? false,
 				bandwidth_limit: body.bandwidth_limit ?? null,
 			};
+			// Asks nothing over the network, and refuses at once what can be refused without it.
+			openSource(downloadRequest.source_url, d.sources);
 			const more = {
 				reservations: [modelReservation(model, tier, "exclusive")],
 				resources: resources([model], [tier]),

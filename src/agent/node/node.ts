@@ -158,6 +158,7 @@ export async function openNode(
 			clusterId: options.host.clusterId,
 			maxConcurrentTasks: options.maxConcurrentTasks,
 			storage,
+			sources: options.sources,
 			queue,
 			services,
 			gateway,

@@ -29,7 +29,8 @@ export interface DownloadRequest {
 	model_name: string;
 	source_url: string;
 	target_device: string;
-	model_type: string;
+	/** null: guess. */
+	model_type: string | null;
 	verify_checksum: boolean | null;
 	include: string[];
 	exclude: string[];
@@ -169,7 +170,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				source,
 				tier: tierOf(request.target_device),
 				model: parseModelName(request.model_name),
-				modelType: request.model_type,
+				modelType: request.model_type ?? undefined,
 				verifyChecksum: request.verify_checksum ?? undefined,
 				bandwidthLimit: request.bandwidth_limit ?? undefined,
 			});
@@ -223,7 +224,12 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		},
 		async stop(context) {
 			context.report({ phase: "stopping" });
-			await d.services.stop(String(context.request["service_id"]), { timeoutMs: DRAIN_MS });
+			await d.services
+				.stop(String(context.request["service_id"]), { timeoutMs: DRAIN_MS })
+				.catch((error: unknown) => {
+					// A stop that a crash interrupted was finished when the agent started.
+					if (asGswarmError(error).reason !== "service_not_found") throw error;
+				});
 			await d.reportNow();
 			return { service_id: context.request["service_id"] };
 		},

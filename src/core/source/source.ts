@@ -68,6 +68,6 @@ export type {
 	SourceDigest,
 	SourceFile,
 } from "./contract.ts";
-export { detectFormat, type ModelFormat } from "./detect.ts";
+export { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
 export { type PeerInput, peerSource } from "./peer.ts";
 export type { SourceUri } from "./source-uri.ts";

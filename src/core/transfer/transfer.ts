@@ -7,6 +7,7 @@
  * both staging and journal until it is run again or discarded.
  * It does not decide when to run again (queue), and it never changes its source.
  */
+import { join } from "node:path";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database, WriterModule } from "../../platform/database.ts";
 import { createXxh64Factory } from "../../platform/hash.ts";
@@ -14,9 +15,10 @@ import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
+import type { ManifestFile } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
-import { detectFormat, type Source, type SourceDescription } from "../source/source.ts";
+import { detectFormat, guessModelType, type Source, type SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
 import { readTransfer, readTransfers, type TransferRow, transferWrites } from "./journal.ts";
 import { planFiles } from "./plan.ts";
@@ -33,7 +35,8 @@ export interface TransferInput {
 	model: ModelName;
 	/** Default: the source's pinned revision. */
 	revision?: Revision | undefined;
-	modelType: string;
+	/** Default: guessed from the files and config.json. */
+	modelType?: string | undefined;
 	/** Default: recognised by the files' names. */
 	format?: string | undefined;
 	/** Stored with the copy; default: the source's uri. */
@@ -159,13 +162,13 @@ export async function createTransfers(
 	};
 	const receive = async (input: TransferInput, meter: Meter, signal: AbortSignal): Promise<ModelCopy> => {
 		const { transferId, tier, model, source } = input;
-		const unranged = new Set<number>();
+		let wholeFiles = false;
 		for (let changed = false; ; ) {
 			const description = await source.describe(signal);
 			const revision = input.revision ?? description.revision;
 			const there = existingCopy(storage, { tier, model, revision }, description);
 			if (there !== undefined) return there;
-			planFiles(description, { verifyChecksum: input.verifyChecksum, unranged });
+			planFiles(description, { verifyChecksum: input.verifyChecksum, wholeFiles });
 			const row = await prepare(input, description, changed);
 			changed = false;
 			const { archive, totalBytes } = description;
@@ -178,7 +181,7 @@ export async function createTransfers(
 					tier,
 					source,
 					description,
-					unranged,
+					wholeFiles,
 					recheck,
 					reservation,
 					verifyChecksum: input.verifyChecksum,
@@ -196,12 +199,12 @@ export async function createTransfers(
 					model,
 					revision,
 					manifest: { files, total_bytes: files.reduce((sum, file) => sum + file.size_bytes, 0) },
-					modelType: input.modelType,
+					modelType: input.modelType ?? (await guessType(storage.stagingPath(tier, transferId), files)),
 					sourceUrl: input.sourceUrl === undefined ? description.uri : input.sourceUrl,
 					format: input.format ?? detectFormat(files.map((file) => file.path)),
 				});
 			} catch (error) {
-				if (error instanceof RangeIgnored && !unranged.has(error.fileIndex)) unranged.add(error.fileIndex);
+				if (error instanceof RangeIgnored) wholeFiles = true;
 				else if (error instanceof GswarmError && error.reason === "source_changed") changed = true;
 				else throw error;
 			}
@@ -325,3 +328,18 @@ export { type ResolvedPart, resolvePart } from "./parts.ts";
 export type { TransferPhase, TransferProgress } from "./progress.ts";
 export { storageSource } from "./storage-source.ts";
 export type { TransferLimits } from "./transfer-run.ts";
+
+const MAX_CONFIG_BYTES = 1 << 20;
+
+/** What kind of model was received, by its files and, where it has one, its config.json. */
+async function guessType(directory: string, files: readonly ManifestFile[]): Promise<string> {
+	const paths = files.map((file) => file.path);
+	const config = files.find((file) => file.path === "config.json");
+	if (config === undefined || config.size_bytes > MAX_CONFIG_BYTES) return guessModelType(paths);
+	try {
+		return guessModelType(paths, await Bun.file(join(directory, "config.json")).json());
+	} catch {
+		// Not JSON: the files alone have to tell.
+		return guessModelType(paths);
+	}
+}

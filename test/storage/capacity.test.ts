@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { statfsSync } from "node:fs";
 import { join } from "node:path";
 import * as fc from "fast-check";
@@ -6,6 +6,8 @@ import { createReservations, roomLeft } from "../../src/core/storage/capacity.ts
 import { GswarmError } from "../../src/schema/errors.ts";
 import { MODEL, publishFiles, REVISION, standStorage } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
+
+setDefaultTimeout(60_000);
 
 function detailsOf(work: () => unknown): Record<string, unknown> {
 	try {

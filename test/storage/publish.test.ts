@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { GswarmError } from "../../src/schema/errors.ts";
@@ -13,6 +13,8 @@ import {
 	writeFiles,
 } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
+
+setDefaultTimeout(60_000);
 
 async function reasonOf(work: Promise<unknown>): Promise<unknown> {
 	return work.then(

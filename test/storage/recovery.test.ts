@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import {
 	chmodSync,
 	chownSync,
@@ -23,6 +23,8 @@ import {
 } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+
+setDefaultTimeout(60_000);
 
 const COPY_PATH = "disk/models/acme%2Ftiny/@main-1";
 

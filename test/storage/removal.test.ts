@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { GswarmError } from "../../src/schema/errors.ts";
@@ -6,6 +6,8 @@ import { parseRevision } from "../../src/schema/names.ts";
 import { MODEL, publishFiles, REVISION, standStorage, storageThatStopsAt } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+
+setDefaultTimeout(60_000);
 
 test("a removed copy is gone with its bytes, its manifest and its empty directory, and says how many bytes", async () => {
 	using dir = tempDir();

@@ -20,7 +20,7 @@ export interface TransferStand extends AsyncDisposable {
 	run(input: Partial<TransferInput> & Pick<TransferInput, "source">): Promise<ModelCopy>;
 }
 
-const QUICK: Partial<TransferLimits> = { stallMs: 200, firstPauseMs: 1, longestPauseMs: 2 };
+const QUICK: Partial<TransferLimits> = { stallMs: 20_000, firstPauseMs: 1, longestPauseMs: 2 };
 
 export async function standTransfers(
 	directory: string,

@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -7,6 +7,8 @@ import { GswarmError } from "../../src/schema/errors.ts";
 import { faultySource } from "../support/faulty-source.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { standTransfers } from "../support/transfer-stand.ts";
+
+setDefaultTimeout(60_000);
 
 async function tarOf(entries: { name: string; text?: string; link?: string }[]): Promise<Uint8Array> {
 	const archive = pack();

@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, openSync, readdirSync, readFileSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { storageSource } from "../../src/core/transfer/transfer.ts";
@@ -9,6 +9,8 @@ import { faultySource, someBytes } from "../support/faulty-source.ts";
 import { MODEL, REVISION } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { standTransfers, type TransferStand } from "../support/transfer-stand.ts";
+
+setDefaultTimeout(60_000);
 
 const PART = partSizeBytes(1);
 const FILES = {

@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { MAX_GRANTS, UNUSED_MS } from "../../src/core/transfer/grants.ts";
 import { createGrants, resolvePart } from "../../src/core/transfer/transfer.ts";
@@ -6,6 +6,8 @@ import { systemIds } from "../../src/platform/ids.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { FILES, MODEL, publishFiles, REVISION, standStorage } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
+
+setDefaultTimeout(60_000);
 
 const CONTENT = "c".repeat(64);
 

@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as fc from "fast-check";
@@ -13,6 +13,8 @@ import { FakeClock } from "../support/fake-clock.ts";
 import { someBytes } from "../support/faulty-source.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+
+setDefaultTimeout(60_000);
 
 const never = new AbortController().signal;
 

@@ -10,7 +10,8 @@ export interface TransferRow {
 	transferId: string;
 	tier: string;
 	sourceId: string;
-	totalBytes: number;
+	/** What it needs on its tier. */
+	roomBytes: number;
 	bootId: string | null;
 	/** How often the source changed under it. */
 	startedOver: number;
@@ -36,8 +37,8 @@ export const transferWrites = {
 	begin(db: Sqlite, row: TransferRow): void {
 		db.query("DELETE FROM transfer WHERE transfer_id = ?1").run(row.transferId);
 		db.query(
-			"INSERT INTO transfer (transfer_id, tier, source_id, total_bytes, boot_id, started_over) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-		).run(row.transferId, row.tier, row.sourceId, row.totalBytes, row.bootId, row.startedOver);
+			"INSERT INTO transfer (transfer_id, tier, source_id, room_bytes, boot_id, started_over) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+		).run(row.transferId, row.tier, row.sourceId, row.roomBytes, row.bootId, row.startedOver);
 	},
 	/** From now on its bytes are those of this boot. */
 	setBoot(db: Sqlite, { transferId, bootId }: { transferId: string; bootId: string | null }): void {
@@ -88,7 +89,7 @@ export type JournalWriter = Writer<typeof transferWrites>;
 export function readTransfers({ read }: Pick<Database, "read">): TransferRow[] {
 	return read
 		.query<TransferRow, []>(
-			`SELECT transfer_id AS transferId, tier, source_id AS sourceId, total_bytes AS totalBytes,
+			`SELECT transfer_id AS transferId, tier, source_id AS sourceId, room_bytes AS roomBytes,
 			 boot_id AS bootId, started_over AS startedOver FROM transfer ORDER BY transfer_id`,
 		)
 		.all();

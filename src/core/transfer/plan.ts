@@ -36,12 +36,12 @@ export const WEB_REQUESTS: RequestLimits = { streams: 8, smallestBytes: 16 * MIB
 export const PEER_REQUESTS: RequestLimits = { streams: 4, smallestBytes: 16 * MIB, largestBytes: 64 * MIB };
 
 /**
- * The files of a description, checked before the first byte. Files whose index is in `unranged` come as one stream.
+ * The files of a description, checked before the first byte. With `wholeFiles` each comes as one stream.
  * @throws INVALID_REQUEST unsafe_filename, bad_manifest, no_checksum_available
  */
 export function planFiles(
 	{ files, uri, archive }: SourceDescription,
-	{ verifyChecksum, unranged }: { verifyChecksum: boolean | undefined; unranged: ReadonlySet<number> },
+	{ verifyChecksum, wholeFiles }: { verifyChecksum: boolean | undefined; wholeFiles: boolean },
 ): PlannedFile[] {
 	if (files.length === 0) throw invalid("empty_source", `${uri} has no files.`);
 	checkPlaces(files.map((file) => file.path));
@@ -51,7 +51,7 @@ export function planFiles(
 		checkDigest(file, verifyChecksum);
 		checkParts(file);
 		const { sizeBytes } = file;
-		const whole = sizeBytes === undefined || !file.rangeable || unranged.has(index);
+		const whole = sizeBytes === undefined || !file.rangeable || wholeFiles;
 		return {
 			index,
 			path,

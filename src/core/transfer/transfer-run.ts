@@ -16,6 +16,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import { type ManifestFile, partSizeBytes } from "../../schema/manifest.ts";
 import type { Source, SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
+import { createIntake } from "./intake.ts";
 import type { JournalWriter } from "./journal.ts";
 import { type Ledger, loadLedger, recheckParts } from "./ledger.ts";
 import {
@@ -25,16 +26,14 @@ import {
 	type PlannedRequest,
 	planFiles,
 	planRequests,
-	requestFor,
 	WEB_REQUESTS,
 } from "./plan.ts";
 import type { Meter, TransferPhase } from "./progress.ts";
-import { newLaneBuffers } from "./range-writer.ts";
+import { type LaneBuffers, newLaneBuffers } from "./range-writer.ts";
 import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts";
 import { createStallWatch } from "./stall-watch.ts";
 import { createThrottle } from "./throttle.ts";
 import { unpackModel } from "./unpack.ts";
-import { checksumMismatch, verifyFile } from "./verify.ts";
 import { createWorkQueue } from "./work-queue.ts";
 
 export interface RunTools {
@@ -65,11 +64,13 @@ export interface RunInput {
 	tier: string;
 	source: Source;
 	description: SourceDescription;
-	/** Indexes of files that the source does not serve by range, whatever it said. */
-	unranged: ReadonlySet<number>;
+	/** The source does not serve ranges, whatever it said. */
+	wholeFiles: boolean;
 	/** The rows were written before another boot of the machine. */
 	recheck: boolean;
 	reservation: Reservation;
+	/** What was reserved at first. */
+	roomBytes: number;
 	verifyChecksum: boolean | undefined;
 	trustPartDigests: boolean;
 	bandwidthLimit: number | undefined;
@@ -79,12 +80,10 @@ export interface RunInput {
 	signal: AbortSignal;
 }
 
-/** The source answered a range with the whole file; the file has to come as one stream. */
+/** The source answered a range with the whole file; its files have to come as one stream each. */
 export class RangeIgnored extends Error {
-	readonly fileIndex: number;
-	constructor(fileIndex: number, cause: unknown) {
+	constructor(cause: unknown) {
 		super("the source ignores ranges", { cause });
-		this.fileIndex = fileIndex;
 	}
 }
 
@@ -145,8 +144,8 @@ async function fetchAndVerify(
 	ledger: Ledger,
 	pathOf: (file: PlannedFile) => string,
 ): Promise<void> {
-	const { io, clock, ids, log, limits, storage, newXxh64 } = tools;
-	const { meter, source, description, reservation, transferId } = input;
+	const { clock, limits, storage } = tools;
+	const { meter, source } = input;
 	const stop = new AbortController();
 	const signal = AbortSignal.any([input.signal, stop.signal]);
 	const sealed = files.every((file) => file.source.parts !== undefined);
@@ -156,123 +155,80 @@ async function fetchAndVerify(
 		onFailure: () => stop.abort(),
 		onIdle: () => meter.enter("verifying"),
 	});
-	const partTries = new Map<string, number>();
-	const redone = new Set<number>();
-	const unsynced = new Map<number, number>();
-	const rows = new Set<Promise<void>>();
-	const { durable } = storage.tier(input.tier);
-	using unannounced = new DisposableStack();
-	const positions = new Map<number, number>();
-	let announced = 0;
-
 	const add = (...requests: readonly PlannedRequest[]): void => {
 		if (requests.length > 0) meter.enter(input.receivingPhase);
 		work.add(...requests);
 	};
-	const verify = async (file: PlannedFile, sizeBytes: number): Promise<void> => {
-		const landed = file.partCount === 0 ? undefined : ledger.parts(file);
-		const { trustPartDigests } = input;
-		const verdict = await verifyFile(
-			io,
-			{ file, path: pathOf(file), sizeBytes, landed, trustPartDigests },
-			signal,
-		);
-		if ("row" in verdict) {
-			await ledger.fileVerified(file, verdict.row);
-			return;
-		}
-		if (redone.has(file.index)) throw checksumMismatch(file.path, verdict.problem);
-		redone.add(file.index);
-		log.warn("transfer.file_mismatch", { transfer_id: transferId, file: file.path, ...verdict.problem });
-		if (file.partCount === 0) {
-			meter.add(-sizeBytes);
-			add({ file, parts: undefined, bytes: file.sizeBytes });
-			return;
-		}
-		meter.add(-(await ledger.drop(file, verdict.badParts)));
-		add(...planRequests([file], ledger.isThere, requestLimits));
-	};
-	const onPart = async ({ file }: PlannedRequest, part: number, xxh64: string): Promise<void> => {
-		const wanted = file.source.parts?.xxh64[part];
-		if (wanted !== undefined && wanted !== xxh64) {
-			const key = `${file.index} ${part}`;
-			const tries = (partTries.get(key) ?? 0) + 1;
-			partTries.set(key, tries);
-			const problem = { wanted: `xxh64 ${wanted} of part ${part}`, got: xxh64 };
-			if (tries >= limits.partTries) throw checksumMismatch(file.path, problem);
-			log.warn("transfer.part_mismatch", { transfer_id: transferId, file: file.path, part, tries });
-			const again = requestFor(file, { first: part, end: part + 1 });
-			meter.add(-(again.bytes ?? 0));
-			add(again);
-			return;
-		}
-		const row = ledger.landed(file, part, xxh64);
-		work.track(row);
-		rows.add(row);
-		row.finally(() => rows.delete(row)).catch(() => {});
-		if (rows.size > limits.rowsWaiting) await row;
-		reservation.shrinkTo(description.totalBytes - meter.done());
-		if (ledger.parts(file).size === file.partCount) work.track(verify(file, file.sizeBytes ?? 0));
-	};
-	const shouldSync = ({ file }: PlannedRequest, bytes: number): boolean => {
-		const waiting = (unsynced.get(file.index) ?? 0) + bytes;
-		const now = durable && waiting >= limits.syncBytes;
-		unsynced.set(file.index, now ? 0 : waiting);
-		return now;
-	};
+	const missing = (...some: readonly PlannedFile[]) => planRequests(some, ledger.isThere, requestLimits);
+	const intake = createIntake({
+		...tools,
+		...input,
+		...limits,
+		ledger,
+		work,
+		fetchAgain: add,
+		missing,
+		pathOf,
+		signal,
+	});
 	await using stalls = createStallWatch({ clock }, limits.stallMs);
+	using room = new DisposableStack();
 	const receiver: Receiver = {
-		clock,
-		ids,
-		newXxh64,
+		...tools,
 		source,
 		meter,
-		limits,
 		stalls,
 		throttle: createThrottle({ clock }, input.bandwidthLimit),
 		pathOf: ({ file }) => pathOf(file),
-		onPart,
-		shouldSync,
-		onUnannounced: ({ file }, position) => {
-			positions.set(file.index, position);
-			const bytes = [...positions.values()].reduce((sum, one) => sum + one, 0);
-			while (bytes > announced) {
-				unannounced.use(storage.reserve(input.tier, UNANNOUNCED_STEP_BYTES));
-				announced += UNANNOUNCED_STEP_BYTES;
-			}
-		},
+		onPart: ({ file }, part, xxh64) => intake.part(file, part, xxh64),
+		shouldSync: syncRule(storage.tier(input.tier).durable, limits.syncBytes),
+		onUnannounced: unannouncedRoom(() => room.use(storage.reserve(input.tier, UNANNOUNCED_STEP_BYTES))),
 	};
-	for (const file of files) {
-		if (ledger.verified(file) !== undefined) continue;
-		if (file.partCount === ledger.parts(file).size && file.partSizeBytes > 0)
-			work.track(verify(file, file.sizeBytes ?? 0));
+	const open = files.filter((file) => ledger.verified(file) === undefined);
+	for (const file of open) {
+		// All there, but the run before ended before it was verified; also a file without bytes.
+		if (file.partSizeBytes > 0 && ledger.parts(file).size === file.partCount)
+			intake.whole(file, file.sizeBytes ?? 0);
 	}
-	add(
-		...planRequests(
-			files.filter((file) => ledger.verified(file) === undefined),
-			ledger.isThere,
-			requestLimits,
-		),
-	);
-	const buffers = Array.from(
-		{ length: requestLimits.streams },
-		() => undefined as ReturnType<typeof newLaneBuffers> | undefined,
-	);
+	add(...missing(...open));
+	const buffers = new Map<number, LaneBuffers>();
 	await work.run(requestLimits.streams, async (request, lane) => {
 		const { file, parts } = request;
 		if (parts !== undefined && source.localDirectory !== undefined && file.source.parts !== undefined) {
 			await copyLocally(tools, receiver, request, join(source.localDirectory, file.path), signal);
-		} else {
-			const laneBuffers = (buffers[lane] ??= newLaneBuffers());
-			const bytes = await receiveRequest(receiver, request, laneBuffers, signal).catch((error: unknown) => {
-				const ignored =
-					error instanceof GswarmError && error.reason === "range_ignored" && parts !== undefined;
-				throw ignored ? new RangeIgnored(file.index, error) : error;
-			});
-			if (parts === undefined) work.track(verify(file, bytes));
+			return;
 		}
+		const laneBuffers = buffers.get(lane) ?? newLaneBuffers();
+		buffers.set(lane, laneBuffers);
+		const bytes = await receiveRequest(receiver, request, laneBuffers, signal).catch((error: unknown) => {
+			const ignored = error instanceof GswarmError && error.reason === "range_ignored" && parts !== undefined;
+			throw ignored ? new RangeIgnored(error) : error;
+		});
+		if (parts === undefined) intake.whole(file, bytes);
 	});
 	signal.throwIfAborted();
+}
+
+/** Brings a file's bytes to the device now and then, so that a power cut loses little and a stop waits little. */
+function syncRule(durable: boolean, everyBytes: number): Receiver["shouldSync"] {
+	const unsynced = new Map<number, number>();
+	return ({ file }, bytes) => {
+		const waiting = (unsynced.get(file.index) ?? 0) + bytes;
+		const now = durable && waiting >= everyBytes;
+		unsynced.set(file.index, now ? 0 : waiting);
+		return now;
+	};
+}
+
+/** Reserves in steps what nobody announced: files whose size the source did not tell. */
+function unannouncedRoom(reserveStep: () => void): Receiver["onUnannounced"] {
+	const positions = new Map<number, number>();
+	let reserved = 0;
+	return ({ file }, position) => {
+		positions.set(file.index, position);
+		const bytes = [...positions.values()].reduce((sum, one) => sum + one, 0);
+		for (; bytes > reserved; reserved += UNANNOUNCED_STEP_BYTES) reserveStep();
+	};
 }
 
 /** A sealed copy on this machine: an io thread reads and writes, the parts are compared like those from a peer. */

@@ -21,6 +21,7 @@ import type { ModelName, Revision } from "../../schema/names.ts";
 import { detectFormat, guessModelType, type Source, type SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
 import { readTransfer, readTransfers, type TransferRow, transferWrites } from "./journal.ts";
+import { existingCopy } from "./existing-copy.ts";
 import { planFiles } from "./plan.ts";
 import { createMeter, type Meter, type TransferProgress } from "./progress.ts";
 import { RECEIVE_LIMITS } from "./receive.ts";
@@ -119,11 +120,11 @@ export async function createTransfers(
 		reservations.get(transferId)?.[Symbol.dispose]();
 		reservations.delete(transferId);
 	};
-	const reserve = (row: TransferRow, needed: number): Reservation => {
+	const reserve = (row: TransferRow): Reservation => {
 		const held = reservations.get(row.transferId);
 		if (held !== undefined) return held;
 		const writtenBytes = storage.stagedBytes(row.transferId);
-		const reservation = storage.reserve(row.tier, needed, { writtenBytes });
+		const reservation = storage.reserve(row.tier, row.roomBytes, { writtenBytes });
 		reservations.set(row.transferId, reservation);
 		return reservation;
 	};
@@ -143,13 +144,14 @@ export async function createTransfers(
 	/** The journal's row for this source; what was fetched from another one is gone. */
 	const prepare = async (
 		{ transferId, tier }: TransferInput,
-		{ sourceId, totalBytes }: SourceDescription,
+		{ sourceId, totalBytes, archive }: SourceDescription,
 		changed: boolean,
 	): Promise<TransferRow> => {
 		const bootId = storage.bootId ?? null;
 		const row = readTransfer(db, transferId);
 		const staged = storage.staged().some((one) => one.transferId === transferId && one.tier === tier);
-		const next = { transferId, tier, sourceId, totalBytes, bootId };
+		const roomBytes = totalBytes * (archive === undefined ? 1 : ARCHIVE_ROOM);
+		const next = { transferId, tier, sourceId, roomBytes, bootId };
 		if (row !== undefined && row.sourceId === sourceId && row.tier === tier && !changed) {
 			if (staged) return row;
 			// Staging that went with its boot, or by hand: the same source again, from the start.
@@ -171,8 +173,7 @@ export async function createTransfers(
 			planFiles(description, { verifyChecksum: input.verifyChecksum, wholeFiles });
 			const row = await prepare(input, description, changed);
 			changed = false;
-			const { archive, totalBytes } = description;
-			const reservation = reserve(row, totalBytes * (archive === undefined ? 1 : ARCHIVE_ROOM));
+			const reservation = reserve(row);
 			await storage.openStaging(tier, transferId);
 			const recheck = row.bootId === null || row.bootId !== storage.bootId;
 			try {
@@ -184,6 +185,7 @@ export async function createTransfers(
 					wholeFiles,
 					recheck,
 					reservation,
+					roomBytes: row.roomBytes,
 					verifyChecksum: input.verifyChecksum,
 					trustPartDigests: input.trustPartDigests ?? false,
 					bandwidthLimit: input.bandwidthLimit,
@@ -235,7 +237,7 @@ export async function createTransfers(
 
 	for (const row of readTransfers(db)) {
 		try {
-			reserve(row, row.totalBytes);
+			reserve(row);
 		} catch (error) {
 			// It is refused for good when it is run again.
 			log.warn("transfer.not_reserved", { transfer_id: row.transferId, error });
@@ -270,36 +272,6 @@ export async function createTransfers(
 			reservations.clear();
 		},
 	};
-}
-
-/**
- * The copy that is there already, when it is what the source describes.
- * @throws CONFLICT copy_exists when it is not
- */
-function existingCopy(
-	storage: Storage,
-	{ tier, model, revision }: { tier: string; model: ModelName; revision: Revision },
-	{ files, archive }: SourceDescription,
-): ModelCopy | undefined {
-	const copy = storage.copy(model, tier, revision);
-	if (copy?.status !== "ready") return undefined;
-	const manifest = storage.manifest(copy.content_id);
-	const there = new Map(manifest?.files.map((file) => [file.path, file]));
-	const differs = files.some(({ path, sizeBytes, digest }) => {
-		const file = there.get(path);
-		if (file === undefined || file.size_bytes !== (sizeBytes ?? file.size_bytes)) return true;
-		return digest?.algorithm === "sha256" && digest.hex.toLowerCase() !== file.sha256;
-	});
-	if (archive !== undefined || (!differs && there.size === files.length)) return copy;
-	throw new GswarmError(
-		"CONFLICT",
-		`${model}@${revision} is on ${tier} already with other files than the source has.`,
-		{
-			reason: "copy_exists",
-			details: { content_id: copy.content_id },
-			hint: "Use another revision or name, or delete the copy that is there.",
-		},
-	);
 }
 
 /** Why a run was stopped: the agent's stop keeps what is there, anything else is a cancel. */

@@ -3,7 +3,8 @@ CREATE TABLE transfer (
 	tier TEXT NOT NULL,
 	-- Pins what the parts are parts of: rows of another source are never used.
 	source_id TEXT NOT NULL,
-	total_bytes INTEGER NOT NULL,
+	-- What it needs on its tier, also while it waits to be run again.
+	room_bytes INTEGER NOT NULL,
 	-- The boot in which the bytes were written; after another one every part is read again before its row counts.
 	boot_id TEXT,
 	started_over INTEGER NOT NULL DEFAULT 0

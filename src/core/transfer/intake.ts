@@ -1,0 +1,95 @@
+/**
+ * Decides on what has landed: a part is kept or fetched again, a whole file is verified or fetched again, each only
+ * so often. What it wants fetched goes back to the work queue.
+ */
+import type { IoPool } from "../../platform/io-pool.ts";
+import type { Log } from "../../platform/log.ts";
+import type { Reservation } from "../storage/storage.ts";
+import type { Ledger } from "./ledger.ts";
+import { type PlannedFile, type PlannedRequest, requestFor } from "./plan.ts";
+import type { Meter } from "./progress.ts";
+import { checksumMismatch, verifyFile } from "./verify.ts";
+import type { WorkQueue } from "./work-queue.ts";
+
+export interface Intake {
+	/** A part's bytes are in the staged file. */
+	part(file: PlannedFile, part: number, xxh64: string): Promise<void>;
+	/** All bytes of a file are there: it is verified beside the streams. */
+	whole(file: PlannedFile, sizeBytes: number): void;
+}
+
+export interface IntakeInput {
+	io: IoPool;
+	log: Log;
+	meter: Meter;
+	ledger: Ledger;
+	reservation: Reservation;
+	work: Pick<WorkQueue<PlannedRequest>, "track">;
+	/** Puts requests into the queue. */
+	fetchAgain: (...requests: readonly PlannedRequest[]) => void;
+	/** The requests for what is missing of a file. */
+	missing: (file: PlannedFile) => readonly PlannedRequest[];
+	pathOf: (file: PlannedFile) => string;
+	transferId: string;
+	/** What was reserved at first. */
+	roomBytes: number;
+	trustPartDigests: boolean;
+	/** How often a part may come with the wrong digest. */
+	partTries: number;
+	/** Journal rows that may wait for their commit. */
+	rowsWaiting: number;
+	signal: AbortSignal;
+}
+
+export function createIntake(input: IntakeInput): Intake {
+	const { ledger, meter, work, log, transferId } = input;
+	const partTries = new Map<string, number>();
+	const redone = new Set<number>();
+	const rows = new Set<Promise<void>>();
+
+	const partAgain = (file: PlannedFile, part: number, wanted: string, got: string): void => {
+		const key = `${file.index} ${part}`;
+		const tries = (partTries.get(key) ?? 0) + 1;
+		partTries.set(key, tries);
+		if (tries >= input.partTries)
+			throw checksumMismatch(file.path, { wanted: `xxh64 ${wanted} of part ${part}`, got });
+		log.warn("transfer.part_mismatch", { transfer_id: transferId, file: file.path, part, tries });
+		const again = requestFor(file, { first: part, end: part + 1 });
+		meter.add(-(again.bytes ?? 0));
+		input.fetchAgain(again);
+	};
+	const verify = async (file: PlannedFile, sizeBytes: number): Promise<void> => {
+		const landed = file.partCount === 0 ? undefined : ledger.parts(file);
+		const { trustPartDigests, signal } = input;
+		const path = input.pathOf(file);
+		const verdict = await verifyFile(input.io, { file, path, sizeBytes, landed, trustPartDigests }, signal);
+		if ("row" in verdict) {
+			await ledger.fileVerified(file, verdict.row);
+			return;
+		}
+		if (redone.has(file.index)) throw checksumMismatch(file.path, verdict.problem);
+		redone.add(file.index);
+		log.warn("transfer.file_mismatch", { transfer_id: transferId, file: file.path, ...verdict.problem });
+		const lostBytes = file.partCount === 0 ? sizeBytes : await ledger.drop(file, verdict.badParts);
+		meter.add(-lostBytes);
+		input.fetchAgain(...input.missing(file));
+	};
+	const whole = (file: PlannedFile, sizeBytes: number): void => work.track(verify(file, sizeBytes));
+	return {
+		whole,
+		async part(file, part, xxh64) {
+			const wanted = file.source.parts?.xxh64[part];
+			if (wanted !== undefined && wanted !== xxh64) {
+				partAgain(file, part, wanted, xxh64);
+				return;
+			}
+			const row = ledger.landed(file, part, xxh64);
+			work.track(row);
+			rows.add(row);
+			row.finally(() => rows.delete(row)).catch(() => {});
+			if (rows.size > input.rowsWaiting) await row;
+			input.reservation.shrinkTo(input.roomBytes - meter.done());
+			if (ledger.parts(file).size === file.partCount) whole(file, file.sizeBytes ?? 0);
+		},
+	};
+}

@@ -34,13 +34,19 @@ export function readAgentFile(dataDir: string): AgentFile | undefined {
 	throw unreadable(path, undefined);
 }
 
-/** Whether a process has this id; one of another user counts. */
+/** Whether a process with this id runs; one of another user counts, one that only waits to be reaped does not. */
 export function isAlive(pid: number): boolean {
 	try {
 		process.kill(pid, 0);
-		return true;
 	} catch (error) {
 		return (error as NodeJS.ErrnoException).code === "EPERM";
+	}
+	try {
+		// proc(5): the state follows the name, which is in parentheses and may hold anything.
+		const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+		return !stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+	} catch {
+		return process.platform !== "linux";
 	}
 }
 

@@ -2,6 +2,7 @@
 import { describePortHolder } from "../../platform/port-holder.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { App } from "./app.ts";
+import { rawPath } from "./path.ts";
 
 export interface OpenListener {
 	port: number;
@@ -25,7 +26,7 @@ export function openListener({ bind, port, app }: { bind: string; port: number; 
 			idleTimeout: IDLE_TIMEOUT_S,
 			maxRequestBodySize: MAX_BODY_BYTES,
 			fetch(request, self) {
-				const { pathname } = new URL(request.url);
+				const pathname = rawPath(request.url);
 				if (pathname.startsWith("/v1/") || pathname.startsWith("/parts/")) self.timeout(request, 0);
 				return app(request, self.requestIP(request)?.address ?? "");
 			},

@@ -3,9 +3,9 @@ import { MODEL_SUB_ROUTES } from "../../schema/names.ts";
 
 const MODELS = "/api/v1/models/";
 
-/** The raw path of a URL, without query and fragment. */
+/** The raw path of a URL, without query and fragment. Of a request whose Host is no host there is only the path. */
 export function rawPath(url: string): string {
-	const start = url.indexOf("/", url.indexOf("://") + 3);
+	const start = url.startsWith("/") ? 0 : url.indexOf("/", url.indexOf("://") + 3);
 	if (start < 0) return "/";
 	const end = url.slice(start).search(/[?#]/);
 	return end < 0 ? url.slice(start) : url.slice(start, start + end);

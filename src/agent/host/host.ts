@@ -8,8 +8,6 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
-import type { TaskHandler } from "../../core/queue/queue.ts";
-import type { TaskType } from "../../schema/task.ts";
 import type { Handlers } from "../http/app.ts";
 import { hostHandlers } from "./host-routes.ts";
 import { type Nodes, createNodes } from "./nodes.ts";
@@ -98,7 +96,7 @@ export async function openHost(
 			},
 		}),
 		start() {
-			queue.start(createOperations(operationDependencies) as Record<TaskType, TaskHandler>);
+			queue.start(createOperations(operationDependencies));
 			ticking = (async () => {
 				while (!stop.signal.aborted) {
 					cluster.tick();

@@ -79,9 +79,12 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		const source = d.nodes.holding(request.source_device, request.model_name);
 		const target = d.nodes.target(request.target_device);
 		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
-		const pulled = await pull(context, state, request, source, target).finally(() =>
-			releaseSource(context, source.node),
-		);
+		let pulled: TaskDocument;
+		try {
+			pulled = await pull(context, state, request, source, target);
+		} finally {
+			await releaseSource(context, source.node);
+		}
 		if (request.keep_source) return pulled.result ?? {};
 		return { ...pulled.result, ...(await removeSource(context, state, request, source)) };
 	};

@@ -5,9 +5,9 @@
 import { GswarmError } from "../../schema/errors.ts";
 
 /** @throws 403 host_not_allowed, origin_not_allowed */
-export function checkBrowser(headers: Headers, allowedHosts: ReadonlySet<string>): void {
+export function checkBrowser(headers: Headers, known: ReadonlySet<string>): void {
 	const host = headers.get("host")?.toLowerCase() ?? "";
-	if (!allowedHosts.has(host)) {
+	if (!known.has(host)) {
 		throw new GswarmError("FORBIDDEN", "The Host header does not name this agent.", {
 			reason: "host_not_allowed",
 			hint: "Call the agent by the address that `gswarm agent` printed.",

@@ -125,8 +125,8 @@ test("a manifest with a hostile path is refused", async () => {
 
 describe("another node that answers", () => {
 	test.each([
-		["401 for a foreign grant", { status: 401 }, "grant_refused", false],
-		["403 for an expired grant", { status: 403 }, "grant_refused", false],
+		["401 for a foreign grant", { status: 401 }, "grant_refused", true],
+		["403 for an expired grant", { status: 403 }, "grant_refused", true],
 		["404", { status: 404 }, "not_found", false],
 		["503", { status: 503 }, "source_unavailable", true],
 		["a redirect", { status: 302, headers: { location: "http://127.0.0.1:1/" } }, "source_refused", false],

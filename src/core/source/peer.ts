@@ -103,6 +103,8 @@ function peerError(response: Response, what: string, nowMs: number): GswarmError
 		return new GswarmError("TASK_FAILED", `The node that holds ${what} does not know our grant.`, {
 			reason: "grant_refused",
 			details: { status: response.status },
+			// Grants live in the source's memory: after its restart the next run asks the host for another.
+			retryable: true,
 		});
 	}
 	return statusError(response, `${what} on another node`, nowMs);

@@ -137,6 +137,28 @@ test("a writer that waits a minute is not passed any more, whichever of its two 
 	await at.finish(onSecond);
 });
 
+test("readers parked behind a waiting writer start when the writer is cancelled", async () => {
+	await using at = await testQueue();
+	at.start();
+	await at.job(await at.add(read));
+	const writer = await at.add(write);
+	await at.clock.advance(60_000);
+	const reader = await at.add(read);
+	await at.clock.advance(1000);
+	expect(at.jobs.has(reader)).toBe(false);
+	await at.queue.cancel(writer);
+	await at.job(reader);
+});
+
+test("a free task behind more blocked ones than one transaction looks at starts all the same", async () => {
+	await using at = await testQueue();
+	await at.add(write);
+	await Promise.all(Array.from({ length: 2200 }, () => at.add(write)));
+	const free = await at.add();
+	at.start();
+	await at.job(free);
+}, 60_000);
+
 test("thousands of tasks blocked on one thing are parked once, in several transactions, and cost later claims nothing", async () => {
 	await using at = await testQueue();
 	const holder = await at.add(write);

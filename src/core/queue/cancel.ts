@@ -9,7 +9,6 @@ export interface CancelResult {
 	/** `cancelling`: its handler must be told. */
 	kind: "cancelled" | "cancelling" | "detached";
 	seq: number;
-	token: number;
 	changes: Change[];
 }
 
@@ -22,17 +21,17 @@ export function cancel(
 	if (row === undefined)
 		throw notFound("task", taskId, "`gswarm queue tasks` and `gswarm queue history` list them.");
 	if (isTerminal(row.state)) throw alreadyTerminal(taskId, row.state);
-	const { seq, token } = row;
-	if (row.state === "cancelling") return { kind: "cancelling", seq, token, changes: [] };
+	const { seq } = row;
+	if (row.state === "cancelling") return { kind: "cancelling", seq, changes: [] };
 	if (row.waiters > 1) {
 		db.query("UPDATE queue_task SET waiters = waiters - 1 WHERE seq = ?1").run(seq);
 		addEvent(db, { seq, from: row.state, to: row.state, attempt: row.attempt, nowMs, reason: "detached" });
-		return { kind: "detached", seq, token, changes: [] };
+		return { kind: "detached", seq, changes: [] };
 	}
 	if (row.state === "running") {
-		return { kind: "cancelling", seq, token, changes: [changeState(db, row, "cancelling", { nowMs })] };
+		return { kind: "cancelling", seq, changes: [changeState(db, row, "cancelling", { nowMs })] };
 	}
-	return { kind: "cancelled", seq, token, changes: endTask(db, row, "cancelled", { nowMs }) };
+	return { kind: "cancelled", seq, changes: endTask(db, row, "cancelled", { nowMs }) };
 }
 
 export function alreadyTerminal(taskId: string, status: string): GswarmError {

@@ -224,14 +224,14 @@ class TaskQueue implements Queue {
 
 	async cancel(taskId: string): Promise<TaskDocument> {
 		const { db, clock } = this.#deps;
-		const { kind, seq, token, changes } = await db
+		const { kind, seq, changes } = await db
 			.writer(queueModule)
 			.cancel({ queue: this.#options.queue, taskId, nowMs: clock.nowMs() });
 		this.#publishChanges(changes);
 		// What waited behind it may start now.
 		if (kind === "cancelled") this.#worker.wake();
 		if (kind !== "cancelling") return this.get(taskId);
-		this.#worker.cancel(seq, token);
+		this.#worker.cancel(seq);
 		const task = await this.#endWithin(taskId, CANCEL_WAIT_MS);
 		if (task.status === "completed") throw alreadyTerminal(taskId, task.status);
 		return task;

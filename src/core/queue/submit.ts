@@ -5,7 +5,7 @@ import { type QueueName, type TaskRow, addEvent, findTask, taskBySeq } from "./t
 
 const IDEMPOTENCY_TTL_MS = 24 * 60 * 60_000;
 const QUEUE_FULL_RETRY_S = 30;
-export const MAX_DEPENDENCIES = 64;
+const MAX_DEPENDENCIES = 64;
 
 export interface SubmitRow {
 	queue: QueueName;

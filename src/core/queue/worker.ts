@@ -72,9 +72,8 @@ export class QueueWorker {
 	}
 
 	/** Tells the handler of a task that was marked as cancelling; the claim's answer always comes before the mark's. */
-	cancel(seq: number, token: number): void {
-		const attempt = this.#running.get(seq)?.attempt;
-		if (attempt?.row.token === token) attempt.stop("cancelled");
+	cancel(seq: number): void {
+		this.#running.get(seq)?.attempt.stop("cancelled");
 	}
 
 	/** Starts nothing more, tells every handler, and gives their tasks back to the line; at most the grace and a commit. */

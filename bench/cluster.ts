@@ -1,6 +1,7 @@
 /** A cluster for measuring: a host and nodes as processes of the compiled binary in a home of their own. */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { type ApiClient, createApiClient } from "../src/api/client.ts";
 import { processesOf } from "../scripts/demo/processes.ts";
 
 export const BINARY = resolve(import.meta.dir, "../dist/gswarm");
@@ -10,6 +11,8 @@ const STOP_LIMIT_MS = 15_000;
 export interface Cluster extends AsyncDisposable {
 	/** Runs a command of the CLI against the host. @throws Error with what it said, when it fails */
 	gswarm(...args: string[]): Promise<string>;
+	/** The host's API, with the admin's token. */
+	client: ApiClient;
 	/** Process ids of a node's agent and of all its children. */
 	processes(node: string): number[];
 }
@@ -52,16 +55,12 @@ export async function startCluster({ home, nodes, allow }: ClusterOptions): Prom
 		for (const name of nodes) removeMemoryTier(join(home, name));
 		rmSync(home, { recursive: true, force: true });
 	};
-	const cluster: Cluster = {
-		gswarm: (...args) => shell(["gswarm", ...args]),
-		processes: (node) => treeOf(agentFile(home, node).pid),
-		[Symbol.asyncDispose]: stop,
-	};
+	const gswarm: Cluster["gswarm"] = (...args) => shell(["gswarm", ...args]);
 	try {
-		await cluster.gswarm("agent", "--host", "--port", "0", "--detach");
+		await gswarm("agent", "--host", "--port", "0", "--detach");
 		const { host_url: host } = agentFile(home, ".gswarm");
 		for (const name of nodes) {
-			const token = await cluster.gswarm("token", "create", "--join");
+			const token = await gswarm("token", "create", "--join");
 			const ports = ["--node-port", "0", "--peer-port", "0"];
 			const dataDir = join(home, name);
 			await shell(
@@ -69,11 +68,17 @@ export async function startCluster({ home, nodes, allow }: ClusterOptions): Prom
 				token,
 			);
 		}
+		const adminToken = readFileSync(join(home, ".gswarm/admin.token"), "utf8").trim();
+		return {
+			gswarm,
+			client: createApiClient({ baseUrl: host, token: () => adminToken }),
+			processes: (node) => treeOf(agentFile(home, node).pid),
+			[Symbol.asyncDispose]: stop,
+		};
 	} catch (error) {
 		await stop();
 		throw error;
 	}
-	return cluster;
 }
 
 function agentFile(home: string, name: string): { pid: number; host_url: string } {

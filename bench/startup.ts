@@ -1,26 +1,51 @@
-/** How long a command takes that does nothing, beside `curl --version`, a small C program with its libraries. */
+/**
+ * How long commands take, beside `curl --version`, a small C program with its libraries: one that does nothing, and
+ * one that asks an agent which knows a thousand models.
+ */
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BINARY, startCluster } from "./cluster.ts";
 import type { BenchContext, Measured } from "./row.ts";
-import { BINARY } from "./cluster.ts";
 
-const VERSION_ROW = { name: "gswarm --version", unit: "ms", goal: { ratioAtMost: 1.5 } } as const;
+const ROWS = {
+	version: { name: "gswarm --version", unit: "ms", goal: { ratioAtMost: 1.5 } },
+	list: { name: "gswarm model list, 1,000 models", unit: "ms", goal: { ratioAtMost: 5 } },
+} as const;
+
+const MODELS = 1000;
 const ROUNDS = 40;
 const QUICK_ROUNDS = 5;
 const WARM_UP_ROUNDS = 3;
 
 export async function benchStartup({ say, quick }: BenchContext): Promise<Measured[]> {
 	const rounds = quick ? QUICK_ROUNDS : ROUNDS;
-	say(`${rounds} starts of each, in turn`);
-	const ours: number[] = [];
-	const peer: number[] = [];
-	const curl = Bun.which("curl");
-	for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
-		const mine = millisecondsOf([BINARY, "--version"]);
-		const theirs = curl === null ? undefined : millisecondsOf([curl, "--version"]);
-		if (round < 0) continue;
-		ours.push(mine);
-		if (theirs !== undefined) peer.push(theirs);
+	const home = mkdtempSync(join(tmpdir(), "gswarm-bench-"));
+	await using cluster = await startCluster({ home, nodes: [], allow: [] });
+	for (let n = 1; n <= MODELS; n++) {
+		await cluster.client.call("registerModel", {
+			body: { model_name: `acme/model-${n}`, model_type: "llm" },
+		});
 	}
-	return [{ ...VERSION_ROW, ours, peer: curl === null ? "missing" : peer }];
+	say(`${rounds} runs of each, in turn`);
+	const curl = Bun.which("curl");
+	const commands = {
+		version: [BINARY, "--version"],
+		list: [BINARY, "model", "list", "--data-dir", join(home, ".gswarm")],
+		...(curl === null ? {} : { curl: [curl, "--version"] }),
+	};
+	const samples: Record<string, number[]> = {};
+	for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
+		for (const [name, command] of Object.entries(commands)) {
+			const milliseconds = millisecondsOf(command);
+			if (round >= 0) (samples[name] ??= []).push(milliseconds);
+		}
+	}
+	const peer = samples["curl"] ?? "missing";
+	return [
+		{ ...ROWS.version, ours: samples["version"] ?? [], peer },
+		{ ...ROWS.list, ours: samples["list"] ?? [], peer },
+	];
 }
 
 function millisecondsOf(command: string[]): number {

@@ -114,7 +114,7 @@ test("a source that brings nothing is given up, kept for later, and only what is
 			if (path === BIG && position >= 2 * PART + MIB) throw new Error("ECONNRESET");
 		},
 	});
-	const error = await failureOf(held.run({ source: dead, tier: "dram" }));
+	const error = await failureOf(held.run({ source: dead, tier: "dram", streams: 1 }));
 	expect(error).toMatchObject({ code: "NETWORK_ERROR", reason: "connection_lost", retryable: true });
 	expect(error.message).toContain(BIG);
 	expect(held.transfers.known()).toEqual(["download-1"]);
@@ -126,8 +126,11 @@ test("a source that brings nothing is given up, kept for later, and only what is
 	const seen: TransferProgress[] = [];
 	const copy = await held.run({ source: good, tier: "dram", onProgress: (progress) => seen.push(progress) });
 	expectFiles(held.stand.storage.pathOf(copy), FILES);
-	expect(good.reads.map((read) => [read.path, read.start])).toEqual([[BIG, 2 * PART]]);
-	expect(seen.find((progress) => progress.bytesTotal > 0)?.bytesDone).toBe(2 * PART + 900);
+	expect(good.reads.map((read) => [read.path, read.start])).toEqual([
+		[BIG, 2 * PART],
+		["config.json", 0],
+	]);
+	expect(seen.find((progress) => progress.bytesTotal > 0)?.bytesDone).toBe(2 * PART);
 });
 
 test("a connection that brings nothing for the limit is ended and read on elsewhere", async () => {
@@ -495,6 +498,21 @@ test("progress counts over the whole model, never above it, also when parts come
 	await held.run({ source, tier: "dram", onProgress: (progress) => seen.push(progress) });
 	for (const { bytesDone, bytesTotal } of seen) expect(bytesDone).toBeLessThanOrEqual(bytesTotal);
 	expect(seen.at(-1)).toMatchObject({ bytesDone: TOTAL, bytesTotal: TOTAL });
+});
+
+test("room that was reserved is given back to the filesystem's count as bytes land", async () => {
+	using dir = tempDir();
+	await using held = await standTransfers(dir.path);
+	const { storage } = held.stand;
+	const { reserve } = storage;
+	const left: number[] = [];
+	storage.reserve = (...args) => {
+		const real = reserve(...args);
+		return { ...real, shrinkTo: (bytes) => void left.push(bytes) };
+	};
+	await held.run({ source: faultySource(FILES) });
+	expect(left[0]).toBeLessThan(TOTAL);
+	expect(left.at(-1)).toBe(0);
 });
 
 test("an unknown tier is refused", async () => {

@@ -51,7 +51,7 @@ export async function startDetached(context: Context, options: AgentOptions): Pr
 		child.unref();
 		const banner = await waitForBanner(context, () => readFrom(log, from));
 		if (!globals.quiet) out.text(banner);
-		say.info(`It runs in the background (pid ${child.pid}); \`gswarm agent stop\` stops it.`);
+		say.info(`It runs in the background (pid ${child.pid}); \`gswarm agent stop${say.place}\` stops it.`);
 		return EXIT.done;
 	} finally {
 		closeSync(log);

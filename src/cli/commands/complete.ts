@@ -1,13 +1,14 @@
 import type { ApiClient } from "../../api/client.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { safeLine } from "../render/safe-text.ts";
 import type { LiveName } from "../values.ts";
 
 const LIVE_NAMES: readonly LiveName[] = ["models", "nodes", "devices", "tasks", "services"];
 /** A person has pressed a key and waits. */
 const WITHIN_MS = 300;
 const MOST_NAMES = 200;
+/** A shell puts the name on the line as it is, so nothing that a shell would obey may be in it. */
+const COMPLETABLE = /^[A-Za-z0-9][A-Za-z0-9._:/@-]*$/;
 
 export const command = defineCommand({
 	about: "Prints live names for the completion scripts; says nothing when there are none in time.",
@@ -18,12 +19,7 @@ export const command = defineCommand({
 		if (live === undefined) return EXIT.usage;
 		try {
 			const names = await namesOf(await api(), live, AbortSignal.timeout(WITHIN_MS));
-			out.text(
-				[...new Set(names.map(safeLine))]
-					.filter((name) => name !== "")
-					.sort()
-					.join("\n"),
-			);
+			out.text([...new Set(names.filter((name) => COMPLETABLE.test(name)))].sort().join("\n"));
 		} catch {
 			// No agent, no right, no time: a shell that completes must not be talked into.
 		}

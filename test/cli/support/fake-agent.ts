@@ -16,7 +16,7 @@ export interface SeenRequest {
 
 type Answer = unknown;
 /** A body, a function of the request that gives one, or an error that it throws. */
-export type Script = Partial<Record<RouteId, Answer | ((request: SeenRequest) => Answer)>>;
+export type Script = Partial<Record<RouteId, object | ((request: SeenRequest) => Answer)>>;
 
 export interface FakeAgent {
 	send(request: Request): Promise<Response>;

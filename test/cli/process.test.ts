@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isAgentProcess, isAlive } from "../../src/cli/agent-file.ts";
 import { version } from "../../src/platform/version.ts";
@@ -236,6 +236,10 @@ describe("agent --detach", () => {
 			} finally {
 				const stopped = await gswarm(["agent", "stop", ...place]);
 				expect(stopped.code).toBe(0);
+				const { node_id: id } = JSON.parse(readFileSync(join(dataDir, "node.json"), "utf8")) as {
+					node_id: string;
+				};
+				rmSync(`/dev/shm/gswarm-${id}`, { recursive: true, force: true });
 			}
 			expect(existsSync(join(dataDir, "agent.json"))).toBe(false);
 			expect((await gswarm(["agent", "status", ...place])).code).toBe(6);

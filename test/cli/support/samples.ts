@@ -39,16 +39,6 @@ export const DONE = sampleTask({
 	result: { device: "node1:disk", revision: "abc", size_bytes: 64_000_000 },
 });
 
-export const FAILED = sampleTask({
-	status: "failed",
-	error: {
-		code: "NETWORK_ERROR",
-		message: "https://hub.test answered 503 five times.",
-		details: { reason: "source_unavailable" },
-		hint: "Try again later.",
-	},
-});
-
 export const SUBMITTED = {
 	task_id: "download-tiny-k3v9x2ma",
 	status: "queued" as const,

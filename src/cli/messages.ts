@@ -2,6 +2,7 @@
 import { LogLevels, createConsola } from "consola/core";
 import type { Style } from "./render/style.ts";
 import { safeText } from "./render/safe-text.ts";
+import { shellWord } from "./render/shell-word.ts";
 import type { Screen } from "./screen.ts";
 
 export interface Messages {
@@ -58,8 +59,4 @@ export function createMessages(
 		debug: (text) => consola.debug(safeText(text)),
 		place,
 	};
-}
-
-function shellWord(text: string): string {
-	return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

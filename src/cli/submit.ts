@@ -18,6 +18,8 @@ export interface Telling {
 	title: string;
 	/** What was done, as a sentence without its full stop. */
 	done: (task: TaskDocument) => string;
+	/** What a newcomer should know now; may be empty. */
+	more?: (task: TaskDocument) => string;
 	/** Commands, without `gswarm`, that usually come next. */
 	next?: (task: TaskDocument) => readonly string[];
 	/** The one thing that a script wants from it, for standard output. */
@@ -49,10 +51,13 @@ export async function tellEnd(context: Context, task: TaskDocument, telling: Tel
 	const { out, say } = context;
 	await out.show(task, { names: () => [task.task_id], human: () => safeLine(telling.data?.(task) ?? "") });
 	switch (task.status) {
-		case "completed":
+		case "completed": {
 			say.success(`${telling.done(task)}${howFast(task)}.`);
+			const more = telling.more?.(task) ?? "";
+			if (more !== "") say.info(more);
 			say.next(telling.next?.(task) ?? []);
 			return EXIT.done;
+		}
 		case "cancelled":
 			say.error(`${task.task_id} was cancelled.`);
 			return EXIT.failed;

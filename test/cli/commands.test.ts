@@ -296,6 +296,8 @@ describe("commands that change something", () => {
 		const { code, stdout, stderr } = await run(line.split(" "), { agent });
 		expect({ code, stdout }).toEqual({ code: 0, stdout: "http://127.0.0.1:9\n" });
 		expect(stderr).toContain("service stop svc-tiny-1");
+		expect(stderr).toContain("curl http://127.0.0.1:9/v1/chat/completions");
+		expect(stderr).toContain("$(cat /nonexistent/gswarm-home/admin.token)");
 		expect(agent.only("startService").body).toEqual({
 			model_name: "tiny",
 			device: "node1:dram",

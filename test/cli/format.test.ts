@@ -41,9 +41,12 @@ test("bytes are short, in decimal units, and never read 1000", () => {
 
 test("rates, durations and ages read like a person writes them", () => {
 	expect(formatRate(112_300_000)).toBe("112 MB/s");
-	const durations = [0, 0.44, 9.94, 9.96, 59.4, 59.6, 184, 3599.6, 7500, 90_000, 1e6];
+	const durations = [0, 0.0001, 0.04, 0.0996, 0.44, 9.94, 9.96, 59.4, 59.6, 184, 3599.6, 7500, 90_000, 1e6];
 	expect(durations.map(formatDuration)).toEqual([
 		"0.0 s",
+		"1 ms",
+		"40 ms",
+		"0.1 s",
 		"0.4 s",
 		"9.9 s",
 		"10 s",

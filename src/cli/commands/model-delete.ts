@@ -44,7 +44,7 @@ export const command = defineCommand({
 				title: from === undefined ? name : `${name} on ${from}`,
 				done: ({ result }) => {
 					const freed = result?.["freed_bytes"];
-					return `Deleted ${what}${typeof freed === "number" ? `; ${formatBytes(freed)} are free again` : ""}`;
+					return `Deleted ${what}${typeof freed === "number" && freed > 0 ? `; ${formatBytes(freed)} are free again` : ""}`;
 				},
 				next: () => ["model list"],
 			},

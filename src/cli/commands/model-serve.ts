@@ -1,5 +1,8 @@
+import { join } from "node:path";
 import type { TaskDocument } from "../../schema/task.ts";
 import { defineCommand } from "../command.ts";
+import type { Context } from "../context.ts";
+import { shellWord } from "../render/shell-word.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
 import { count, device, model, port } from "../values.ts";
 import { PRIORITY_NAMES } from "../words.ts";
@@ -49,18 +52,33 @@ export const command = defineCommand({
 				},
 			},
 		});
-		const code = await settle(context, submitted, {
+		return await settle(context, submitted, {
 			wait,
 			telling: {
 				title: `${name} on ${on ?? submitted.node}`,
 				done: (task) => `${name} is served on ${on ?? task.node}`,
 				data: urlOf,
+				more: (task) => howToAsk(context, name, urlOf(task)),
 				next: () => [`service status ${submitted.service_id}`, `service stop ${submitted.service_id}`],
 			},
 		});
-		return code;
 	},
 });
+
+/** A line for the shell that gets an answer from it. */
+function howToAsk({ globals, world, dataDir }: Context, name: string, urls: string): string {
+	const [url = ""] = urls.split("\n");
+	if (url === "") return "";
+	const { hostUrl, tokenFile } = world.environment;
+	const isElsewhere = globals["data-dir"] === undefined && hostUrl !== undefined;
+	const file = isElsewhere ? (tokenFile ?? "TOKEN_FILE") : join(dataDir, "admin.token");
+	const body = JSON.stringify({ model: name, messages: [{ role: "user", content: "Hello" }] });
+	return [
+		"Ask it, or point any OpenAI client at this address and /v1:",
+		`  curl ${url}/v1/chat/completions -H "Authorization: Bearer $(cat ${shellWord(file)})" \\`,
+		`    -H 'Content-Type: application/json' -d '${body}'`,
+	].join("\n");
+}
 
 /** A served model on one node, or on several. */
 function urlOf(task: TaskDocument): string {

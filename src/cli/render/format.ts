@@ -48,9 +48,10 @@ export function formatRate(bytesPerSecond: number): string {
 	return `${formatBytes(bytesPerSecond)}/s`;
 }
 
-/** `0.4 s`, `12 s`, `3m04s`, `2h05m`, `3d04h`. */
+/** `40 ms`, `0.4 s`, `12 s`, `3m04s`, `2h05m`, `3d04h`. */
 export function formatDuration(seconds: number): string {
 	const value = Math.max(0, seconds);
+	if (value > 0 && value < 0.0995) return `${Math.max(1, Math.round(value * 1000))} ms`;
 	if (value < 9.95) return `${value.toFixed(1)} s`;
 	const whole = Math.round(value);
 	if (whole < 60) return `${whole} s`;

@@ -78,13 +78,19 @@ function summaryOf(task: TaskDocument): string {
 		case "completed":
 			return task.progress.bytes_total > 0 ? formatBytes(task.progress.bytes_done) : "done";
 		case "failed":
-			return task.error?.message ?? "failed";
+			return whyShort(task);
 		case "cancelled":
 			return "-";
 	}
 }
 
+/** One word of why; `gswarm queue show` has the sentence. */
+function whyShort({ error }: TaskDocument): string {
+	const reason = error?.details["reason"];
+	return typeof reason === "string" ? reason : (error?.code ?? "failed");
+}
+
 function textOf(value: unknown): string | null {
-	if (value === null || value === undefined) return null;
+	if (value === null || value === undefined || (Array.isArray(value) && value.length === 0)) return null;
 	return typeof value === "string" ? value : JSON.stringify(value);
 }

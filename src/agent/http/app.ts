@@ -4,6 +4,7 @@
  * A route of the contract without a handler, or a handler without a route, does not type-check.
  */
 import { Hono } from "hono";
+import { z } from "zod";
 import { type Contract, type RouteId, contract } from "../../api/contract.ts";
 import type { AnswerOf, BodyOf, Listener, ParamsOf, QueryOf, Route } from "../../api/route.ts";
 import { type Caller, type Identity, allows } from "../../core/identity/identity.ts";
@@ -16,6 +17,7 @@ import { GswarmError, asGswarmError, invalid } from "../../schema/errors.ts";
 import { parseModelName, parseServiceId, parseTaskId } from "../../schema/names.ts";
 import { checkBrowser } from "./browser-guard.ts";
 import { errorResponse, validationError } from "./errors.ts";
+import { createFailedLogins } from "./failed-logins.ts";
 import { canonicalPath, rawPath } from "./path.ts";
 
 /** What a handler gets; parameters, query and body are checked. */
@@ -57,6 +59,8 @@ interface Env {
 	Bindings: { address: string; requestId: string; caller: Caller | undefined; bearer: string | undefined };
 }
 
+const NO_QUERY = z.strictObject({});
+
 type LooseHandler = (call: Call<Route>) => unknown;
 
 /** One validator per parameter name; a parameter without one stops the agent from starting. */
@@ -82,6 +86,7 @@ export function createApp<L extends Listener>(
 ): App {
 	const { clock, ids, log } = dependencies;
 	const hono = new Hono<Env>({ getPath: (request) => canonicalPath(rawPath(request.url)) });
+	const failedLogins = createFailedLogins({ clock });
 	const methodsByPath = new Map<string, string[]>();
 	const loose = handlers as unknown as Record<string, LooseHandler | undefined>;
 
@@ -104,7 +109,7 @@ export function createApp<L extends Listener>(
 				PARAMETERS[name]?.(text);
 				params[name] = text;
 			}
-			const query = route.query === undefined ? {} : parseQuery(route, new URL(c.req.url).searchParams);
+			const query = parseQuery(route, new URL(c.req.url).searchParams);
 			const body = route.body === undefined ? undefined : await parseBody(route, c.req.raw);
 			const call = {
 				params,
@@ -153,14 +158,17 @@ export function createApp<L extends Listener>(
 		const path = rawPath(request.url);
 		let response: Response;
 		let caller: Caller | undefined;
+		let bearer: string | undefined;
 		try {
 			checkBrowser(request.headers, dependencies.allowedHosts());
-			const bearer = bearerOf(request.headers);
+			bearer = bearerOf(request.headers);
 			caller = bearer === undefined ? undefined : dependencies.identity.authenticate(bearer);
 			response = await hono.fetch(request, { address, requestId, caller, bearer });
 			if (!response.headers.has("x-request-id")) response.headers.set("x-request-id", requestId);
 		} catch (thrown) {
-			const error = asGswarmError(thrown);
+			let error = asGswarmError(thrown);
+			const guessed = caller === undefined && (bearer !== undefined || error.reason === "join_refused");
+			if (error.status === 401 && guessed) error = failedLogins.count(address) ?? error;
 			if (error.code === "INTERNAL_ERROR")
 				log.error("http.internal_error", { request_id: requestId, error: thrown });
 			response = errorResponse(error, { requestId, nowMs: clock.nowMs(), openAi: path.startsWith("/v1/") });
@@ -207,15 +215,18 @@ function requestIdOf(request: Request, ids: Ids): string {
 	return given !== null && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : `req-${ids.short(12)}`;
 }
 
+/** What follows the question mark is as strict as a body, but for monitors (public) and OpenAI's clients (no schema). */
 function parseQuery(route: Route, search: URLSearchParams): unknown {
-	const values: Record<string, string> = {};
+	const values = new Map<string, string>();
 	for (const [key, value] of search) {
-		if (Object.hasOwn(values, key))
+		if (values.has(key))
 			throw invalid("bad_field", `Query parameter ${JSON.stringify(key)} is given twice.`, { field: key });
-		values[key] = value;
+		values.set(key, value);
 	}
-	const result = route.query?.safeParse(values);
-	if (result === undefined || result.success) return result?.data;
+	if (route.query === undefined && (route.role === "public" || route.response === undefined)) return {};
+	// From entries, because a plain assignment of "__proto__" is lost and not refused.
+	const result = (route.query ?? NO_QUERY).safeParse(Object.fromEntries(values));
+	if (result.success) return result.data;
 	throw validationError(result.error, "query");
 }
 

@@ -23,6 +23,8 @@ export function openListener({ bind, port, app }: { bind: string; port: number; 
 			port,
 			// Otherwise Bun prints every stream that a client cuts.
 			development: false,
+			// Without development Bun shares the port with everybody who does the same: two agents would answer in turn.
+			reusePort: false,
 			idleTimeout: IDLE_TIMEOUT_S,
 			maxRequestBodySize: MAX_BODY_BYTES,
 			fetch(request, self) {

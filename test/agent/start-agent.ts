@@ -6,6 +6,7 @@ import type { AgentOptions } from "../../src/agent/options.ts";
 import { sha256Hex } from "../../src/platform/hash.ts";
 import { until } from "../support/until.ts";
 
+const REFUSAL_LIMIT_MS = 20_000;
 const AGENT = new URL("./agent-process.ts", import.meta.url).pathname;
 
 export interface Refusal {
@@ -81,6 +82,9 @@ export async function startAgent(change: Change): Promise<RunningAgent> {
 /** How an agent that cannot start says so. */
 export async function refusedAgent(change: Change): Promise<Refusal> {
 	const child = spawn(change);
+	// One that starts after all does not outlive the test.
+	using late = killAfter(child, REFUSAL_LIMIT_MS);
+	void late;
 	const [output, errors, status] = await Promise.all([
 		new Response(child.stdout).text(),
 		new Response(child.stderr).text(),
@@ -89,6 +93,11 @@ export async function refusedAgent(change: Change): Promise<Refusal> {
 	forgetMemory(change.dataDir);
 	if (status !== 1) throw new Error(`exit ${status}: ${output}${errors}`);
 	return JSON.parse(output) as Refusal;
+}
+
+function killAfter(child: { kill(signal: "SIGKILL"): void }, ms: number): Disposable {
+	const timer = setTimeout(() => child.kill("SIGKILL"), ms);
+	return { [Symbol.dispose]: () => clearTimeout(timer) };
 }
 
 /** Every file and directory below `root`: mode, and for files their content and when they were last written. */

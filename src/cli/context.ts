@@ -40,6 +40,8 @@ export interface Context {
 }
 
 const CALL_TIMEOUT_MS = 30_000;
+/** A submit that is cut off has perhaps been accepted: however short the waiting, a call gets this long. */
+const LEAST_CALL_TIMEOUT_MS = 5_000;
 
 export function createContext(
 	world: World,
@@ -71,7 +73,8 @@ export function createContext(
 
 async function connect(world: World, globals: Globals, say: Messages): Promise<ApiClient> {
 	const { createApiClient } = await import("../api/client.ts");
-	const timeoutMs = Math.min(globals.timeout ?? CALL_TIMEOUT_MS, CALL_TIMEOUT_MS);
+	const wanted = globals.timeout ?? CALL_TIMEOUT_MS;
+	const timeoutMs = Math.min(Math.max(wanted, LEAST_CALL_TIMEOUT_MS), CALL_TIMEOUT_MS);
 	const { send } = world;
 	const connection: Connection =
 		send === undefined

@@ -23,7 +23,11 @@ async function options(line: string, input?: string): Promise<AgentOptions> {
 			environment: { dataDir: "/home/x/.gswarm", hostUrl: undefined, tokenFile: undefined, noColor: true },
 			clock: systemClock,
 			terminal: {
-				stdin: { isTty: input === undefined, readLine: () => Promise.resolve(input) },
+				stdin: {
+					isTty: input === undefined,
+					readLine: () =>
+						input === undefined ? Promise.reject(new Error("a terminal was read")) : Promise.resolve(input),
+				},
 				stdout: sink,
 				stderr: sink,
 				onInterrupt: () => ({ [Symbol.dispose]: () => {} }),

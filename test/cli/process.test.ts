@@ -5,7 +5,16 @@ import { isAgentProcess, isAlive } from "../../src/cli/agent-file.ts";
 import { version } from "../../src/platform/version.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
-import { CANARY, PROGRAM, ended, gswarm, onTerminal, serveAgent, spawnGswarm } from "./support/child.ts";
+import {
+	CANARY,
+	ENVIRONMENT,
+	PROGRAM,
+	ended,
+	gswarm,
+	onTerminal,
+	serveAgent,
+	spawnGswarm,
+} from "./support/child.ts";
 import { fakeAgent } from "./support/fake-agent.ts";
 import { DONE, MODEL, NODE, SUBMITTED, sampleTask } from "./support/samples.ts";
 
@@ -188,6 +197,35 @@ describe("agent stop", () => {
 			expect(isAlive(child.pid)).toBe(false);
 			const again = await gswarm(["agent", "stop", "--data-dir", dir.path]);
 			expect(again).toMatchObject({ code: 0, stderr: expect.stringContaining("No agent runs") });
+		},
+		LIMIT_MS,
+	);
+
+	test(
+		"shows that it waits, and ends with its terminal",
+		async () => {
+			using dir = tempDir();
+			const script = "process.on('SIGTERM', () => {}); setInterval(() => {}, 1000);";
+			const child = Bun.spawn({
+				cmd: [process.execPath, "-e", script, "agent"],
+				stdio: ["ignore", "ignore", "ignore"],
+			});
+			try {
+				writeFileSync(
+					join(dir.path, "agent.json"),
+					JSON.stringify({ pid: child.pid, role: "host", name: "n" }),
+				);
+				await until("it is seen as an agent", () => isAgentProcess(child.pid));
+				const cmd = [process.execPath, PROGRAM, "agent", "stop", "--data-dir", dir.path];
+				await using program = onTerminal(cmd, ENVIRONMENT);
+				await until("the spinner turns", () => program.shown().includes("Stopping the agent"));
+				program.closeTerminal();
+				await program.exited;
+				expect(isAlive(program.pid)).toBe(false);
+			} finally {
+				child.kill("SIGKILL");
+				await child.exited;
+			}
 		},
 		LIMIT_MS,
 	);

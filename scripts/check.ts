@@ -67,15 +67,23 @@ const STEPS: readonly Step[] = [
 	})),
 ];
 
-const only = selection(process.argv.slice(2));
-const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
-for (const step of STEPS.filter(({ name }) => only === undefined || only.includes(name))) {
-	await runStep(step);
-}
-console.log(`\n${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
-process.exit(totals.failed === 0 ? 0 : 1);
+if (import.meta.main) process.exit(await check(process.argv.slice(2)));
 
-async function runStep({ name, command, limitMs, isTests = false }: Step): Promise<void> {
+async function check(args: readonly string[]): Promise<number> {
+	const only = selection(args);
+	if (only === "unknown") return 2;
+	const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+	for (const step of STEPS.filter(({ name }) => only === undefined || only.includes(name))) {
+		const { passed, failed, skipped } = await runStep(step);
+		totals.passed += passed;
+		totals.failed += failed;
+		totals.skipped += skipped;
+	}
+	console.log(`\n${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+	return totals.failed === 0 ? 0 : 1;
+}
+
+async function runStep({ name, command, limitMs, isTests = false }: Step): Promise<Totals> {
 	const start = performance.now();
 	const { exitCode, output, timedOut } = await execute(command, process.env.LONG ? undefined : limitMs);
 	const found = isTests ? testTotals(output) : { passed: 0, failed: 0, skipped: 0 };
@@ -90,14 +98,12 @@ async function runStep({ name, command, limitMs, isTests = false }: Step): Promi
 		problems.push(`${found.skipped} skipped, and REQUIRE=all makes a skip a failure`);
 		found.failed += found.skipped;
 	}
-	totals.passed += found.passed;
-	totals.failed += found.failed;
-	totals.skipped += found.skipped;
 	const seconds = ((performance.now() - start) / 1000).toFixed(1).padStart(6);
 	const counts = isTests ? `  ${found.passed} passed, ${found.failed} failed, ${found.skipped} skipped` : "";
 	console.log(`${name.padEnd(10)} ${seconds} s  ${found.failed === 0 ? "ok" : "FAILED"}${counts}`);
 	if (found.failed > 0) console.log(indent([...problems, output.trimEnd()].join("\n")));
 	else if (found.skipped > 0) console.log(indent(output.match(/^SKIP.*$/gm)?.join("\n") ?? ""));
+	return found;
 }
 
 /**
@@ -132,19 +138,19 @@ async function execute(
 }
 
 /** The numbers of bun test's closing summary; a `todo` counts as skipped, an error outside of tests is in `fail`. */
-function testTotals(output: string): Totals {
+export function testTotals(output: string): Totals {
 	const count = (word: string): number =>
 		Number([...output.matchAll(new RegExp(`^ *(\\d+) ${word}$`, "gm"))].at(-1)?.[1] ?? 0);
 	return { passed: count("pass"), failed: count("fail"), skipped: count("skip") + count("todo") };
 }
 
-function selection(args: readonly string[]): readonly string[] | undefined {
+function selection(args: readonly string[]): readonly string[] | "unknown" | undefined {
 	if (args.length === 0) return undefined;
 	const names = args[0] === "--only" ? (args[1]?.split(",") ?? []) : [];
 	const known = STEPS.map(({ name }) => name);
 	if (args.length === 2 && names.length > 0 && names.every((name) => known.includes(name))) return names;
 	console.error(`usage: bun run check [--only STEP,…] with steps of: ${known.join(", ")}`);
-	process.exit(2);
+	return "unknown";
 }
 
 function indent(text: string): string {

@@ -10,6 +10,7 @@ import { type FaultyOptions, faultySource, someBytes } from "../support/faulty-s
 import { MODEL } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { standTransfers, type TransferStand } from "../support/transfer-stand.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 
@@ -253,7 +254,9 @@ test.each([
 		using dir = tempDir();
 		await using held = await standTransfers(dir.path);
 		const source = faultySource(FILES, { ...faults, cutAfterBytes: 2 * MIB, cuts: 2 });
-		const copy = await held.run({ source, tier: "dram" });
+		const seen: TransferProgress[] = [];
+		const copy = await held.run({ source, tier: "dram", onProgress: (one) => seen.push(one) });
+		expect(seen.at(-1)).toMatchObject({ bytesDone: TOTAL, bytesTotal: TOTAL });
 		expectFiles(held.stand.storage.pathOf(copy), FILES);
 		expect(source.bytesSent()).toBe(TOTAL + 2 * (2 * MIB));
 		expect(source.reads.every((read) => read.start === 0)).toBe(true);
@@ -366,15 +369,20 @@ test("a cancel leaves the target absent, staging empty and nothing reserved", as
 
 test("a cancel is heard while the source hangs", async () => {
 	using dir = tempDir();
-	await using held = await standTransfers(dir.path, { stallMs: 60_000 });
+	await using held = await standTransfers(dir.path, { stallMs: 600_000 });
 	const cancel = new AbortController();
+	let hangs = false;
 	const source = faultySource(FILES, {
-		stall: { path: BIG, at: 0, times: 99 },
-		onBlock: (path) => {
-			if (path === BIG) queueMicrotask(() => cancel.abort());
+		onBlock: async (path, position) => {
+			if (path !== BIG || position < MIB) return;
+			hangs = true;
+			await new Promise(() => {});
 		},
 	});
-	expect((await failureOf(held.run({ source, signal: cancel.signal }))).reason).toBe("cancelled");
+	const failure = failureOf(held.run({ source, signal: cancel.signal }));
+	await until("the source hangs", () => hangs);
+	cancel.abort();
+	expect((await failure).reason).toBe("cancelled");
 	expectNothing(held, dir.path);
 });
 

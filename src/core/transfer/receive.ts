@@ -106,7 +106,7 @@ async function receiveAll(
 			if (request.parts === undefined && writer.position() > 0) {
 				// One whole stream cannot be joined in the middle: it comes again from its start.
 				await writer.drain();
-				await setLength(fd, 0);
+				// Without a known size the first try may have brought more than this one will.
 				await setLength(fd, request.file.sizeBytes ?? 0);
 				receiver.meter.add(-writer.position());
 				writer = openWriter();

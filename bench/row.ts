@@ -7,7 +7,7 @@ export interface BenchContext {
 	quick: boolean;
 }
 
-/** A goal on ours/peer, or on ours alone in its unit. */
+/** A goal on the ratio of medians, ours to the peer's; or a limit, in the unit, that no sample of ours may reach. */
 export type Goal = { ratioAtLeast: number } | { ratioAtMost: number } | { oursBelow: number };
 
 export interface Measured {
@@ -35,7 +35,8 @@ export interface Row {
 
 export function rowOf({ name, unit, goal, ours, peer }: Measured): Row {
 	const peerSamples = peer === undefined || peer === "missing" ? [] : peer;
-	const [mine, theirs] = [median(ours), median(peerSamples)];
+	const mine = "oursBelow" in goal ? largest(ours) : median(ours);
+	const theirs = median(peerSamples);
 	const ratio = mine === null || theirs === null ? null : mine / theirs;
 	return {
 		name,
@@ -47,6 +48,10 @@ export function rowOf({ name, unit, goal, ours, peer }: Measured): Row {
 		ok: isMet(goal, mine, ratio),
 		samples: { ours, peer: peerSamples },
 	};
+}
+
+function largest(samples: readonly number[]): number | null {
+	return samples.length === 0 ? null : Math.max(...samples);
 }
 
 /** Null for no samples. */

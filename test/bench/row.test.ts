@@ -14,7 +14,7 @@ test("a goal is met by the ratio of the medians", () => {
 	expect(measured({ ratioAtMost: 1.5 }, [3], [2])).toMatchObject({ ok: true });
 	expect(measured({ ratioAtMost: 1.5 }, [3.1], [2])).toMatchObject({ ok: false });
 	expect(measured({ oursBelow: 200 }, [199], undefined)).toMatchObject({ peer: null, ratio: null, ok: true });
-	expect(measured({ oursBelow: 200 }, [200], undefined)).toMatchObject({ ok: false });
+	expect(measured({ oursBelow: 200 }, [100, 120, 200], undefined)).toMatchObject({ ours: 200, ok: false });
 });
 
 test("a missing peer, or no samples of ours, is a missed goal and never a met one", () => {

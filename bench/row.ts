@@ -50,10 +50,6 @@ export function rowOf({ name, unit, goal, ours, peer }: Measured): Row {
 	};
 }
 
-function largest(samples: readonly number[]): number | null {
-	return samples.length === 0 ? null : Math.max(...samples);
-}
-
 /** Null for no samples. */
 export function median(samples: readonly number[]): number | null {
 	const sorted = samples.toSorted((a, b) => a - b);
@@ -85,6 +81,10 @@ export function tableOf(rows: readonly Row[]): string {
 				.trimEnd(),
 		)
 		.join("\n");
+}
+
+function largest(samples: readonly number[]): number | null {
+	return samples.length === 0 ? null : Math.max(...samples);
 }
 
 function withRange(value: number | null, samples: readonly number[]): string {

@@ -524,6 +524,23 @@ test("room that was reserved is given back to the filesystem's count as bytes la
 	expect(left.at(-1)).toBeLessThan(MIB);
 });
 
+test("a stream of unknown size takes room as it comes, and is refused where there is none", async () => {
+	using dir = tempDir();
+	const limitBytes = 20 * MIB;
+	const tiers = [
+		{ name: "dram", kind: "dram" as const, root: join(dir.path, "dram"), limitBytes, floorBytes: 0 },
+	];
+	await using held = await standTransfers(dir.path, {}, { tiers });
+	const big = faultySource({ "a.bin": someBytes(30 * MIB, 1) }, { sizeless: true, rangeable: false });
+	const error = await failureOf(held.run({ source: big, tier: "dram" }));
+	expect(error).toMatchObject({ reason: "insufficient_space", status: 507 });
+	expect(big.bytesSent()).toBeLessThan(limitBytes);
+	expectNothing(held, dir.path, "dram");
+	const small = faultySource({ "a.bin": someBytes(10 * MIB, 1) }, { sizeless: true, rangeable: false });
+	expect((await held.run({ source: small, tier: "dram" })).size_bytes).toBe(10 * MIB);
+	expect(held.stand.storage.usage("dram")).toMatchObject({ used: 10 * MIB, reserved: 0 });
+});
+
 test("a limited transfer takes the time that its rate asks for", async () => {
 	using dir = tempDir();
 	await using held = await standTransfers(dir.path);

@@ -33,9 +33,8 @@ export interface FileRow {
 const DIGEST_LENGTH = 16;
 
 export const transferWrites = {
-	/** A new transfer, or the same one from the start. */
+	/** A transfer that has no row, or none any more. */
 	begin(db: Sqlite, row: TransferRow): void {
-		db.query("DELETE FROM transfer WHERE transfer_id = ?1").run(row.transferId);
 		db.query(
 			"INSERT INTO transfer (transfer_id, tier, source_id, room_bytes, boot_id, started_over) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
 		).run(row.transferId, row.tier, row.sourceId, row.roomBytes, row.bootId, row.startedOver);

@@ -60,7 +60,7 @@ export function createMeter(
 		const etaS = left <= 0 ? 0 : rateBytesPerSecond > 0 ? left / rateBytesPerSecond : undefined;
 		report({
 			phase,
-			bytesDone: Math.min(bytesDone, bytesTotal),
+			bytesDone,
 			bytesTotal,
 			rateBytesPerSecond,
 			etaS: bytesTotal === 0 ? undefined : etaS,
@@ -70,7 +70,7 @@ export function createMeter(
 	return {
 		begin(done, total) {
 			bytesDone = done;
-			bytesTotal = total;
+			bytesTotal = Math.max(total, done);
 			samples = [];
 			tell();
 		},

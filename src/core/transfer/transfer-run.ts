@@ -87,7 +87,7 @@ export class RangeIgnored extends Error {
 	}
 }
 
-const UNANNOUNCED_STEP_BYTES = 64 * 1024 * 1024;
+const UNANNOUNCED_STEP_BYTES = 8 * 1024 * 1024;
 
 /** Fetches what is missing and verifies everything; resolves to the manifest's files. Nothing is published. */
 export async function receiveModel(tools: RunTools, input: RunInput): Promise<ManifestFile[]> {

@@ -131,9 +131,10 @@ export async function createTransfers(
 	const startOver = async (
 		row: TransferRow | undefined,
 		next: Omit<TransferRow, "startedOver">,
+		change: GswarmError | undefined,
 	): Promise<TransferRow> => {
 		const startedOver = row === undefined || row.tier !== next.tier ? 0 : row.startedOver + 1;
-		if (startedOver > START_OVERS) throw changedAgain(next.transferId);
+		if (startedOver > START_OVERS) throw changedAgain(next.transferId, change);
 		if (row !== undefined)
 			log.warn("transfer.started_over", { transfer_id: next.transferId, times: startedOver });
 		await drop(next.transferId);
@@ -145,14 +146,14 @@ export async function createTransfers(
 	const prepare = async (
 		{ transferId, tier }: TransferInput,
 		{ sourceId, totalBytes, archive }: SourceDescription,
-		changed: boolean,
+		change: GswarmError | undefined,
 	): Promise<TransferRow> => {
 		const bootId = storage.bootId ?? null;
 		const row = readTransfer(db, transferId);
 		const staged = storage.staged().some((one) => one.transferId === transferId && one.tier === tier);
 		const roomBytes = totalBytes * (archive === undefined ? 1 : ARCHIVE_ROOM);
 		const next = { transferId, tier, sourceId, roomBytes, bootId };
-		if (row !== undefined && row.sourceId === sourceId && row.tier === tier && !changed) {
+		if (row !== undefined && row.sourceId === sourceId && row.tier === tier && change === undefined) {
 			if (staged) return row;
 			// Staging that went with its boot, or by hand: the same source again, from the start.
 			await drop(transferId);
@@ -160,19 +161,19 @@ export async function createTransfers(
 			await writes.begin(fresh);
 			return fresh;
 		}
-		return startOver(row, next);
+		return startOver(row, next, change);
 	};
 	const receive = async (input: TransferInput, meter: Meter, signal: AbortSignal): Promise<ModelCopy> => {
 		const { transferId, tier, model, source } = input;
 		let wholeFiles = false;
-		for (let changed = false; ; ) {
+		for (let change: GswarmError | undefined; ; ) {
 			const description = await source.describe(signal);
 			const revision = input.revision ?? description.revision;
 			const there = existingCopy(storage, { tier, model, revision }, description);
 			if (there !== undefined) return there;
 			planFiles(description, { verifyChecksum: input.verifyChecksum, wholeFiles });
-			const row = await prepare(input, description, changed);
-			changed = false;
+			const row = await prepare(input, description, change);
+			change = undefined;
 			const reservation = reserve(row);
 			await storage.openStaging(tier, transferId);
 			const recheck = row.bootId === null || row.bootId !== storage.bootId;
@@ -207,7 +208,7 @@ export async function createTransfers(
 				});
 			} catch (error) {
 				if (error instanceof RangeIgnored) wholeFiles = true;
-				else if (error instanceof GswarmError && error.reason === "source_changed") changed = true;
+				else if (error instanceof GswarmError && error.reason === "source_changed") change = error;
 				else throw error;
 			}
 		}
@@ -283,15 +284,15 @@ function abortFailure(reason: unknown, model: ModelName): GswarmError {
 	});
 }
 
-function changedAgain(transferId: string): GswarmError {
-	return new GswarmError(
-		"CONFLICT",
-		`The source of ${transferId} changed more than once while it was read.`,
-		{
-			reason: "source_changed",
-			hint: "Start it again when the source is at rest, or pin a revision.",
-		},
-	);
+/** `change` says what was seen; undefined when it is another source than that of the run before. */
+function changedAgain(transferId: string, change: GswarmError | undefined): GswarmError {
+	const seen = change?.message ?? `The source of ${transferId} is not what it was in the last run.`;
+	return new GswarmError("CONFLICT", `${seen} It had been started over for that once already.`, {
+		reason: "source_changed",
+		details: change?.details ?? {},
+		hint: "Start it again when the source is at rest, or pin a revision.",
+		cause: change,
+	});
 }
 
 // The rest of the room, through its door.

@@ -316,7 +316,9 @@ test("what was fetched from another state of the source is not used when the tra
 			if (path === BIG && position >= PART + MIB) stop.abort(stopping());
 		},
 	});
-	await failureOf(held.run({ source: before, signal: stop.signal }));
+	await failureOf(held.run({ source: before, signal: stop.signal, streams: 1 }));
+	const rows = held.stand.db.read.query("SELECT part_index FROM transfer_part").all();
+	expect(rows).toEqual([{ part_index: 0 }]);
 	const other = { ...FILES, [BIG]: someBytes(2 * PART + 4 * MIB + 17, 99) };
 	const after = faultySource(other);
 	const copy = await held.run({ source: after });

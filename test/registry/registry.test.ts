@@ -122,7 +122,7 @@ test("of two that register one name at the same time exactly one succeeds", asyn
 	await using s = stand();
 	const ends = await Promise.all([1, 2, 3].map(() => reasonOf(() => s.register("tiny"))));
 	expect(ends.filter((it) => it === "accepted")).toHaveLength(1);
-	expect(s.registry.count()).toBe(1);
+	expect(s.names()).toEqual(["tiny"]);
 });
 
 test("a download of a known model changes nothing of it but a missing source", async () => {
@@ -131,13 +131,47 @@ test("a download of a known model changes nothing of it but a missing source", a
 	const download = { modelName: "tiny", modelType: "llm", modelSize: 0, sourceUrl: "hf:a/b", metadata: {} };
 	await s.registry.ensure(download);
 	await s.registry.ensure({ ...download, sourceUrl: "hf:c/d" });
-	await s.registry.ensure({ ...download, modelName: "new" });
 	expect(s.registry.get("tiny")).toMatchObject({
 		model_type: "vision",
 		model_size: 10,
 		source_url: "hf:a/b",
 	});
-	expect(s.names()).toEqual(["new", "tiny"]);
+});
+
+test("what a download named is shown while it comes, and is gone when it failed", async () => {
+	await using s = stand();
+	const download = {
+		modelName: "new",
+		modelType: "llm",
+		modelSize: 0,
+		sourceUrl: "hf:a/wrong",
+		metadata: {},
+	};
+	await s.registry.ensure(download);
+	s.facts.activities = [{ model_name: "new", tier: "disk", status: "downloading" }];
+	expect(s.names()).toEqual(["new"]);
+	s.facts.activities = [];
+	expect(s.names()).toEqual([]);
+	expect(s.registry.has("new")).toBe(false);
+	expect(await reasonOf(() => s.registry.get("new"))).toBe("404 MODEL_NOT_FOUND model_not_found");
+	await s.registry.ensure({ ...download, sourceUrl: "hf:a/right" });
+	await s.registry.takeInventory("node1", [copy("new", { source_url: "hf:a/right@1" })]);
+	expect(s.registry.get("new").source_url).toBe("hf:a/right");
+	await s.registry.takeInventory("node1", []);
+	expect(s.names()).toEqual(["new"]);
+});
+
+test("a model can be registered over a download that failed", async () => {
+	await using s = stand();
+	await s.registry.ensure({
+		modelName: "new",
+		modelType: "llm",
+		modelSize: 0,
+		sourceUrl: "hf:a/b",
+		metadata: {},
+	});
+	await s.register("new", { modelType: "vision" });
+	expect(s.registry.get("new").model_type).toBe("vision");
 });
 
 test("pages are cut from one order, cover everything once, and the total does not depend on them", async () => {

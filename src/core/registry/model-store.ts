@@ -15,6 +15,7 @@ export interface ModelRow {
 	revision: string | null;
 	format: string | null;
 	created_at: number;
+	implied: number;
 }
 
 export interface LocationRow {
@@ -40,9 +41,11 @@ const registryWrites = {
 	insertModel(db: Sqlite, row: ModelRow): void {
 		const { changes } = db
 			.query(
-				`INSERT OR IGNORE INTO registry_model
-				 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at)
-				 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at)`,
+				`INSERT INTO registry_model
+				 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at, implied)
+				 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at, $implied)
+				 ON CONFLICT (model_name) DO UPDATE SET model_type = $model_type, model_size = $model_size,
+				 source_url = $source_url, metadata = $metadata, implied = 0 WHERE implied = 1`,
 			)
 			.run({ ...row });
 		if (changes === 0) {
@@ -61,9 +64,10 @@ const registryWrites = {
 	ensureModel(db: Sqlite, row: ModelRow): void {
 		db.query(
 			`INSERT INTO registry_model
-			 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at)
-			 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at)
-			 ON CONFLICT (model_name) DO UPDATE SET source_url = coalesce(source_url, $source_url)`,
+			 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at, implied)
+			 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at, $implied)
+			 ON CONFLICT (model_name) DO UPDATE SET
+			 source_url = CASE WHEN implied = 1 THEN $source_url ELSE coalesce(source_url, $source_url) END`,
 		).run({ ...row });
 	},
 	/**
@@ -86,7 +90,7 @@ const registryWrites = {
 			`INSERT INTO registry_model (model_name, model_type, model_size, source_url, metadata, revision, format, created_at)
 			 VALUES ($model_name, $model_type, $size, $source_url, '{}', $revision, $format, $now)
 			 ON CONFLICT (model_name) DO UPDATE SET
-			 model_size = $size, revision = $revision, format = $format,
+			 model_size = $size, revision = $revision, format = $format, implied = 0,
 			 model_type = CASE WHEN model_type = 'unknown' THEN $model_type ELSE model_type END,
 			 source_url = coalesce(source_url, $source_url)`,
 		);

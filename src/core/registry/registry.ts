@@ -57,7 +57,6 @@ export interface Registry {
 	condemn(copy: CopyKey, options: { alive: string[]; force: boolean; dryRun: boolean }): Promise<boolean>;
 	/** The copy is wanted (again): a former delete no longer applies to it. */
 	want(name: string, node: string, tier: string): Promise<void>;
-	count(): number;
 	/** Every model, for the registry document. */
 	all(): ModelSummary[];
 }
@@ -73,11 +72,18 @@ export function createRegistry({
 }): Registry {
 	const write = db.writer(registryModule);
 	const { read } = db;
-	const oneModel = read.query<ModelRow, [string]>("SELECT * FROM registry_model WHERE model_name = ?1");
+
 	const locationsOf = read.query<LocationRow, [string]>(
 		"SELECT * FROM registry_location WHERE model_name = ?1 ORDER BY node, tier, revision",
 	);
-	const countAll = read.query<{ n: number }, []>("SELECT count(*) AS n FROM registry_model");
+	/** A model that a download named is shown while it comes; when that failed, nothing is known of it. */
+	const shown = (alias: string): string =>
+		`(${alias}.implied = 0 OR ${alias}.model_name IN (SELECT value FROM json_each($bringing))
+		 OR EXISTS (SELECT 1 FROM registry_location s WHERE s.model_name = ${alias}.model_name))`;
+	const oneModel = read.query<ModelRow, [{ name: string; bringing: string }]>(
+		`SELECT * FROM registry_model m WHERE m.model_name = $name AND ${shown("m")}`,
+	);
+	const bringing = (): string => JSON.stringify(facts.activities().map((a) => a.model_name));
 
 	const summaryOf = (
 		row: ModelRow,
@@ -97,7 +103,7 @@ export function createRegistry({
 			),
 		};
 	};
-	const rowOf = (modelName: string, m: NewModel): ModelRow => ({
+	const rowOf = (modelName: string, m: NewModel, implied: number): ModelRow => ({
 		model_name: modelName,
 		model_type: m.modelType,
 		model_size: m.modelSize,
@@ -106,12 +112,13 @@ export function createRegistry({
 		revision: null,
 		format: null,
 		created_at: clock.nowMs() / 1000,
+		implied,
 	});
 	const filtered = (
 		filter: Omit<ModelFilter, "page" | "perPage">,
 	): { where: string; values: Record<string, string> } => {
-		const where = ["1 = 1"];
-		const values: Record<string, string> = {};
+		const where = [shown("m")];
+		const values: Record<string, string> = { bringing: bringing() };
 		if (filter.type !== undefined) {
 			where.push("m.model_type = $type");
 			values["type"] = filter.type;
@@ -154,14 +161,11 @@ export function createRegistry({
 	return {
 		list({ page, perPage, ...filter }) {
 			const { where, values } = filtered(filter);
-			const unfiltered = Object.keys(values).length === 0 && where === "1 = 1";
-			const [{ n: total } = { n: 0 }] = unfiltered
-				? countAll.all()
-				: read
-						.query<{ n: number }, [Record<string, string>]>(
-							`SELECT count(*) AS n FROM registry_model m WHERE ${where}`,
-						)
-						.all(values);
+			const [{ n: total } = { n: 0 }] = read
+				.query<{ n: number }, [Record<string, string>]>(
+					`SELECT count(*) AS n FROM registry_model m WHERE ${where}`,
+				)
+				.all(values);
 			const rows = read
 				.query<ModelRow, [Record<string, string | number>]>(
 					`SELECT m.* FROM registry_model m WHERE ${where} ORDER BY m.model_name LIMIT $limit OFFSET $offset`,
@@ -171,7 +175,7 @@ export function createRegistry({
 			return { models: rows.map((row) => summaryOf(row, activities, services)), total };
 		},
 		get(name) {
-			const [row] = oneModel.all(name);
+			const [row] = oneModel.all({ name, bringing: bringing() });
 			if (row === undefined) throw modelNotFound(name);
 			const details: ModelLocation[] = locationsOf.all(name).map((l) => ({
 				device: deviceOf(l),
@@ -191,9 +195,9 @@ export function createRegistry({
 				location_details: details,
 			};
 		},
-		has: (name) => oneModel.all(name).length > 0,
-		register: (model) => write.insertModel(rowOf(model.modelName, model)),
-		ensure: (model) => write.ensureModel(rowOf(model.modelName, model)),
+		has: (name) => oneModel.all({ name, bringing: bringing() }).length > 0,
+		register: (model) => write.insertModel(rowOf(model.modelName, model, 0)),
+		ensure: (model) => write.ensureModel(rowOf(model.modelName, model, 1)),
 		locations: (name) => locationsOf.all(name),
 		takeInventory: (node, copies) => write.takeInventory({ node, copies, now: clock.nowMs() / 1000 }),
 		claim: (name, node, tier) => write.claimLocation({ model_name: name, node, tier }),
@@ -202,12 +206,13 @@ export function createRegistry({
 			write.forgetModel({ model_name: name, tombstones, now: clock.nowMs() / 1000 }),
 		condemn: (copy, { alive, force, dryRun }) => write.condemn({ ...copy, alive, force, dry_run: dryRun }),
 		want: (name, node, tier) => write.dropTombstones({ model_name: name, node, tier }),
-		count: () => countAll.all()[0]?.n ?? 0,
 		all() {
 			const [activities, services] = [facts.activities(), facts.services()];
 			return read
-				.query<ModelRow, []>("SELECT * FROM registry_model ORDER BY model_name")
-				.all()
+				.query<ModelRow, [{ bringing: string }]>(
+					`SELECT * FROM registry_model m WHERE ${shown("m")} ORDER BY m.model_name`,
+				)
+				.all({ bringing: bringing() })
 				.map((row) => summaryOf(row, activities, services));
 		},
 	};

@@ -7,7 +7,9 @@ CREATE TABLE registry_model (
   metadata TEXT NOT NULL,
   revision TEXT,
   format TEXT,
-  created_at REAL NOT NULL
+  created_at REAL NOT NULL,
+  -- 1: a download named it, and no node has ever held it; it is not shown once nothing brings it any more.
+  implied INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX registry_model_type ON registry_model (model_type, model_name);
 

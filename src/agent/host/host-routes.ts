@@ -164,6 +164,14 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		return service;
 	};
 
+	let lastJoin: Promise<unknown> = Promise.resolve();
+	/** One join after the other: a name is not given away between the look at it and the credential for it. */
+	const inTurn = <T>(join: () => Promise<T>): Promise<T> => {
+		const turn = lastJoin.then(join);
+		lastJoin = turn.catch(() => undefined);
+		return turn;
+	};
+
 	return {
 		health: ({ caller }) => {
 			if (!seesDetails(caller)) return { status: "ok" as const };
@@ -350,14 +358,15 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 				command: `gswarm agent --join ${d.hostUrl()}`,
 			};
 		},
-		join: async ({ body, address }) => {
-			const node = parseNodeName(body.node);
-			const input = { node, publicKey: body.public_key, protocolVersion: body.protocol_version };
-			d.cluster.checkJoin(input);
-			const bearer = await d.identity.spendJoin(body.secret, node);
-			await d.cluster.join({ ...input, address, version: body.version });
-			return { node, node_token: bearer, cluster_id: d.clusterId, host_public_key: d.publicKey };
-		},
+		join: ({ body, address }) =>
+			inTurn(async () => {
+				const node = parseNodeName(body.node);
+				const input = { node, publicKey: body.public_key, protocolVersion: body.protocol_version };
+				d.cluster.checkJoin(input);
+				const bearer = await d.identity.spendJoin(body.secret, node);
+				await d.cluster.join({ ...input, address, version: body.version });
+				return { node, node_token: bearer, cluster_id: d.clusterId, host_public_key: d.publicKey };
+			}),
 		heartbeat: async ({ body, caller, address }) => {
 			const node = caller?.node;
 			if (node === undefined)

@@ -1,0 +1,153 @@
+import { expect, test } from "bun:test";
+import { createApiClient } from "../../src/api/client.ts";
+import { generateKeyPair, parseJoinString } from "../../src/core/identity/identity.ts";
+import { asGswarmError } from "../../src/schema/errors.ts";
+import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
+import { localCluster, type LocalCluster } from "../support/cluster.ts";
+import { until } from "../support/until.ts";
+import { heartbeat } from "./beat.ts";
+
+const nobody = (c: LocalCluster) => createApiClient({ baseUrl: c.host.url, token: () => undefined });
+
+async function joinSecret(c: LocalCluster, uses = 1): Promise<string> {
+	const { token } = await c.host.client.call("createToken", { body: { kind: "join", uses } });
+	const { tokenId, secret } = parseJoinString(token);
+	return `${tokenId}.${secret}`;
+}
+
+function join(
+	c: LocalCluster,
+	node: string,
+	secret: string,
+	change: { public_key?: string; protocol_version?: number } = {},
+) {
+	return nobody(c).call("join", {
+		body: {
+			node,
+			secret,
+			public_key: generateKeyPair().publicKey,
+			protocol_version: PROTOCOL_VERSION,
+			version: "test",
+			...change,
+		},
+	});
+}
+
+async function reasonOf(run: Promise<unknown>): Promise<string> {
+	try {
+		await run;
+	} catch (error) {
+		const { status, reason } = asGswarmError(error);
+		return `${status} ${reason}`;
+	}
+	return "accepted";
+}
+
+test("a node joins once with a join string and is alive with all it has to offer", async () => {
+	await using c = await localCluster({ nodes: ["node1", "node2"] });
+	const { nodes, total } = await c.host.client.call("listNodes", {});
+	expect(total).toBe(2);
+	expect(nodes.map((it) => [it.name, it.status, Object.keys(it.tiers)])).toEqual([
+		["node1", "alive", ["disk", "disk1", "dram"]],
+		["node2", "alive", ["disk", "disk1", "dram"]],
+	]);
+	const status = await c.host.client.call("status", {});
+	expect(status).toMatchObject({ node_list: ["node1", "node2"], model_status: [] });
+}, 60_000);
+
+test("a join string that is wrong, or used up, lets nobody in", async () => {
+	await using c = await localCluster({ nodes: [] });
+	const secret = await joinSecret(c);
+	expect(await reasonOf(join(c, "node1", `${secret.slice(0, -1)}!`))).toBe("401 join_refused");
+	expect(await reasonOf(join(c, "node1", secret))).toBe("accepted");
+	expect(await reasonOf(join(c, "node2", secret))).toBe("401 join_refused");
+	expect((await c.host.client.call("listNodes", {})).nodes.map((it) => it.name)).toEqual(["node1"]);
+}, 60_000);
+
+test("a name that somebody else has, a bad name and a strange protocol are refused and spend nothing", async () => {
+	await using c = await localCluster({ nodes: ["node1"] });
+	const secret = await joinSecret(c);
+	expect(await reasonOf(join(c, "node1", secret))).toBe("409 node_name_taken");
+	expect(await reasonOf(join(c, "../node", secret))).toBe("400 bad_node_name");
+	expect(await reasonOf(join(c, "node9", secret, { protocol_version: 99 }))).toBe(
+		"400 protocol_not_supported",
+	);
+	expect(await reasonOf(join(c, "node2", secret))).toBe("accepted");
+	// The node that has the name still reports.
+	expect(await reasonOf(beatAs(c, c.node("node1").token))).toBe("accepted");
+}, 60_000);
+
+test("of two keys that want one name at once, the one that gets it also gets a credential that works", async () => {
+	await using c = await localCluster({ nodes: [] });
+	const secret = await joinSecret(c, 2);
+	// Straight to the handler, so that both are in it at the same time.
+	const joining = () => {
+		const { publicKey } = generateKeyPair();
+		const about = { node: "node1", secret, protocol_version: PROTOCOL_VERSION, version: "test" };
+		const call = { body: { ...about, public_key: publicKey }, address: "127.0.0.1" };
+		return c.host.role.handlers.join(call as Parameters<typeof c.host.role.handlers.join>[0]);
+	};
+	const answers = await Promise.allSettled([joining(), joining()]);
+	const [joined, ...others] = answers.filter((it) => it.status === "fulfilled").map((it) => it.value);
+	expect(others).toEqual([]);
+	expect(await reasonOf(beatAs(c, joined?.node_token ?? ""))).toBe("accepted");
+}, 60_000);
+
+test("a node's credential is good for its own reports, and for nothing that people do", async () => {
+	await using c = await localCluster({ nodes: ["node1"] });
+	const as = createApiClient({ baseUrl: c.host.url, token: () => c.node("node1").token });
+	const calls = [
+		() => as.call("listModels", {}),
+		() => as.call("listNodes", {}),
+		() => as.call("createToken", { body: { kind: "join" } }),
+		() => as.call("deleteModel", { params: { model_name: "tiny" } }),
+		() => as.call("registerModel", { body: { model_name: "tiny" } }),
+	];
+	for (const call of calls) expect(await reasonOf(call())).toBe("403 role_not_allowed");
+	expect(await reasonOf(c.host.client.call("heartbeat", { body: heartbeat() }))).toBe("403 role_not_allowed");
+	// An operation that brings nothing to this node is none of its business.
+	expect(await reasonOf(as.call("requestGrant", { body: { operation_id: "copy-tiny-00000000" } }))).toBe(
+		"404 task_not_found",
+	);
+}, 60_000);
+
+test("what a node reports is told of itself alone, whatever it says", async () => {
+	await using c = await localCluster({ nodes: ["node1", "node2"] });
+	await beatAs(c, c.node("node2").token, 2);
+	const { location_details } = await c.host.client.call("getModel", {
+		params: { model_name: "acme/claimed" },
+	});
+	expect(location_details.map((it) => it.device)).toEqual(["node2:disk"]);
+}, 60_000);
+
+test("a node's former credential is worth nothing after it joined again, and its host's calls reach it at once", async () => {
+	await using c = await localCluster({ nodes: ["node1"] });
+	const node = c.node("node1");
+	await node.stop();
+	await node.start();
+	// The first thing that the host sees of it is enough to call it.
+	const submitted = await until("the restarted node takes work", () =>
+		c.host.client.call("queueStatus", { query: { node: "node1" } }),
+	);
+	expect(submitted.tasks).toEqual([]);
+}, 60_000);
+
+/** A beat with the given credential, of a life after all others. */
+function beatAs(c: LocalCluster, token: string, seq = 1): Promise<unknown> {
+	const client = createApiClient({ baseUrl: c.host.url, token: () => token });
+	const copy = {
+		model_name: "acme/claimed",
+		revision: "r1",
+		tier: "disk",
+		status: "ready" as const,
+		size_bytes: 1,
+		content_id: "c".repeat(64),
+		model_type: "llm",
+		source_url: null,
+		format: "gguf",
+		ready_at: 1,
+	};
+	return client.call("heartbeat", {
+		body: heartbeat({ incarnation: 99, seq, inventory_version: 1, inventory: [copy] }),
+	});
+}

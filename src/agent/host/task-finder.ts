@@ -71,7 +71,9 @@ export function createTaskFinder({
 			names.map((name) =>
 				ask(name).catch((error: unknown) => {
 					// A node that just went away is left out of the cluster's view; asked for by name it is an error.
-					if (node === undefined && asGswarmError(error).code === "NETWORK_ERROR") return undefined;
+					const { code, reason } = asGswarmError(error);
+					const away = code === "NETWORK_ERROR" || reason === "node_unreachable";
+					if (node === undefined && away) return undefined;
 					throw error;
 				}),
 			),
@@ -88,9 +90,8 @@ export function createTaskFinder({
 			return nodes.client(node).call("cancelTask", { params: { task_id: taskId } });
 		},
 		async live(node) {
-			const parts = await gather(node === hostName ? undefined : node, (name) =>
-				nodes.client(name).call("queueStatus", {}),
-			);
+			const parts =
+				node === hostName ? [] : await gather(node, (name) => nodes.client(name).call("queueStatus", {}));
 			const mine =
 				node === undefined || node === hostName
 					? { task_queue: queue.counters(), tasks: queue.list() }
@@ -103,6 +104,7 @@ export function createTaskFinder({
 			};
 		},
 		async history(filter, { node, cursor }) {
+			if (node === hostName) return queue.history({ ...filter, ...(cursor === undefined ? {} : { cursor }) });
 			if (node !== undefined) {
 				const { cursor: _c, ...rest } = filter ?? {};
 				return nodes

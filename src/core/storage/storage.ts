@@ -47,7 +47,7 @@ import {
 
 export type { Reservation } from "./capacity.ts";
 export type { PublishInput } from "./publish.ts";
-export { checkPlaces, type SealedManifest, sealManifest } from "./sealed-manifest.ts";
+export { checkPlaces } from "./sealed-manifest.ts";
 export type { Tier, TierOptions } from "./tier-root.ts";
 
 export interface VerifyReport {

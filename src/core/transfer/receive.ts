@@ -64,7 +64,6 @@ class ConnectionCut extends Error {
 export async function receiveRequest(
 	receiver: Receiver,
 	request: PlannedRequest,
-	buffers: LaneBuffers,
 	signal: AbortSignal,
 ): Promise<number> {
 	const { file } = request;
@@ -82,7 +81,6 @@ export async function receiveRequest(
 				...range,
 				partSizeBytes: file.partSizeBytes,
 				newXxh64: receiver.newXxh64,
-				buffers,
 				onPart: (part, xxh64) => receiver.onPart(request, part, xxh64),
 				shouldSync: (bytes) => receiver.shouldSync(request, bytes),
 			});

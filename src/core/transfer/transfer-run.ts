@@ -191,16 +191,13 @@ async function fetchAndVerify(
 			intake.whole(file, file.sizeBytes ?? 0);
 	}
 	add(...missing(...open));
-	const buffers = new Map<number, LaneBuffers>();
-	await work.run(requestLimits.streams, async (request, lane) => {
+	await work.run(requestLimits.streams, async (request) => {
 		const { file, parts } = request;
 		if (parts !== undefined && source.localDirectory !== undefined && file.source.parts !== undefined) {
 			await copyLocally(tools, receiver, request, join(source.localDirectory, file.path), signal);
 			return;
 		}
-		const laneBuffers = buffers.get(lane) ?? newLaneBuffers();
-		buffers.set(lane, laneBuffers);
-		const bytes = await receiveRequest(receiver, request, laneBuffers, signal).catch((error: unknown) => {
+		const bytes = await receiveRequest(receiver, request, signal).catch((error: unknown) => {
 			const ignored = error instanceof GswarmError && error.reason === "range_ignored" && parts !== undefined;
 			throw ignored ? new RangeIgnored(error) : error;
 		});

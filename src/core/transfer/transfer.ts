@@ -296,9 +296,9 @@ function changedAgain(transferId: string, change: GswarmError | undefined): Gswa
 }
 
 // The rest of the room, through its door.
-export { createGrants, type GrantInput, type Grants } from "./grants.ts";
-export { type ResolvedPart, resolvePart } from "./parts.ts";
-export type { TransferPhase, TransferProgress } from "./progress.ts";
+export { createGrants, type Grants } from "./grants.ts";
+export { resolvePart } from "./parts.ts";
+export type { TransferProgress } from "./progress.ts";
 export { storageSource } from "./storage-source.ts";
 export type { TransferLimits } from "./transfer-run.ts";
 

@@ -10,7 +10,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import type { Source } from "../source/source.ts";
 import { byteRange, type PlannedRequest } from "./plan.ts";
 import type { Meter } from "./progress.ts";
-import { createRangeWriter, type LaneBuffers, type RangeWriter } from "./range-writer.ts";
+import { createRangeWriter, type RangeWriter } from "./range-writer.ts";
 import { Stalled, type StallWatch } from "./stall-watch.ts";
 import type { Throttle } from "./throttle.ts";
 
@@ -99,37 +99,29 @@ async function receiveAll(
 	signal: AbortSignal,
 ): Promise<number> {
 	let writer = openWriter();
-	try {
-		for (let fruitless = 0; ; ) {
-			if (request.parts === undefined && writer.position() > 0) {
-				// One whole stream cannot be joined in the middle: it comes again from its start.
-				await writer.drain();
-				// Without a known size the first try may have brought more than this one will.
-				await setLength(fd, request.file.sizeBytes ?? 0);
-				receiver.meter.add(-writer.position());
-				writer = openWriter();
-			}
-			const before = writer.position();
-			try {
-				await receiveOnce(receiver, request, range.end, writer, signal);
-				await writer.drain();
-				return writer.position() - range.start;
-			} catch (error) {
-				signal.throwIfAborted();
-				if (!isWorthATry(error)) throw error;
-				const gained = writer.position() - before;
-				// A stream that starts again has gained nothing by what it brought.
-				const isProgress = request.parts !== undefined && gained >= receiver.limits.progressBytes;
-				fruitless = isProgress ? 0 : fruitless + 1;
-				if (fruitless >= receiver.limits.fruitlessTries)
-					throw givenUp(request, writer.position(), range.end, error);
-				await pause(receiver, fruitless, error, signal);
-			}
+	for (let fruitless = 0; ; ) {
+		if (request.parts === undefined && writer.position() > 0) {
+			// One whole stream cannot be joined in the middle: it comes again from its start.
+			// Without a known size the first try may have brought more than this one will.
+			await setLength(fd, request.file.sizeBytes ?? 0);
+			receiver.meter.add(-writer.position());
+			writer = openWriter();
 		}
-	} catch (error) {
-		// No write may be under way when the file is closed; how it ends no longer matters.
-		await writer.drain().catch(() => {});
-		throw error;
+		const before = writer.position();
+		try {
+			await receiveOnce(receiver, request, range.end, writer, signal);
+			return writer.position() - range.start;
+		} catch (error) {
+			signal.throwIfAborted();
+			if (!isWorthATry(error)) throw error;
+			const gained = writer.position() - before;
+			// A stream that starts again has gained nothing by what it brought.
+			const isProgress = request.parts !== undefined && gained >= receiver.limits.progressBytes;
+			fruitless = isProgress ? 0 : fruitless + 1;
+			if (fruitless >= receiver.limits.fruitlessTries)
+				throw givenUp(request, writer.position(), range.end, error);
+			await pause(receiver, fruitless, error, signal);
+		}
 	}
 }
 

@@ -29,7 +29,6 @@ import {
 	WEB_REQUESTS,
 } from "./plan.ts";
 import type { Meter, TransferPhase } from "./progress.ts";
-import { type LaneBuffers, newLaneBuffers } from "./range-writer.ts";
 import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts";
 import { createStallWatch } from "./stall-watch.ts";
 import { createThrottle } from "./throttle.ts";

@@ -102,19 +102,19 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		const source = d.nodes.holding(body.source_device, model);
 		const target = d.nodes.target(body.target_device);
 		if (source.device === target.device) throw sameDevice(target.device);
-		await d.registry.want(model, target.node, target.tier);
+		const client = d.nodes.client(target.node);
 		if (source.node === target.node) {
+			await d.registry.want(model, target.node, target.tier);
 			const forwardBody = { ...body, source_device: source.device, target_device: target.device };
-			const client = d.nodes.client(target.node);
 			const input = { params: { model_name: model }, headers: passKey(headers) };
 			if (type === "move") return forwarded(await client.call("moveModel", { ...input, body: forwardBody }));
 			const { keep_source: _keep, ...copyBody } = forwardBody;
 			return forwarded(await client.call("copyModel", { ...input, body: copyBody }));
 		}
 		d.nodes.client(source.node);
-		d.nodes.client(target.node);
 		const size = d.registry.get(model).model_size;
 		fits(d, target, size, model);
+		await d.registry.want(model, target.node, target.tier);
 		const request: CrossCopyRequest = {
 			model_name: model,
 			source_device: source.device,

@@ -62,6 +62,11 @@ export async function openHost(
 	const nodes = createNodes({ cluster, registry, clock, privateKey: options.privateKey });
 	const operationDependencies = { clock, cluster, registry, nodes, unregistering: new Set<string>() };
 	const gateway = createGateway({ clock, log, local: servicesOfNodes(cluster, nodes) });
+	const inventoryVersions = new Map<string, string>();
+	const removeFrom = async (node: string, model_name: string, tier: string): Promise<void> => {
+		const query = { device: `${node}:${tier}`, force: "true" as const };
+		await nodes.client(node).call("deleteModel", { params: { model_name }, query });
+	};
 	const stop = new AbortController();
 	let ticking: Promise<void> | undefined;
 
@@ -80,18 +85,14 @@ export async function openHost(
 			maxConcurrentTasks: options.maxConcurrentTasks,
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
 			hostUrl: options.hostUrl,
-			inventoryVersions: new Map(),
+			inventoryVersions,
 			removeAgain(copies) {
 				for (const { model_name, node, tier } of copies) {
-					nodes
-						.client(node)
-						.call("deleteModel", {
-							params: { model_name },
-							query: { device: `${node}:${tier}`, force: "true" },
-						})
-						.catch((error: unknown) =>
-							log.warn("registry.tombstone_pending", { model_name, node, tier, error }),
-						);
+					removeFrom(node, model_name, tier).catch((error: unknown) => {
+						log.warn("registry.tombstone_pending", { model_name, node, tier, error });
+						// The next beat is asked for the inventory again, and so this is tried again.
+						inventoryVersions.delete(node);
+					});
 				}
 			},
 		}),

@@ -16,7 +16,10 @@ export type Report = Omit<Heartbeat, "seq" | "incarnation" | "inventory">;
 
 export interface HostLink extends AsyncDisposable {
 	readonly client: ApiClient;
-	/** The host's wall clock as it was in the last answer, moved on by our monotonic clock. */
+	/**
+	 * The host's wall clock as it was in the last answer, moved on by our monotonic clock; our own before the first
+	 * one, because the host may call as soon as it has heard of us.
+	 */
 	hostNowMs(): number;
 	/** Something changed: beat soon. */
 	poke(): void;
@@ -44,7 +47,7 @@ export function createHostLink(
 	const stop = new AbortController();
 	let seq = 0;
 	let sentInventory: number | undefined;
-	let hostOffsetMs = 0;
+	let hostOffsetMs: number | undefined;
 	let connected = false;
 	let failures = 0;
 	let wake = new AbortController();
@@ -112,7 +115,7 @@ export function createHostLink(
 
 	return {
 		client,
-		hostNowMs: () => clock.monotonicMs() + hostOffsetMs,
+		hostNowMs: () => (hostOffsetMs === undefined ? clock.nowMs() : clock.monotonicMs() + hostOffsetMs),
 		poke() {
 			poked = true;
 			wake.abort();

@@ -22,13 +22,12 @@ import type { Activity } from "../../core/registry/registry.ts";
 import { downloadSource } from "../download-source.ts";
 import { historyFilter, idempotencyKey, inUse, sameDevice, seesDetails } from "../http/answers.ts";
 import { textResponse } from "../http/text.ts";
+import type { Removal } from "./removal.ts";
 import {
 	type CopyRequest,
 	type DeleteRequest,
 	type DownloadRequest,
-	type NodeTaskDependencies,
 	type ServeRequest,
-	mayDestroy,
 	requireCopy,
 } from "./tasks.ts";
 
@@ -42,7 +41,7 @@ export interface NodeRouteDependencies {
 	services: Services;
 	gateway: Gateway;
 	grants: Grants;
-	condemn: NodeTaskDependencies["condemn"];
+	removal: Pick<Removal, "check">;
 	uptimeS(): number;
 	activities(): Activity[];
 	hostUrl(): string;
@@ -167,7 +166,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 			.filter((s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && isServing(s));
 		const [first] = serving;
 		if (first !== undefined && !force) throw inUse(model, first.service_id);
-		await mayDestroy(d, copy, force, true);
+		await d.removal.check(copy, { force });
 		const request: DeleteRequest = {
 			model_name: model,
 			device: `${d.nodeName}:${tier}`,

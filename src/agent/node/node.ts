@@ -24,6 +24,7 @@ import type { Handlers } from "../http/app.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
+import { createRemoval } from "./removal.ts";
 import { createNodeTasks } from "./tasks.ts";
 
 export interface NodeOptions {
@@ -119,6 +120,8 @@ export async function openNode(
 		}
 	};
 	const activities = (): Activity[] => queue.list({ limit: 1000 }).flatMap((task) => activityOf(task, name));
+	const reportNow = async (): Promise<boolean> => (await link?.flush(REPORT_TIMEOUT_MS)) ?? false;
+	const removal = createRemoval({ nodeName: name, storage, condemn, reportNow });
 	const tasks = createNodeTasks({
 		nodeName: name,
 		storage,
@@ -129,10 +132,8 @@ export async function openNode(
 			if (link === undefined) throw hostUnreachable(undefined);
 			return link.client.call("requestGrant", { body: { operation_id: operationId } });
 		},
-		condemn,
-		reportNow: async () => {
-			await link?.flush(REPORT_TIMEOUT_MS);
-		},
+		removal,
+		reportNow,
 	});
 	await discardEnded(queue, transfers);
 	const poke = (): void => link?.poke();
@@ -163,7 +164,7 @@ export async function openNode(
 			services,
 			gateway,
 			grants,
-			condemn,
+			removal,
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
 			activities,
 			hostUrl: () => options.host.url,
@@ -177,7 +178,7 @@ export async function openNode(
 					hostUrl: options.host.url,
 					nodeToken: options.host.nodeToken,
 					incarnation: options.incarnation,
-					inventory: () => storage.copies(),
+					inventory: () => removal.inventory(),
 					report: () => ({
 						protocol_version: PROTOCOL_VERSION,
 						version,
@@ -189,7 +190,7 @@ export async function openNode(
 						activities: activities(),
 						services: services.list(),
 						models: storage.copies().length,
-						inventory_version: storage.inventoryVersion(),
+						inventory_version: removal.inventoryVersion(),
 					}),
 				},
 			);

@@ -24,6 +24,7 @@ import type { SourceContext } from "../../core/source/source.ts";
 import { isServing } from "../../schema/service.ts";
 import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
+import type { Removal } from "./removal.ts";
 
 export interface DownloadRequest {
 	model_name: string;
@@ -79,13 +80,9 @@ export interface NodeTaskDependencies {
 	sources: SourceContext;
 	/** Asks the host for access to the source of an operation, and for what to expect there. */
 	requestGrant(operationId: string): Promise<{ base_url: string; grant: string; manifest: Manifest }>;
-	/** Leave to destroy a durable copy. @throws host_unreachable */
-	condemn(
-		copy: ModelCopy,
-		options: { force: boolean; dryRun: boolean },
-	): Promise<{ granted: boolean; reason: string | null }>;
+	removal: Pick<Removal, "remove">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
-	reportNow(): Promise<void>;
+	reportNow(): Promise<unknown>;
 }
 
 /** How long requests under way may take when a service is stopped. */
@@ -197,8 +194,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const copyToRemove = d.storage.copy(model, tier, request.revision as Revision);
 			if (copyToRemove === undefined) return { freed_bytes: 0, device: request.device };
 			await stopServicesOf(d, copyToRemove, request.force);
-			await mayDestroy(d, copyToRemove, request.force, false);
-			const { freedBytes } = await d.storage.remove(model, request.revision as Revision, tier);
+			const { freedBytes } = await d.removal.remove(copyToRemove, { force: request.force });
 			await d.reportNow();
 			return { freed_bytes: freedBytes, device: `${d.nodeName}:${tier}` };
 		},
@@ -236,41 +232,6 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 	};
 }
 
-/**
- * Whether this copy may be destroyed; volatile copies always may.
- * @throws 409 last_durable_copy, 503 host_unreachable
- */
-export async function mayDestroy(
-	d: Pick<NodeTaskDependencies, "storage" | "condemn" | "nodeName">,
-	copy: ModelCopy,
-	force: boolean,
-	dryRun: boolean,
-): Promise<void> {
-	const durable = (tier: string): boolean => d.storage.tier(tier).durable;
-	if (!durable(copy.tier)) return;
-	const another = d.storage
-		.copies()
-		.some(
-			(c) =>
-				c.model_name === copy.model_name &&
-				c.content_id === copy.content_id &&
-				c.tier !== copy.tier &&
-				durable(c.tier),
-		);
-	if (another) return;
-	const { granted } = await d.condemn(copy, { force, dryRun });
-	if (granted) return;
-	throw new GswarmError(
-		"CONFLICT",
-		`${d.nodeName}:${copy.tier} holds the last durable copy of ${JSON.stringify(copy.model_name)}.`,
-		{
-			reason: "last_durable_copy",
-			details: { model: copy.model_name, device: `${d.nodeName}:${copy.tier}` },
-			hint: `Copy it elsewhere first, use --force, or \`gswarm model delete ${copy.model_name}\` to remove it everywhere.`,
-		},
-	);
-}
-
 /** The ready copy of a model on a tier. @throws 404 MODEL_NOT_FOUND naming the device */
 export function requireCopy(storage: Storage, model: ModelName, tier: string, nodeName: string): ModelCopy {
 	storage.tier(tier);
@@ -287,8 +248,7 @@ export function tierOf(device: string): string {
 /** Removes a moved model's source; why it stayed, or undefined when it is gone. */
 async function removeSource(d: NodeTaskDependencies, source: ModelCopy): Promise<string | undefined> {
 	try {
-		await mayDestroy(d, source, false, false);
-		await d.storage.remove(parseModelName(source.model_name), source.revision as Revision, source.tier);
+		await d.removal.remove(source, { force: false });
 		return undefined;
 	} catch (error) {
 		const { code, reason } = asGswarmError(error);

@@ -1,0 +1,86 @@
+/**
+ * Destroying a copy: the host's leave where the copy is durable, then the bytes. From before the question until the
+ * end the inventory calls the copy unavailable, so that no report that is under way makes the host count on a copy
+ * that it gave leave to destroy.
+ */
+import type { Storage } from "../../core/storage/storage.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import type { ModelCopy } from "../../schema/model.ts";
+import { parseModelName, parseRevision } from "../../schema/names.ts";
+import { hostUnreachable } from "./host-link.ts";
+
+export interface Removal {
+	/**
+	 * Whether this copy could be destroyed now; volatile copies always can. Changes nothing.
+	 * @throws 409 last_durable_copy, 503 host_unreachable
+	 */
+	check(copy: ModelCopy, options: { force: boolean }): Promise<void>;
+	/** @throws 409 last_durable_copy, in_use; 404 model_not_found; 503 host_unreachable */
+	remove(copy: ModelCopy, options: { force: boolean }): Promise<{ freedBytes: number }>;
+	/** The node's copies as the host is to know them. */
+	inventory(): ModelCopy[];
+	/** Rises with every change of the inventory that the host must hear of. */
+	inventoryVersion(): number;
+}
+
+export interface RemovalDependencies {
+	nodeName: string;
+	storage: Storage;
+	/** Asks the host. @throws host_unreachable */
+	condemn(copy: ModelCopy, options: { force: boolean; dryRun: boolean }): Promise<{ granted: boolean }>;
+	/** Reports to the host, after any report that is under way; whether it was heard. */
+	reportNow(): Promise<boolean>;
+}
+
+export function createRemoval({ nodeName, storage, condemn, reportNow }: RemovalDependencies): Removal {
+	const leaving = new Set<string>();
+	let stayed = 0;
+	const ask = async (copy: ModelCopy, force: boolean, dryRun: boolean): Promise<void> => {
+		const { granted } = await condemn(copy, { force, dryRun });
+		if (!granted) throw lastDurableCopy(copy, nodeName);
+	};
+	const destroy = (copy: ModelCopy): Promise<{ freedBytes: number }> =>
+		storage.remove(parseModelName(copy.model_name), parseRevision(copy.revision), copy.tier);
+	const isDurable = (copy: ModelCopy): boolean => storage.tier(copy.tier).durable;
+	return {
+		async check(copy, { force }) {
+			if (isDurable(copy)) await ask(copy, force, true);
+		},
+		async remove(copy, { force }) {
+			if (!isDurable(copy)) return destroy(copy);
+			const key = keyOf(copy);
+			leaving.add(key);
+			try {
+				if (!(await reportNow())) throw hostUnreachable(undefined);
+				await ask(copy, force, false);
+				return await destroy(copy);
+			} catch (error) {
+				// It stays after all, and the host, which may have given it up, is told so.
+				leaving.delete(key);
+				stayed++;
+				await reportNow();
+				throw error;
+			} finally {
+				leaving.delete(key);
+			}
+		},
+		inventory: () =>
+			storage
+				.copies()
+				.map((copy) => (leaving.has(keyOf(copy)) ? { ...copy, status: "unavailable" as const } : copy)),
+		inventoryVersion: () => storage.inventoryVersion() + stayed,
+	};
+}
+
+function keyOf({ model_name, revision, tier }: ModelCopy): string {
+	return `${model_name}\n${revision}\n${tier}`;
+}
+
+function lastDurableCopy({ model_name: model, tier }: ModelCopy, nodeName: string): GswarmError {
+	const device = `${nodeName}:${tier}`;
+	return new GswarmError("CONFLICT", `${device} holds the last durable copy of ${JSON.stringify(model)}.`, {
+		reason: "last_durable_copy",
+		details: { model, device },
+		hint: `Copy it elsewhere first, use --force, or \`gswarm model delete ${model}\` to remove it everywhere.`,
+	});
+}

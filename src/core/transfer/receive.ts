@@ -179,9 +179,12 @@ function connectionOf(signal: AbortSignal): Disposable & { signal: AbortSignal; 
 	};
 }
 
+/** Retryable, but not by asking the source again: another plan, or another moment of this machine. */
+const NOT_THE_SOURCE = new Set(["range_ignored", "system_limit"]);
+
 function isWorthATry(error: unknown): boolean {
 	if (error instanceof ConnectionCut || error instanceof Stalled) return true;
-	return error instanceof GswarmError && error.retryable && error.reason !== "range_ignored";
+	return error instanceof GswarmError && error.retryable && !NOT_THE_SOURCE.has(error.reason ?? "");
 }
 
 /** What the source said about itself stands; any other failure of a read is a cut connection. */

@@ -43,10 +43,12 @@ export const transferWrites = {
 	setBoot(db: Sqlite, { transferId, bootId }: { transferId: string; bootId: string | null }): void {
 		db.query("UPDATE transfer SET boot_id = ?2 WHERE transfer_id = ?1").run(transferId, bootId);
 	},
-	partLanded(db: Sqlite, { transferId, part }: { transferId: string; part: PartRow }): void {
+	partLanded(db: Sqlite, row: { transferId: string; part: PartRow; nowMs: number }): void {
+		const { transferId, part, nowMs } = row;
 		db.query(
-			"INSERT OR REPLACE INTO transfer_part (transfer_id, file_index, part_index, xxh64) VALUES (?1, ?2, ?3, ?4)",
-		).run(transferId, part.fileIndex, part.partIndex, part.xxh64);
+			`INSERT OR REPLACE INTO transfer_part (transfer_id, file_index, part_index, xxh64, landed_at_ms)
+			 VALUES (?1, ?2, ?3, ?4, ?5)`,
+		).run(transferId, part.fileIndex, part.partIndex, part.xxh64, nowMs);
 	},
 	fileVerified(db: Sqlite, { transferId, file }: { transferId: string; file: FileRow }): void {
 		db.query(
@@ -104,6 +106,18 @@ export function readParts({ read }: Pick<Database, "read">, transferId: string):
 			"SELECT file_index AS fileIndex, part_index AS partIndex, xxh64 FROM transfer_part WHERE transfer_id = ?1",
 		)
 		.all(transferId);
+}
+
+/** Whether a part of the transfer has landed since then. */
+export function hasPartsSince(
+	{ read }: Pick<Database, "read">,
+	transferId: string,
+	sinceMs: number,
+): boolean {
+	const landed = read.query<{ n: number }, [string, number]>(
+		"SELECT 1 AS n FROM transfer_part WHERE transfer_id = ?1 AND landed_at_ms >= ?2 LIMIT 1",
+	);
+	return landed.all(transferId, sinceMs).length > 0;
 }
 
 export function readVerifiedFiles({ read }: Pick<Database, "read">, transferId: string): FileRow[] {

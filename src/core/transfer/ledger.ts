@@ -3,6 +3,7 @@
  * which parts need not be fetched.
  */
 import { lstatSync } from "node:fs";
+import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
@@ -30,7 +31,7 @@ export interface LedgerInput {
 }
 
 export function loadLedger(
-	{ db, writes }: { db: Database; writes: JournalWriter },
+	{ db, writes, clock }: { db: Database; writes: JournalWriter; clock: Clock },
 	{ transferId, files, pathOf }: LedgerInput,
 ): Ledger {
 	const parts = files.map(() => new Map<number, string>());
@@ -66,7 +67,11 @@ export function loadLedger(
 		bytes: () => files.reduce((sum, file) => sum + bytesOf(file), 0),
 		async landed(file, part, xxh64) {
 			partsOf(file).set(part, xxh64);
-			await writes.partLanded({ transferId, part: { fileIndex: file.index, partIndex: part, xxh64 } });
+			await writes.partLanded({
+				transferId,
+				part: { fileIndex: file.index, partIndex: part, xxh64 },
+				nowMs: clock.nowMs(),
+			});
 		},
 		async fileVerified(file, row) {
 			verified.set(file.index, row);

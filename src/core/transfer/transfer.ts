@@ -296,6 +296,7 @@ function changedAgain(transferId: string, change: GswarmError | undefined): Gswa
 }
 
 // The rest of the room, through its door.
+export { hasPartsSince } from "./journal.ts";
 export { createGrants, type Grants } from "./grants.ts";
 export { resolvePart } from "./parts.ts";
 export type { TransferProgress } from "./progress.ts";

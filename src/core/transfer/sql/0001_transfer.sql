@@ -16,6 +16,8 @@ CREATE TABLE transfer_part (
 	file_index INTEGER NOT NULL,
 	part_index INTEGER NOT NULL,
 	xxh64 TEXT NOT NULL,
+	-- Milliseconds since the epoch: whether an attempt that died had got anywhere.
+	landed_at_ms REAL NOT NULL,
 	PRIMARY KEY (transfer_id, file_index, part_index)
 ) STRICT, WITHOUT ROWID;
 

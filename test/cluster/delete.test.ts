@@ -150,6 +150,45 @@ test(
 	LIMIT_MS,
 );
 
+test(
+	"a model that a task is still bringing is not unregistered under its hands",
+	async () => {
+		await using c = await localCluster({ files });
+		const body = { target_device: "node1:disk", ...SLOW };
+		const { task_id } = await c.host.client.call("downloadModel", { params, body });
+		await until("bytes arrive", async () => {
+			const task = await c.host.client.call("getTask", { params: { task_id } });
+			return task.progress.bytes_done > 0;
+		});
+		expect(await reasonOf(c.remove(MODEL))).toBe("409 in_use");
+		await c.host.client.call("cancelTask", { params: { task_id } });
+		await until("the model may go", async () => (await endOf(c, c.remove(MODEL))) !== "in_use");
+		await until("nothing is left of it", () => c.node("node1").files().length === 0);
+		expect((await c.host.client.call("listModels", {})).models).toEqual([]);
+	},
+	LIMIT_MS,
+);
+
+test(
+	"an unregistration that the host's restart interrupted goes on to the last copy",
+	async () => {
+		await using c = await localCluster({ nodes: ["node1"], files });
+		await c.download(MODEL, "node1:disk");
+		const { task_id } = await c.remove(MODEL);
+		await c.host.stop();
+		await c.host.start();
+		expect((await c.ended(task_id)).status).toBe("completed");
+		// A node that the host has not heard yet in this life gives its bytes back when it is heard.
+		await until("the last copy is gone", () => c.node("node1").files().length === 0);
+		await until("the host knows", async () => {
+			const { nodes } = await c.host.client.call("listNodes", {});
+			return nodes[0]?.models === 0;
+		});
+		expect((await c.host.client.call("listModels", {})).models).toEqual([]);
+	},
+	LIMIT_MS,
+);
+
 /** The host believes that the node is away, which it is. */
 async function gone(c: LocalCluster, name: string): Promise<void> {
 	await c.node(name).stop();

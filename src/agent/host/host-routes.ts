@@ -14,7 +14,7 @@ import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/erro
 import { parseModelName, parseNodeName } from "../../schema/names.ts";
 import { HEARTBEAT_MS } from "../../core/cluster/cluster.ts";
 import { isServing } from "../../schema/service.ts";
-import { PRIORITIES, type Submitted, type TaskType } from "../../schema/task.ts";
+import { PRIORITIES, type Submitted, type TaskDocument, type TaskType } from "../../schema/task.ts";
 import { downloadSource } from "../download-source.ts";
 import type { Handlers } from "../http/app.ts";
 import { historyFilter, idempotencyKey, inUse, sameDevice, seesDetails } from "../http/answers.ts";
@@ -24,6 +24,7 @@ import {
 	type OperationDependencies,
 	type UnregisterRequest,
 	grantForOperation,
+	isUnregistering,
 } from "./operations.ts";
 import { placeDownload, placeService } from "./placement.ts";
 import type { TaskFinder } from "./task-finder.ts";
@@ -237,6 +238,8 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 			if (!d.registry.has(model)) throw modelNotFound(model);
 			const [serving] = d.cluster.services().filter((s) => s.model_name === model && isServing(s));
 			if (serving !== undefined && !query.force) throw inUse(model, serving.service_id);
+			const bringing = query.force ? undefined : await taskThatBrings(d, model);
+			if (bringing !== undefined) throw stillComing(model, bringing);
 			const body: UnregisterRequest = { model_name: model, force: query.force };
 			const more = {
 				priority: "high" as const,
@@ -395,7 +398,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 				{ model_name: parseModelName(body.model_name), node, tier: body.tier, revision: body.revision },
 				{
 					alive: alive.map((v) => v.name),
-					force: body.force || d.unregistering.has(body.model_name),
+					force: body.force || isUnregistering(d.queue, body.model_name),
 					dryRun: body.dry_run,
 				},
 			);
@@ -444,6 +447,28 @@ function fits(
 			hint: "Delete or move models there, or choose another device.",
 		},
 	);
+}
+
+/** A task of a node that downloads, copies or moves the model. What a node reported last may be over by now: it is asked. */
+async function taskThatBrings(d: HostRouteDependencies, model: string): Promise<TaskDocument | undefined> {
+	for (const { name, beat } of d.nodes.reachable()) {
+		if (beat?.activities.some((a) => a.model_name === model) !== true) continue;
+		const { tasks } = await d.tasks.live(name);
+		const found = tasks.find((t) => BRINGING.includes(t.task_type) && t.request["model_name"] === model);
+		if (found !== undefined) return found;
+	}
+	return undefined;
+}
+
+const BRINGING: readonly TaskType[] = ["download", "copy", "move"];
+
+/** 409: what is unregistered now would be back when the task ends. */
+function stillComing(model: string, { task_id, node }: TaskDocument): GswarmError {
+	return new GswarmError("CONFLICT", `The task ${task_id} is bringing ${JSON.stringify(model)} to ${node}.`, {
+		reason: "in_use",
+		details: { model, node, task: task_id },
+		hint: `Wait for it, or \`gswarm queue cancel ${task_id}\`.`,
+	});
 }
 
 /** At most 64 keys, 8 levels and 16 kB. */

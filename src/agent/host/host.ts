@@ -60,7 +60,7 @@ export async function openHost(
 		{ queue: "host", node: options.name, maxConcurrentTasks: options.maxConcurrentTasks },
 	);
 	const nodes = createNodes({ cluster, registry, clock, privateKey: options.privateKey });
-	const operationDependencies = { clock, cluster, registry, nodes, unregistering: new Set<string>() };
+	const operationDependencies = { clock, cluster, registry, nodes };
 	const gateway = createGateway({ clock, log, local: servicesOfNodes(cluster, nodes) });
 	const inventoryVersions = new Map<string, string>();
 	const removeFrom = async (node: string, model_name: string, tier: string): Promise<void> => {

@@ -1,6 +1,6 @@
 /** What the host's queue does: work that needs more than one node, dispatched to nodes as tasks and followed. */
 import type { Cluster } from "../../core/cluster/cluster.ts";
-import type { TaskContext, TaskHandler } from "../../core/queue/queue.ts";
+import type { Queue, TaskContext, TaskHandler } from "../../core/queue/queue.ts";
 import type { CopyKey, Registry } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
@@ -38,8 +38,6 @@ export interface OperationDependencies {
 	cluster: Cluster;
 	registry: Registry;
 	nodes: Nodes;
-	/** Models that are being removed everywhere: their last copies may go. */
-	unregistering: Set<string>;
 }
 
 /** Tasks dispatched so far, by node or device, kept in the operation's row. */
@@ -158,38 +156,33 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 			await d.registry.dropClaim(model, node, tier);
 			return { freed_bytes: 0, device: claim };
 		}
-		d.unregistering.add(model);
-		try {
-			const state: Dispatched = { ...(context.state as Dispatched | undefined) };
-			const away: CopyKey[] = [];
-			let freed = 0;
-			const reachable = new Set(d.nodes.reachable().map((v) => v.name));
-			for (const location of d.registry.locations(model)) {
-				if (location.claimed === 1) continue;
-				const { node, tier, revision } = location;
-				if (!reachable.has(node)) {
-					away.push({ model_name: model, node, tier, revision });
-					continue;
-				}
-				const device = `${node}:${tier}`;
-				const done = await dispatched(context, state, `delete ${device} ${revision}`, node, (headers) =>
-					d.nodes.client(node).call("deleteModel", {
-						params: { model_name: model },
-						query: { device, force: force ? "true" : "false" },
-						headers,
-						signal: context.signal,
-					}),
-				).catch((error: unknown) => {
-					if (asGswarmError(error).code === "MODEL_NOT_FOUND") return undefined;
-					throw error;
-				});
-				freed += Number(done?.result?.["freed_bytes"] ?? 0);
+		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
+		const away: CopyKey[] = [];
+		let freed = 0;
+		const reachable = new Set(d.nodes.reachable().map((v) => v.name));
+		for (const location of d.registry.locations(model)) {
+			if (location.claimed === 1) continue;
+			const { node, tier, revision } = location;
+			if (!reachable.has(node)) {
+				away.push({ model_name: model, node, tier, revision });
+				continue;
 			}
-			await d.registry.forget(model, away);
-			return { freed_bytes: freed, pending_nodes: [...new Set(away.map((c) => c.node))] };
-		} finally {
-			d.unregistering.delete(model);
+			const device = `${node}:${tier}`;
+			const done = await dispatched(context, state, `delete ${device} ${revision}`, node, (headers) =>
+				d.nodes.client(node).call("deleteModel", {
+					params: { model_name: model },
+					query: { device, force: force ? "true" : "false" },
+					headers,
+					signal: context.signal,
+				}),
+			).catch((error: unknown) => {
+				if (asGswarmError(error).code === "MODEL_NOT_FOUND") return undefined;
+				throw error;
+			});
+			freed += Number(done?.result?.["freed_bytes"] ?? 0);
 		}
+		await d.registry.forget(model, away);
+		return { freed_bytes: freed, pending_nodes: [...new Set(away.map((c) => c.node))] };
 	};
 
 	const deploy = async (context: TaskContext): Promise<Record<string, unknown>> => {
@@ -211,6 +204,13 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 	};
 
 	return { copy, move: copy, delete: unregister, serve: deploy };
+}
+
+/** Whether the model is to go from everywhere, so that its last copies may: as durable as the operation itself. */
+export function isUnregistering(queue: Queue, model: string): boolean {
+	return queue
+		.list({ type: "delete", model, limit: 1000 })
+		.some(({ request }) => (request as unknown as UnregisterRequest).claim_device === undefined);
 }
 
 /**

@@ -177,7 +177,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 			// With force the services of the copy are stopped by the task itself, so it must not wait for them.
 			reservations: [modelReservation(model, tier, "exclusive")],
 			resources: resources([model], [tier]),
-			joinKey: `delete ${model} ${copy.revision} ${tier}`,
+			joinKey: `delete ${model} ${copy.revision} ${tier} ${force}`,
 		};
 		return submit("delete", model, request, "high", more, headers);
 	};

@@ -7,7 +7,12 @@ import { createGateway, createLlamaEngine, openServices } from "../../core/servi
 import type { Front } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import { type Storage, type TierOptions, openStorage } from "../../core/storage/storage.ts";
-import { type Transfers, createGrants, createTransfers } from "../../core/transfer/transfer.ts";
+import {
+	type Transfers,
+	createGrants,
+	createTransfers,
+	hasPartsSince,
+} from "../../core/transfer/transfer.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import { readBootId } from "../../platform/filesystem.ts";
@@ -79,7 +84,12 @@ export async function openNode(
 	const transfers = await createTransfers({ db, storage, io, clock, ids, log });
 	const queue = await openQueue(
 		{ db, clock, ids, log },
-		{ queue: "node", node: name, maxConcurrentTasks: options.maxConcurrentTasks },
+		{
+			queue: "node",
+			node: name,
+			maxConcurrentTasks: options.maxConcurrentTasks,
+			hasProgressSince: (taskId, sinceMs) => hasPartsSince(db, taskId, sinceMs),
+		},
 	);
 	const grants = createGrants({ clock, ids });
 	const services = openServices(
@@ -225,6 +235,13 @@ function activityOf(task: TaskDocument, nodeName: string): Activity[] {
 
 /** Transfers whose task ended while the agent was dying. */
 async function discardEnded(queue: Queue, transfers: Transfers): Promise<void> {
-	const live = new Set(queue.list({ limit: 1000 }).map((task) => task.task_id));
-	for (const id of transfers.known()) if (!live.has(id)) await transfers.discard(id);
+	const isLive = (taskId: string): boolean => {
+		try {
+			return !isTerminal(queue.get(taskId).status);
+		} catch (error) {
+			if (asGswarmError(error).code === "NOT_FOUND") return false;
+			throw error;
+		}
+	};
+	for (const id of transfers.known()) if (!isLive(id)) await transfers.discard(id);
 }

@@ -3,8 +3,8 @@ import { GswarmError } from "../../schema/errors.ts";
 import { type NamedSource, hubSourceOf, parseNamedSource } from "../../schema/source-name.ts";
 import { defineCommand } from "../command.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
-import { type ValueKind, device, rate } from "../values.ts";
-import { PRIORITY_NAMES } from "../words.ts";
+import { PACE_ARGS, paceFields } from "../transfer-flags.ts";
+import { type ValueKind, device } from "../values.ts";
 
 const nameOrSource: ValueKind<NamedSource> = {
 	parse: parseNamedSource,
@@ -40,18 +40,7 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 			description: "Also the older formats that a repository keeps beside safetensors",
 		},
 		type: { type: "string", valueHint: "TYPE", description: "What it is, e.g. llm" },
-		priority: {
-			type: "enum",
-			options: PRIORITY_NAMES,
-			valueHint: "PRIORITY",
-			description: "critical, high, normal or low",
-		},
-		bandwidth: {
-			type: "string",
-			value: rate,
-			valueHint: "RATE",
-			description: "No faster than this, e.g. 100MB/s",
-		},
+		...PACE_ARGS,
 		verify: {
 			type: "boolean",
 			description: "Insist on digests of the source (or do without); left out: check when it has them",
@@ -71,13 +60,11 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 		const source = values.source ?? sourceUrl;
 		const body = {
 			...(values.to === undefined ? {} : { target_device: values.to }),
-			...(values.priority === undefined ? {} : { priority: values.priority }),
-			...(values.verify === undefined ? {} : { verify_checksum: values.verify }),
+			...paceFields(values),
 			...(values.type === undefined ? {} : { model_type: values.type }),
 			...(values.include.length === 0 ? {} : { include: values.include }),
 			...(values.exclude.length === 0 ? {} : { exclude: values.exclude }),
 			...(values["all-files"] ? { all_files: true } : {}),
-			...(values.bandwidth === undefined ? {} : { bandwidth_limit: values.bandwidth }),
 		};
 		const submitted = await submit(await context.api(), name, body, source, hubSourceOf(name));
 		return await settle(context, submitted, {

@@ -2,46 +2,16 @@ import type { TaskDocument } from "../../schema/task.ts";
 import { defineCommand } from "../command.ts";
 import { fromAndTo } from "../from-and-to.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
-import { device, model, rate } from "../values.ts";
-import { PRIORITY_NAMES } from "../words.ts";
+import { PACE_ARGS, VERIFY_ARG, paceFields, placeArgs } from "../transfer-flags.ts";
 
 export const command = defineCommand({
 	about:
 		"Moves a model from one device to another: copies it, checks the copy, and only then removes the source. The source stays when it is in use, or when it is the last copy that would outlive a restart (a copy in memory does not).",
 	args: {
-		name: { type: "positional", value: model, description: "Name of the model" },
-		source: {
-			type: "positional",
-			required: false,
-			value: device,
-			description: "Device to move from (or --from)",
-		},
-		target: {
-			type: "positional",
-			required: false,
-			value: device,
-			description: "Device to move to (or --to)",
-		},
-		from: { type: "string", value: device, valueHint: "DEVICE", description: "Device to move from" },
-		to: { type: "string", value: device, valueHint: "DEVICE", description: "Device to move to" },
+		...placeArgs("move"),
 		"keep-source": { type: "boolean", description: "Leave the source where it is" },
-		priority: {
-			type: "enum",
-			options: PRIORITY_NAMES,
-			valueHint: "PRIORITY",
-			description: "critical, high, normal or low",
-		},
-		bandwidth: {
-			type: "string",
-			value: rate,
-			valueHint: "RATE",
-			description: "No faster than this, e.g. 100MB/s",
-		},
-		verify: {
-			type: "boolean",
-			description: "Check the sha256 of every file too",
-			negativeDescription: "Check the parts' digests only",
-		},
+		...PACE_ARGS,
+		verify: VERIFY_ARG,
 		wait: WAIT_ARG,
 	},
 	examples: [
@@ -58,9 +28,7 @@ export const command = defineCommand({
 				source_device: from,
 				target_device: to,
 				keep_source: values["keep-source"],
-				...(values.priority === undefined ? {} : { priority: values.priority }),
-				...(values.verify === undefined ? {} : { verify_checksum: values.verify }),
-				...(values.bandwidth === undefined ? {} : { bandwidth_limit: values.bandwidth }),
+				...paceFields(values),
 			},
 		});
 		return await settle(context, submitted, {

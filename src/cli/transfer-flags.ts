@@ -1,0 +1,54 @@
+/** Flags that every command which moves bytes takes, and what of a request they become. */
+import { device, model, rate } from "./values.ts";
+import { PRIORITY_NAMES } from "./words.ts";
+
+/** How much of the machine it may have. */
+export const PACE_ARGS = {
+	priority: {
+		type: "enum",
+		options: PRIORITY_NAMES,
+		valueHint: "PRIORITY",
+		description: "critical, high, normal or low",
+	},
+	bandwidth: {
+		type: "string",
+		value: rate,
+		valueHint: "RATE",
+		description: "No faster than this, e.g. 100MB/s",
+	},
+} as const;
+
+/** Sha256 besides the digests of parts. */
+export const VERIFY_ARG = {
+	type: "boolean",
+	description: "Check the sha256 of every file too",
+	negativeDescription: "Check the parts' digests only",
+} as const;
+
+/** A model and two devices, as words or as --from and --to; `verb` is copy or move. */
+export function placeArgs(verb: string) {
+	const [from, to] = [`Device to ${verb} from`, `Device to ${verb} to`];
+	return {
+		name: { type: "positional", value: model, description: "Name of the model" },
+		source: { type: "positional", required: false, value: device, description: `${from} (or --from)` },
+		target: { type: "positional", required: false, value: device, description: `${to} (or --to)` },
+		from: { type: "string", value: device, valueHint: "DEVICE", description: from },
+		to: { type: "string", value: device, valueHint: "DEVICE", description: to },
+	} as const;
+}
+
+type Priority = (typeof PRIORITY_NAMES)[number];
+
+/** The fields of a request; what was not given is left to the agent. */
+export function paceFields(values: {
+	priority?: Priority | undefined;
+	bandwidth?: number | undefined;
+	verify?: boolean | undefined;
+}): { priority?: Priority; bandwidth_limit?: number; verify_checksum?: boolean } {
+	const { priority, bandwidth, verify } = values;
+	return {
+		...(priority === undefined ? {} : { priority }),
+		...(bandwidth === undefined ? {} : { bandwidth_limit: bandwidth }),
+		...(verify === undefined ? {} : { verify_checksum: verify }),
+	};
+}

@@ -29,7 +29,8 @@ export function pathProblem(text: string): string | undefined {
 	for (const segment of segments) {
 		if (segment === "") return "it has an empty segment";
 		if (segment === "." || segment === "..") return `it has the segment "${segment}"`;
-		if (Buffer.byteLength(segment) > MAX_SEGMENT_BYTES) return `a segment is longer than ${MAX_SEGMENT_BYTES} bytes`;
+		if (Buffer.byteLength(segment) > MAX_SEGMENT_BYTES)
+			return `a segment is longer than ${MAX_SEGMENT_BYTES} bytes`;
 		if (segment.endsWith(".") || segment.endsWith(" ")) return "a segment ends with a dot or a space";
 		if (WINDOWS_DEVICE.test(segment)) return `"${segment}" is a device name on Windows`;
 		if (segment.startsWith(".gswarm")) return 'names that start with ".gswarm" are ours';
@@ -44,10 +45,14 @@ export function pathProblem(text: string): string | undefined {
 export function parseSafePath(text: string): SafePath {
 	const problem = pathProblem(text);
 	if (problem !== undefined) {
-		throw new GswarmError("INVALID_REQUEST", `The file name ${JSON.stringify(text.slice(0, 200))} is not safe: ${problem}.`, {
-			reason: "unsafe_filename",
-			details: { path: text.slice(0, 200) },
-		});
+		throw new GswarmError(
+			"INVALID_REQUEST",
+			`The file name ${JSON.stringify(text.slice(0, 200))} is not safe: ${problem}.`,
+			{
+				reason: "unsafe_filename",
+				details: { path: text.slice(0, 200) },
+			},
+		);
 	}
 	return text as SafePath;
 }

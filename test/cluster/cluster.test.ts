@@ -277,12 +277,21 @@ test("the inventory of a beat is not kept in memory with it", async () => {
 test("nodes come in the order of their names, with what they reported and when", async () => {
 	await using s = stand();
 	for (const node of ["node2", "node10", "node1"]) await s.join(node);
-	await s.cluster.beat("node2", heartbeat({ models: 3, services: [service()] }), "127.0.0.1");
+	await s.cluster.beat("node2", heartbeat({ models: 3, services: [service({ node: "node2" })] }), "127.0.0.1");
 	await s.pass(2_500);
 	const documents = s.cluster.documents();
 	expect(documents.map((it) => it.name)).toEqual(["node1", "node10", "node2"]);
 	expect(documents[2]).toMatchObject({ models: 3, services: 1, cpus: 8, last_seen_s: 2.5, status: "alive" });
 	expect(documents[0]).toMatchObject({ last_seen_s: null, tiers: {} });
+});
+
+test("a node that speaks of another one's services is not listened to", async () => {
+	await using s = stand();
+	await s.join("node1");
+	await s.join("node2");
+	const services = [service(), service({ node: "node2", service_id: "svc-2", url: "http://evil.example" })];
+	await s.cluster.beat("node1", heartbeat({ services }), "127.0.0.1");
+	expect(s.cluster.services().map((it) => it.service_id)).toEqual([service().service_id]);
 });
 
 test("services of a node that cannot be reached are not called ready", async () => {

@@ -2,10 +2,24 @@ import { expect, test } from "bun:test";
 import { createApiClient } from "../../src/api/client.ts";
 import { generateKeyPair, parseJoinString } from "../../src/core/identity/identity.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
+import type { ModelCopy } from "../../src/schema/model.ts";
 import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
 import { localCluster, type LocalCluster } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
 import { heartbeat } from "./beat.ts";
+
+const CLAIMED: ModelCopy = {
+	model_name: "acme/claimed",
+	revision: "r1",
+	tier: "disk",
+	status: "ready",
+	size_bytes: 1,
+	content_id: "c".repeat(64),
+	model_type: "llm",
+	source_url: null,
+	format: "gguf",
+	ready_at: 1,
+};
 
 const nobody = (c: LocalCluster) => createApiClient({ baseUrl: c.host.url, token: () => undefined });
 
@@ -120,6 +134,15 @@ test("what a node reports is told of itself alone, whatever it says", async () =
 	expect(location_details.map((it) => it.device)).toEqual(["node2:disk"]);
 }, 60_000);
 
+test("names that are none do not come into the registry with an inventory", async () => {
+	await using c = await localCluster({ nodes: ["node1"] });
+	const names = ["../../etc", "a b", "tiny\u001b[31m", "a/../b", ""];
+	const copies = names.map((model_name) => ({ ...CLAIMED, model_name }));
+	await beatAs(c, c.node("node1").token, 1, [...copies, CLAIMED, { ...CLAIMED, tier: "node2:disk" }]);
+	const { models } = await c.host.client.call("listModels", {});
+	expect(models.map((it) => [it.model_name, it.locations])).toEqual([["acme/claimed", ["node1:disk"]]]);
+}, 60_000);
+
 test("a node's former credential is worth nothing after it joined again, and its host's calls reach it at once", async () => {
 	await using c = await localCluster({ nodes: ["node1"] });
 	const node = c.node("node1");
@@ -133,21 +156,8 @@ test("a node's former credential is worth nothing after it joined again, and its
 }, 60_000);
 
 /** A beat with the given credential, of a life after all others. */
-function beatAs(c: LocalCluster, token: string, seq = 1): Promise<unknown> {
+function beatAs(c: LocalCluster, token: string, seq = 1, inventory = [CLAIMED]): Promise<unknown> {
 	const client = createApiClient({ baseUrl: c.host.url, token: () => token });
-	const copy = {
-		model_name: "acme/claimed",
-		revision: "r1",
-		tier: "disk",
-		status: "ready" as const,
-		size_bytes: 1,
-		content_id: "c".repeat(64),
-		model_type: "llm",
-		source_url: null,
-		format: "gguf",
-		ready_at: 1,
-	};
-	return client.call("heartbeat", {
-		body: heartbeat({ incarnation: 99, seq, inventory_version: 1, inventory: [copy] }),
-	});
+	const body = heartbeat({ incarnation: 99, seq, inventory_version: 1, inventory });
+	return client.call("heartbeat", { body });
 }

@@ -11,7 +11,7 @@ import type { Clock } from "../../platform/clock.ts";
 import { version } from "../../platform/version.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
-import { parseModelName, parseNodeName } from "../../schema/names.ts";
+import { isModelName, parseModelName, parseNodeName } from "../../schema/names.ts";
 import { HEARTBEAT_MS } from "../../core/cluster/cluster.ts";
 import { isServing } from "../../schema/service.ts";
 import { PRIORITIES, type Submitted, type TaskDocument, type TaskType } from "../../schema/task.ts";
@@ -377,7 +377,8 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 			const taken = await d.cluster.beat(node, body, address);
 			const wanted = `${body.incarnation}.${body.inventory_version}`;
 			if (taken === "taken" && body.inventory !== undefined) {
-				const condemned = await d.registry.takeInventory(node, body.inventory);
+				const named = body.inventory.filter((copy) => isModelName(copy.model_name) && isTier(copy.tier));
+				const condemned = await d.registry.takeInventory(node, named);
 				d.inventoryVersions.set(node, wanted);
 				if (condemned.length > 0) d.removeAgain(condemned);
 			}
@@ -425,6 +426,11 @@ function parseLocation(
 		node: device.node === undefined ? undefined : cluster.view(device.node).name,
 		tier: formatTier(device),
 	};
+}
+
+/** Whether a node may call a place of its own so: its name would become part of devices. */
+function isTier(text: string): boolean {
+	return /^(disk\d{0,3}|dram|gpu\d{1,3})$/.test(text);
 }
 
 /** Refuses up front what the target's last report has no room for. */

@@ -137,7 +137,9 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 			}
 			const was = livenessFor(node, awakeMs());
 			const { inventory: _inventory, ...rest } = beat;
-			live.set(node, { beat: rest, atMs: awakeMs() });
+			// A node speaks for itself alone.
+			const services = beat.services.filter((s) => s.node === node);
+			live.set(node, { beat: { ...rest, services }, atMs: awakeMs() });
 			if (last === undefined || was !== "alive") log.info("cluster.node_alive", { node, was });
 			const endpoint = {
 				name: node,

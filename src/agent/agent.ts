@@ -76,7 +76,6 @@ async function startAgent(
 	stack: AsyncDisposableStack,
 ): Promise<Started> {
 	const [clock, ids] = [systemClock, systemIds];
-	const { role } = options;
 	const path = join(dataDir.path, "agent.sqlite");
 	// SQLite gives its WAL the mode that the database has when it is opened.
 	closeSync(openSync(path, "a", 0o600));
@@ -85,7 +84,8 @@ async function startAgent(
 	const db = stack.use(await openWorkerDatabase(path, worker));
 	const identity = createIdentity({ db, clock, ids });
 	await identity.setAdmin(dataDir.adminToken);
-	const nodeFile = dataDir.ensureNode(nodeNameOf(options, dataDir));
+	const nodeFile = ensureNode(options, dataDir);
+	const role = options.role ?? roleOf(nodeFile);
 	const incarnation = dataDir.nextIncarnation();
 
 	let hostListener: OpenListener | undefined;
@@ -231,9 +231,10 @@ async function startAgent(
 		...(nodeListener === undefined ? {} : { node_url: nodeListener.url }),
 		...(peerListener === undefined ? {} : { peer_url: peerListener.url }),
 	};
+	keepName(dataDir);
 	dataDir.writeAgent(file);
 	log.info("agent.ready", { ...file });
-	return { file, tiers, joined: role.host ? undefined : options.joinUrl };
+	return { file, tiers, joined: role.host ? undefined : (options.joinUrl ?? nodeFile.joined?.host_url) };
 }
 
 /** Loopback, or nothing: there is no TLS yet. @throws INVALID_REQUEST bind_needs_tls */
@@ -247,24 +248,40 @@ export function refuseOpenBind(bind: string): void {
 	);
 }
 
-/** The name is the data directory's from its first start on; a flag never changes it. */
-function nodeNameOf(options: AgentOptions, dataDir: DataDir): string {
-	const kept = dataDir.readNode()?.name;
-	if (kept !== undefined && options.nodeName !== undefined && kept !== options.nodeName) {
+/** Without a flag that says otherwise a machine that has joined a host stays its node. */
+function roleOf(nodeFile: NodeFile): { host: boolean; node: boolean } {
+	return { host: nodeFile.joined === undefined, node: true };
+}
+
+/** The name is the data directory's once an agent was ready with it; a flag never changes it then. */
+function ensureNode(options: AgentOptions, dataDir: DataDir): NodeFile {
+	const kept = dataDir.readNode();
+	const { nodeName } = options;
+	if (kept === undefined) return dataDir.ensureNode(parseNodeName(nodeName ?? defaultNodeName()));
+	if (nodeName === undefined || nodeName === kept.name) return kept;
+	if (kept.in_use === true || kept.joined !== undefined) {
 		throw invalid(
 			"node_name_kept",
-			`This data directory belongs to the node ${JSON.stringify(kept)}; it cannot become ${JSON.stringify(options.nodeName)}.`,
-			{ node: kept },
+			`This data directory belongs to the node ${JSON.stringify(kept.name)}; it cannot become ${JSON.stringify(nodeName)}.`,
+			{ node: kept.name },
 			"Leave --node out, or use another --data-dir.",
 		);
 	}
-	const name =
-		kept ??
-		options.nodeName ??
-		hostname()
-			.replaceAll(/[^A-Za-z0-9._-]/g, "-")
-			.replace(/^[^A-Za-z0-9]+/, "");
-	return parseNodeName(name);
+	const renamed = { ...kept, name: parseNodeName(nodeName) };
+	dataDir.writeNode(renamed);
+	return renamed;
+}
+
+function defaultNodeName(): string {
+	return hostname()
+		.replaceAll(/[^A-Za-z0-9._-]/g, "-")
+		.replace(/^[^A-Za-z0-9]+/, "");
+}
+
+/** From now on the cluster knows this name. */
+function keepName(dataDir: DataDir): void {
+	const file = dataDir.readNode();
+	if (file !== undefined && file.in_use !== true) dataDir.writeNode({ ...file, in_use: true });
 }
 
 type Membership = NonNullable<NodeFile["joined"]>;
@@ -278,6 +295,7 @@ async function joinOwnHost(d: {
 	makeBearer: (node: string) => Promise<string>;
 }): Promise<Membership> {
 	const cluster = d.dataDir.ensureCluster();
+	keepName(d.dataDir);
 	await d.host.cluster.join({
 		node: d.nodeFile.name,
 		publicKey: d.nodeFile.public_key,

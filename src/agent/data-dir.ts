@@ -4,20 +4,19 @@ import {
 	closeSync,
 	existsSync,
 	fsyncSync,
-	mkdirSync,
 	openSync,
 	readFileSync,
 	realpathSync,
 	renameSync,
 	rmSync,
 	statfsSync,
-	statSync,
 	writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { formatToken, generateKeyPair, makeToken, parseToken } from "../core/identity/identity.ts";
 import { lockDirectory } from "../platform/directory-lock.ts";
 import type { Ids } from "../platform/ids.ts";
+import { ensurePrivateDirectory } from "../platform/private-directory.ts";
 import { GswarmError } from "../schema/errors.ts";
 
 /** `agent.json`: written when the agent is ready, removed when it stops; the CLI finds the agent by it. */
@@ -38,6 +37,8 @@ export interface NodeFile {
 	node_id: string;
 	public_key: string;
 	private_key: string;
+	/** Set once an agent was ready with it: the name stays from then on, a start that failed does not fix it. */
+	in_use?: true;
 	/** Set once it has joined. */
 	joined?: { host_url: string; cluster_id: string; node_token: string; host_public_key: string };
 }
@@ -95,15 +96,14 @@ export function networkFilesystem(magic: number | bigint): string | undefined {
 /**
  * Makes or checks the directory and takes its lock.
  * @throws CONFLICT data_dir_in_use (touching nothing), INVALID_REQUEST network_filesystem, unsafe_data_dir,
- * not_a_directory, bad_token_file
+ * not_a_directory, unusable_data_dir, bad_token_file
  */
 export function openDataDir(givenPath: string, ids: Ids): DataDir {
 	const given = resolve(givenPath);
 	const path = existsSync(given) ? realpathSync(given) : given;
 	const isNew = !existsSync(join(path, "admin.token"));
 	refuseNetworkFilesystem(path);
-	if (existsSync(path)) checkOwner(path);
-	mkdirSync(path, { recursive: true, mode: 0o700 });
+	ensurePrivateDirectory(path);
 	const lock = lockDirectory(join(path, "lock.sqlite"), () => holder(path));
 	try {
 		chmodSync(path, 0o700);
@@ -203,27 +203,6 @@ function refuseNetworkFilesystem(path: string): void {
 			reason: "network_filesystem",
 			details: { filesystem: kind },
 			hint: "Name a local directory with `--data-dir DIR`; homes shared between machines are a common cause.",
-		},
-	);
-}
-
-function checkOwner(path: string): void {
-	const stat = statSync(path);
-	if (!stat.isDirectory()) {
-		throw new GswarmError("INVALID_REQUEST", `${path} is not a directory.`, {
-			reason: "not_a_directory",
-			hint: "Choose another place with `--data-dir DIR`.",
-		});
-	}
-	const { uid, mode } = stat;
-	const mine = process.getuid?.() ?? uid;
-	if (uid === mine && (mode & 0o022) === 0) return;
-	throw new GswarmError(
-		"INVALID_REQUEST",
-		uid === mine ? `${path} can be written by other users.` : `${path} belongs to another user.`,
-		{
-			reason: "unsafe_data_dir",
-			hint: `\`chmod 700 ${path}\`, or choose another directory with \`--data-dir\`.`,
 		},
 	);
 }

@@ -1,7 +1,8 @@
 /** What `gswarm agent` was told by its flags. What is undefined comes from the configuration, else from the defaults. */
 
 export interface AgentOptions {
-	role: { host: boolean; node: boolean };
+	/** What the flags say it is; absent when they say nothing: what the data directory is, else both. */
+	role?: { host: boolean; node: boolean };
 	/** Address of the host to join, e.g. `http://10.0.0.1:8000`. */
 	joinUrl?: string;
 	/** The secret join string from stdin or a 0600 file; absent when the machine has joined before. */

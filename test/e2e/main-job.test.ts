@@ -176,4 +176,11 @@ describe("the main job", () => {
 		const { nodes } = JSON.parse(await new Response(child.stdout).text());
 		expect(nodes.map((n: { name: string }) => n.name)).toEqual(["node1", "node2"]);
 	});
+
+	test("an agent that stops leaves no empty directory in memory", async () => {
+		const { node_id: id } = JSON.parse(readFileSync(join(cluster.dir("node2"), "node.json"), "utf8"));
+		expect(existsSync(`/dev/shm/gswarm-${id}`)).toBe(true);
+		expect(await node2.stop()).toBe(0);
+		expect(existsSync(`/dev/shm/gswarm-${id}`)).toBe(false);
+	});
 });

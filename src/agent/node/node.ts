@@ -1,4 +1,5 @@
 /** The node role: the rooms of one machine, wired. Knows the host only through its URL and its contract. */
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { availableParallelism } from "node:os";
 import { type Queue, openQueue } from "../../core/queue/queue.ts";
@@ -216,7 +217,10 @@ export async function openNode(
 			await link?.[Symbol.asyncDispose]();
 			grants[Symbol.dispose]();
 			await transfers[Symbol.asyncDispose]();
+			const unused = storage.tiers().filter((tier) => tier.kind === "dram" && isEmpty(storage, tier.name));
 			await storage[Symbol.asyncDispose]();
+			// A directory in memory without a model would stay until the machine restarts.
+			for (const { root } of unused) rmSync(root, { recursive: true, force: true });
 			await io[Symbol.asyncDispose]();
 		},
 	};
@@ -244,4 +248,8 @@ async function discardEnded(queue: Queue, transfers: Transfers): Promise<void> {
 		}
 	};
 	for (const id of transfers.known()) if (!isLive(id)) await transfers.discard(id);
+}
+
+function isEmpty(storage: Storage, tier: string): boolean {
+	return !storage.copies().some((c) => c.tier === tier) && !storage.staged().some((s) => s.tier === tier);
 }

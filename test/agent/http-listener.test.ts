@@ -21,7 +21,7 @@ afterAll(async () => {
 function exchange(...pieces: (string | Uint8Array)[]): Promise<string> {
 	const { promise, resolve, reject } = Promise.withResolvers<string>();
 	let answer = "";
-	const late = setTimeout(() => reject(new Error(`still open: ${answer}`)), LIMIT_MS);
+	AbortSignal.timeout(LIMIT_MS).addEventListener("abort", () => reject(new Error(`still open: ${answer}`)));
 	void Bun.connect({
 		hostname: "127.0.0.1",
 		port: listener.port,
@@ -33,11 +33,9 @@ function exchange(...pieces: (string | Uint8Array)[]): Promise<string> {
 				answer += bytes.toString();
 			},
 			close() {
-				clearTimeout(late);
 				resolve(answer);
 			},
 			error(_socket, error) {
-				clearTimeout(late);
 				reject(error);
 			},
 		},

@@ -277,7 +277,11 @@ test("the inventory of a beat is not kept in memory with it", async () => {
 test("nodes come in the order of their names, with what they reported and when", async () => {
 	await using s = stand();
 	for (const node of ["node2", "node10", "node1"]) await s.join(node);
-	await s.cluster.beat("node2", heartbeat({ models: 3, services: [service({ node: "node2" })] }), "127.0.0.1");
+	await s.cluster.beat(
+		"node2",
+		heartbeat({ models: 3, services: [service({ node: "node2" })] }),
+		"127.0.0.1",
+	);
 	await s.pass(2_500);
 	const documents = s.cluster.documents();
 	expect(documents.map((it) => it.name)).toEqual(["node1", "node10", "node2"]);

@@ -1,0 +1,234 @@
+/** The node's routes about models: what is here, and bringing, moving and removing it. */
+import type { Contract } from "../../api/contract.ts";
+import type { BodyOf } from "../../api/route.ts";
+import { modelReservation } from "../../core/queue/queue.ts";
+import { openSource } from "../../core/source/source.ts";
+import { sha256Hex } from "../../platform/hash.ts";
+import { invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+import { type Revision, parseModelName } from "../../schema/names.ts";
+import { isServing } from "../../schema/service.ts";
+import { downloadSource } from "../download-source.ts";
+import { inUse, sameDevice } from "../http/answers.ts";
+import type { Handlers } from "../http/app.ts";
+import { modelDetail, modelSummaries } from "./model-view.ts";
+import type { NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
+import { type CopyRequest, type DeleteRequest, type DownloadRequest, requireCopy } from "./tasks.ts";
+
+type ModelRoutes = Pick<
+	Handlers<"node">,
+	| "listModels"
+	| "getModel"
+	| "deleteModel"
+	| "downloadModel"
+	| "moveModel"
+	| "copyModel"
+	| "pullModel"
+	| "resolveModel"
+	| "grantParts"
+	| "releaseGrant"
+>;
+
+/** A receiver that stops reading for so long has lost its grant and asks for another. */
+const GRANT_TTL_MS = 120_000;
+
+export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): ModelRoutes {
+	const { tierHere, submit, fits, resources } = requests;
+	const transferBetween = async (
+		type: "copy" | "move",
+		name: string,
+		body: BodyOf<Contract["copyModel"]> & { keep_source?: boolean },
+		headers: Headers,
+	): Promise<SubmitBody> => {
+		const model = parseModelName(name);
+		const [from, to] = [tierHere(body.source_device), tierHere(body.target_device)];
+		if (from === to) throw sameDevice(`${d.nodeName}:${to}`);
+		const copy = requireCopy(d.storage, model, from, d.nodeName);
+		if (d.storage.copy(model, to, copy.revision as Revision) === undefined) fits(to, copy.size_bytes);
+		const request: CopyRequest = {
+			model_name: model,
+			source_device: `${d.nodeName}:${from}`,
+			target_device: `${d.nodeName}:${to}`,
+			keep_source: type === "copy" || body.keep_source === true,
+			verify_checksum: body.verify_checksum ?? null,
+			bandwidth_limit: body.bandwidth_limit ?? null,
+		};
+		const reservations = [
+			modelReservation(model, from, request.keep_source ? "shared" : "exclusive"),
+			modelReservation(model, to, "exclusive"),
+		];
+		const more = { reservations, resources: resources([model], [from, to]), sizeBytes: copy.size_bytes };
+		return submit(type, model, request, body.priority, more, headers);
+	};
+	const removal = async (
+		name: string,
+		deviceText: string | undefined,
+		force: boolean,
+		headers: Headers,
+	): Promise<SubmitBody> => {
+		const model = parseModelName(name);
+		const copies = d.storage.copies().filter((c) => c.model_name === model);
+		const tiers = [...new Set(copies.map((c) => c.tier))];
+		const tier = deviceText === undefined ? onlyTier(tiers, model, d.nodeName) : tierHere(deviceText);
+		const copy = d.storage.copy(model, tier) ?? copies.find((c) => c.tier === tier);
+		if (copy === undefined) throw modelNotFound(model, `${d.nodeName}:${tier}`);
+		const serving = d.services
+			.list()
+			.filter((s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && isServing(s));
+		const [first] = serving;
+		if (first !== undefined && !force) throw inUse(model, first.service_id);
+		await d.removal.check(copy, { force });
+		const request: DeleteRequest = {
+			model_name: model,
+			device: `${d.nodeName}:${tier}`,
+			revision: copy.revision,
+			force,
+		};
+		const more = {
+			// With force the services of the copy are stopped by the task itself, so it must not wait for them.
+			reservations: [modelReservation(model, tier, "exclusive")],
+			resources: resources([model], [tier]),
+			joinKey: `delete ${model} ${copy.revision} ${tier} ${force}`,
+		};
+		return submit("delete", model, request, "high", more, headers);
+	};
+
+	/** The newest grant of each operation that reads from this node. */
+	const grantOf = new Map<string, string>();
+	const release = (operationId: string): boolean => {
+		const grant = grantOf.get(operationId);
+		if (grant !== undefined) d.grants.revoke(grant);
+		return grantOf.delete(operationId);
+	};
+
+	return {
+		listModels: ({ query }) => {
+			const where = query.location === undefined ? undefined : `${d.nodeName}:${tierHere(query.location)}`;
+			const all = modelSummaries(d).filter(
+				(m) =>
+					(query.type === undefined || m.model_type === query.type) &&
+					(query.status === undefined || m.status === query.status) &&
+					(where === undefined || m.locations.includes(where)),
+			);
+			const start = (query.page - 1) * query.per_page;
+			return {
+				models: all.slice(start, start + query.per_page),
+				total: all.length,
+				page: query.page,
+				per_page: query.per_page,
+			};
+		},
+		getModel: ({ params }) => {
+			const model = parseModelName(params.model_name);
+			const summary = modelSummaries(d).find((m) => m.model_name === model);
+			if (summary === undefined) throw modelNotFound(model, d.nodeName);
+			return modelDetail(summary, d.storage.copies(), d.nodeName);
+		},
+		deleteModel: ({ params, query, request }) =>
+			removal(params.model_name, query.device, query.force, request.headers),
+		downloadModel: async ({ params, body, request }) => {
+			const model = parseModelName(params.model_name);
+			const tier = tierHere(body.target_device ?? "disk");
+			const known = d.storage.copies().find((c) => c.model_name === model);
+			const downloadRequest: DownloadRequest = {
+				model_name: model,
+				source_url: downloadSource(model, body.source_url, known?.source_url ?? undefined),
+				target_device: `${d.nodeName}:${tier}`,
+				model_type: body.model_type === "unknown" ? null : (body.model_type ?? null),
+				verify_checksum: body.verify_checksum ?? null,
+				include: body.include ?? [],
+				exclude: body.exclude ?? [],
+				all_files: body.all_files ?? false,
+				bandwidth_limit: body.bandwidth_limit ?? null,
+			};
+			// Asks nothing over the network, and refuses at once what can be refused without it.
+			openSource(downloadRequest.source_url, d.sources);
+			const more = {
+				reservations: [modelReservation(model, tier, "exclusive")],
+				resources: resources([model], [tier]),
+				joinKey: `download ${sha256Hex(JSON.stringify(downloadRequest))}`,
+			};
+			return submit("download", model, downloadRequest, body.priority, more, request.headers);
+		},
+		moveModel: ({ params, body, request }) =>
+			transferBetween("move", params.model_name, body, request.headers),
+		copyModel: ({ params, body, request }) =>
+			transferBetween("copy", params.model_name, body, request.headers),
+		pullModel: async ({ params, body, request }) => {
+			const model = parseModelName(params.model_name);
+			const tier = tierHere(body.target_device);
+			if (d.storage.copy(model, tier, body.revision as Revision)?.content_id !== body.content_id)
+				fits(tier, body.size_bytes);
+			const pull: CopyRequest = {
+				model_name: model,
+				source_device: body.source.device,
+				target_device: `${d.nodeName}:${tier}`,
+				keep_source: true,
+				verify_checksum: body.verify_checksum,
+				bandwidth_limit: body.bandwidth_limit,
+				pull: {
+					operation_id: body.operation_id,
+					revision: body.revision,
+					content_id: body.content_id,
+					model_type: body.model_type,
+					source_url: body.source_url,
+					format: body.format,
+				},
+			};
+			const more = {
+				reservations: [modelReservation(model, tier, "exclusive")],
+				resources: {
+					devices: [body.source.device, `${d.nodeName}:${tier}`],
+					models: [model],
+					exclusive: false,
+				},
+				sizeBytes: body.size_bytes,
+			};
+			return submit("copy", model, pull, body.priority, more, request.headers);
+		},
+		resolveModel: ({ params, query }) => {
+			const copy = requireCopy(
+				d.storage,
+				parseModelName(params.model_name),
+				tierHere(query.device),
+				d.nodeName,
+			);
+			const manifest = d.storage.manifest(copy.content_id);
+			if (manifest === undefined) throw notFound("manifest", copy.content_id);
+			return { copy, manifest };
+		},
+		grantParts: ({ body }) => {
+			const model = parseModelName(body.model_name);
+			const copy = requireCopy(d.storage, model, tierHere(body.device), d.nodeName);
+			if (copy.content_id !== body.content_id)
+				throw modelNotFound(model, `${d.nodeName} with content ${body.content_id.slice(0, 12)}`);
+			const hold = d.storage.hold(
+				model,
+				copy.revision as Revision,
+				copy.tier,
+				`being copied to ${body.receiver}`,
+			);
+			const grant = d.grants.grant({
+				contentId: body.content_id,
+				receiver: body.receiver,
+				ttlMs: GRANT_TTL_MS,
+				hold,
+			});
+			release(body.operation_id);
+			grantOf.set(body.operation_id, grant);
+			return { grant, expires_in_s: GRANT_TTL_MS / 1000 };
+		},
+		releaseGrant: ({ params }) => ({ released: release(params.task_id) }),
+	};
+}
+
+function onlyTier(tiers: string[], model: string, nodeName: string): string {
+	const [first] = tiers;
+	if (first === undefined) throw modelNotFound(model, nodeName);
+	if (tiers.length === 1) return first;
+	throw invalid(
+		"ambiguous_device",
+		`${JSON.stringify(model)} is on ${tiers.join(" and ")} of ${nodeName}.`,
+		{ devices: tiers },
+		"Name one with `device`.",
+	);
+}

@@ -1,0 +1,117 @@
+/** What every handler that submits work to the node's queue needs. */
+import type { Queue } from "../../core/queue/queue.ts";
+import type { Activity } from "../../core/registry/registry.ts";
+import type { Gateway, Services } from "../../core/service/service.ts";
+import type { SourceContext } from "../../core/source/source.ts";
+import type { Storage } from "../../core/storage/storage.ts";
+import type { Grants } from "../../core/transfer/transfer.ts";
+import { parseDevice } from "../../schema/device.ts";
+import { GswarmError, invalid } from "../../schema/errors.ts";
+import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
+import { idempotencyKey } from "../http/answers.ts";
+import type { Removal } from "./removal.ts";
+
+/** The rooms and facts that the node's routes work with. */
+export interface NodeRouteDependencies {
+	nodeName: string;
+	clusterId: string;
+	maxConcurrentTasks: number;
+	storage: Storage;
+	sources: SourceContext;
+	queue: Queue;
+	services: Services;
+	gateway: Gateway;
+	grants: Grants;
+	removal: Pick<Removal, "check">;
+	uptimeS(): number;
+	activities(): Activity[];
+	hostUrl(): string;
+	problems(): string[];
+}
+
+export type SubmitBody = Submitted & { node: string };
+
+export interface NodeRequests {
+	/** The tier a device names on this node. @throws 400 wrong_node: a prefix is never dropped, 404 device_not_found */
+	tierHere(device: string): string;
+	/** `request` becomes the task's; an Idempotency-Key among the headers is honoured. */
+	submit(
+		type: TaskType,
+		model: string,
+		request: object,
+		priority: (typeof PRIORITIES)[number],
+		more: Partial<Parameters<Queue["submit"]>[0]>,
+		headers: Headers,
+	): Promise<SubmitBody>;
+	/** @throws 507 insufficient_space */
+	fits(tier: string, required: number): void;
+	/** As a task document shows them. */
+	resources(models: string[], tiers: string[]): { devices: string[]; models: string[]; exclusive: boolean };
+}
+
+export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
+	const tierHere: NodeRequests["tierHere"] = (text) => {
+		const device = parseDevice(text);
+		if (device.node !== undefined && device.node !== d.nodeName) {
+			throw invalid(
+				"wrong_node",
+				`${JSON.stringify(text)} is on another node; this one is ${d.nodeName}.`,
+				{ device: text, node: d.nodeName },
+				`Send the request to the host, ${d.hostUrl()}.`,
+			);
+		}
+		if (device.kind === "web")
+			throw invalid("bad_device", "`web` is where models come from; name a disk or dram.", { device: text });
+		return d.storage.tier(device.kind === "disk" && device.index === 0 ? "disk" : tierName(device)).name;
+	};
+	const submitted = ({
+		task,
+		position,
+		estimatedTimeS,
+	}: Awaited<ReturnType<Queue["submit"]>>): SubmitBody => ({
+		task_id: task.task_id,
+		status: "queued",
+		position,
+		estimated_time: estimatedTimeS,
+		node: d.nodeName,
+	});
+	const submit: NodeRequests["submit"] = async (type, model, request, priority, more, headers) => {
+		const key = headers.get("idempotency-key");
+		return submitted(
+			await d.queue.submit({
+				type,
+				model,
+				request: request as Record<string, unknown>,
+				priority,
+				...more,
+				...(key === null ? {} : { idempotencyKey: idempotencyKey(key) }),
+			}),
+		);
+	};
+	const fits: NodeRequests["fits"] = (tier, required) => {
+		const { available } = d.storage.usage(tier);
+		if (required <= available) return;
+		const device = `${d.nodeName}:${tier}`;
+		throw new GswarmError(
+			"RESOURCE_UNAVAILABLE",
+			`${device} has ${available} bytes available; ${required} are needed.`,
+			{
+				reason: "insufficient_space",
+				details: { required, available, device },
+				status: 507,
+				hint: "Delete or move models there, or choose another device.",
+			},
+		);
+	};
+	const resources: NodeRequests["resources"] = (models, tiers) => ({
+		devices: tiers.map((tier) => `${d.nodeName}:${tier}`),
+		models,
+		exclusive: false,
+	});
+	return { tierHere, submit, fits, resources };
+}
+
+function tierName(device: { kind: string; index: number }): string {
+	if (device.kind === "dram") return "dram";
+	return `${device.kind}${device.index}`;
+}

@@ -1,0 +1,113 @@
+/** The node's routes about services, and its gateway. */
+import { modelReservation } from "../../core/queue/queue.ts";
+import type { Storage } from "../../core/storage/storage.ts";
+import { sha256Hex } from "../../platform/hash.ts";
+import { invalid, modelNotFound } from "../../schema/errors.ts";
+import { type ModelName, parseModelName } from "../../schema/names.ts";
+import type { Handlers } from "../http/app.ts";
+import { textResponse } from "../http/text.ts";
+import type { NodeRouteDependencies, NodeRequests } from "./node-requests.ts";
+import { type ServeRequest, requireCopy } from "./tasks.ts";
+
+type ServiceRoutes = Pick<
+	Handlers<"node">,
+	| "listServices"
+	| "startService"
+	| "stopService"
+	| "serviceStatus"
+	| "serviceLogs"
+	| "gatewayModels"
+	| "gatewayChat"
+	| "gatewayCompletions"
+	| "gatewayEmbeddings"
+>;
+
+export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests): ServiceRoutes {
+	const { tierHere, submit, resources } = requests;
+	return {
+		listServices: () => {
+			const services = d.services.list();
+			return { services, total: services.length };
+		},
+		startService: async ({ body, request }) => {
+			const model = parseModelName(body.model_name);
+			if (body.nodes?.some((name) => name !== d.nodeName) === true) {
+				throw invalid(
+					"wrong_node",
+					`This node is ${d.nodeName}; several nodes are the host's work.`,
+					{ nodes: body.nodes },
+					`Send the request to the host, ${d.hostUrl()}.`,
+				);
+			}
+			const tier =
+				body.device === undefined ? servingTier(d.storage, model, d.nodeName) : tierHere(body.device);
+			const copy = requireCopy(d.storage, model, tier, d.nodeName);
+			if (body.config.replicas !== undefined && body.config.replicas > 1) {
+				throw invalid(
+					"replicas_not_supported",
+					"One instance per node and device; for more, name more nodes.",
+					{ field: "config.replicas" },
+				);
+			}
+			const serviceId = serviceIdOf(model, d.nodeName, tier);
+			const { port: configPort, replicas: _replicas, framework: _framework, ...config } = body.config;
+			const serve: ServeRequest = {
+				model_name: model,
+				device: `${d.nodeName}:${tier}`,
+				service_id: serviceId,
+				port: body.port ?? configPort ?? null,
+				config,
+			};
+			const more = {
+				reservations: [modelReservation(model, tier, "shared")],
+				resources: resources([model], [tier]),
+				joinKey: `serve ${serviceId}`,
+				sizeBytes: copy.size_bytes,
+			};
+			return {
+				...(await submit("serve", model, serve, body.priority, more, request.headers)),
+				service_id: serviceId,
+			};
+		},
+		stopService: async ({ params, request }) => {
+			const service = d.services.get(params.service_id);
+			const more = {
+				resources: { devices: [service.device], models: [service.model_name], exclusive: false },
+				joinKey: `stop ${service.service_id}`,
+			};
+			return submit(
+				"stop",
+				service.model_name,
+				{ service_id: service.service_id },
+				"critical",
+				more,
+				request.headers,
+			);
+		},
+		serviceStatus: ({ params }) => d.services.get(params.service_id),
+		serviceLogs: async ({ params, query }) =>
+			textResponse(await d.services.logs(params.service_id, query.lines)),
+
+		gatewayModels: ({ request }) => d.gateway.handle(request, "/v1/models"),
+		gatewayChat: ({ request }) => d.gateway.handle(request, "/v1/chat/completions"),
+		gatewayCompletions: ({ request }) => d.gateway.handle(request, "/v1/completions"),
+		gatewayEmbeddings: ({ request }) => d.gateway.handle(request, "/v1/embeddings"),
+	};
+}
+
+/** One service per model, node and tier: starting it twice is starting it once. */
+export function serviceIdOf(model: string, node: string, tier: string): string {
+	const readable = model.replaceAll("/", "--").slice(0, 60);
+	return `svc-${readable}-${node}-${tier}-${sha256Hex(`${model}\n${node}\n${tier}`).slice(0, 4)}`;
+}
+
+/** Serving without a device: the nearest tier that has the model. */
+function servingTier(storage: Storage, model: ModelName, nodeName: string): string {
+	const tiers = storage
+		.copies()
+		.filter((c) => c.model_name === model && c.status === "ready")
+		.map((c) => c.tier);
+	const tier = tiers.find((t) => t === "dram") ?? tiers[0];
+	if (tier === undefined) throw modelNotFound(model, nodeName);
+	return tier;
+}

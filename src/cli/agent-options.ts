@@ -33,13 +33,12 @@ export async function agentOptions(context: Context, flags: AgentFlags): Promise
 	}
 	const joinUrl = flags.join === undefined ? undefined : parseHostUrl(flags.join, "--join").origin;
 	const joinString = joinUrl === undefined ? undefined : await readJoinString(context, flags["join-file"]);
-	const isNode = joinUrl !== undefined || !flags.host || flags.node !== undefined;
 	return {
-		role: { host: joinUrl === undefined, node: isNode },
 		dataDir: resolve(context.dataDir),
 		disks: flags.disk.map(parseDisk),
 		logLevel: flags["log-level"],
-		...(joinUrl === undefined ? {} : { joinUrl }),
+		...(flags.host ? { role: { host: true, node: flags.node !== undefined } } : {}),
+		...(joinUrl === undefined ? {} : { role: { host: false, node: true }, joinUrl }),
 		...(joinString === undefined ? {} : { joinString }),
 		...(flags.node === undefined ? {} : { nodeName: flags.node }),
 		...(flags.bind === undefined ? {} : { bind: flags.bind }),

@@ -1,9 +1,10 @@
 /** `gswarm agent --detach`: the same program again in the background, until it is ready or has failed. */
-import { closeSync, mkdirSync, openSync, readSync, fstatSync } from "node:fs";
+import { closeSync, openSync, readSync, fstatSync } from "node:fs";
 import { join } from "node:path";
 import type { AgentOptions } from "./agent.ts";
+import { ensurePrivateDirectory } from "../platform/private-directory.ts";
 import { GswarmError } from "../schema/errors.ts";
-import { isAlive, readAgentFile } from "./agent-file.ts";
+import { isAgentProcess, readAgentFile } from "./agent-file.ts";
 import { safeText } from "./render/safe-text.ts";
 import type { Context } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -20,13 +21,13 @@ export async function startDetached(context: Context, options: AgentOptions): Pr
 	const { dataDir } = options;
 	const { say, out, globals } = context;
 	const running = readAgentFile(dataDir);
-	if (running !== undefined && isAlive(running.pid)) {
+	if (running !== undefined && isAgentProcess(running.pid)) {
 		throw new GswarmError("CONFLICT", `An agent runs already with ${dataDir} (pid ${running.pid}).`, {
 			reason: "data_dir_in_use",
 			hint: "`gswarm agent status` shows it, `gswarm agent stop` stops it.",
 		});
 	}
-	mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+	ensurePrivateDirectory(dataDir);
 	const log = openSync(join(dataDir, "agent.log"), "a+", 0o600);
 	try {
 		const from = fstatSync(log).size;
@@ -76,7 +77,7 @@ function argumentsOf(options: AgentOptions): string[] {
 		value === undefined ? [] : [`--${name}=${value}`];
 	return [
 		"agent",
-		...(role.host && !role.node ? ["--host"] : []),
+		...(role?.host ? ["--host"] : []),
 		...flag("join", joinUrl),
 		...flag("node", nodeName),
 		...flag("data-dir", options.dataDir),

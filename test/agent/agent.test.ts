@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createApiClient } from "../../src/api/client.ts";
 import { refuseOpenBind } from "../../src/agent/agent.ts";
 import type { NodeFile } from "../../src/agent/data-dir.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -64,6 +65,40 @@ test("a node never takes another name from a flag", async () => {
 	expect(nodeFile(dir.path).name).toBe("node1");
 	await using agent = await startAgent({ dataDir: dir.path, nodeName: "node1" });
 	expect(agent.file.name).toBe("node1");
+}, 60_000);
+
+test("a start that failed does not fix the name", async () => {
+	using dir = tempDir();
+	await using host = await startAgent({ dataDir: join(dir.path, "host"), role: BOTH, nodeName: "node1" });
+	const url = host.file.host_url ?? "";
+	const joinString = await makeJoinString(join(dir.path, "host"), url);
+	const dataDir = join(dir.path, "other");
+	const join_ = { dataDir, role: { host: false, node: true }, joinUrl: url, joinString };
+	expect(await refusedAgent({ ...join_, nodeName: "node1" })).toMatchObject({ code: "CONFLICT" });
+	await using agent = await startAgent({ ...join_, nodeName: "node2" });
+	expect(agent.file).toMatchObject({ role: "node", name: "node2" });
+}, 60_000);
+
+test("a machine that has joined stays that host's node when no flag says otherwise", async () => {
+	using dir = tempDir();
+	await using host = await startAgent({ dataDir: join(dir.path, "host"), role: BOTH, nodeName: "node1" });
+	const url = host.file.host_url ?? "";
+	const joinString = await makeJoinString(join(dir.path, "host"), url);
+	const dataDir = join(dir.path, "other");
+	{
+		await using first = await startAgent({
+			dataDir,
+			role: { host: false, node: true },
+			joinUrl: url,
+			joinString,
+			nodeName: "node2",
+		});
+		expect(await first.stop()).toBe(0);
+	}
+	await using again = await startAgent({ dataDir, role: undefined as never });
+	expect(again.file).toMatchObject({ role: "node", name: "node2" });
+	expect(again.file.host_url).toBeUndefined();
+	expect(again.output()).toContain(url);
 }, 60_000);
 
 test("a name that is none is refused before a node is made of it", async () => {
@@ -173,3 +208,9 @@ test("a node without a host to join, and one that was never let in, say what to 
 		reason: "bind_needs_tls",
 	});
 }, 60_000);
+
+async function makeJoinString(dataDir: string, url: string): Promise<string> {
+	const token = readFileSync(join(dataDir, "admin.token"), "utf8").trim();
+	const client = createApiClient({ baseUrl: url, token: () => token });
+	return (await client.call("createToken", { body: { kind: "join" } })).token;
+}

@@ -122,6 +122,12 @@ test("a file is no data directory", () => {
 	expect(readFileSync(path, "utf8")).toBe("mine");
 });
 
+test("a place where nothing can be made is refused as such, not as a fault", () => {
+	for (const path of ["/dev/null/home", "/proc/home"]) {
+		expect([path, refusalOf(path)]).toEqual([path, "INVALID_REQUEST unusable_data_dir"]);
+	}
+});
+
 test("files that were damaged are refused by name, nothing is made in their place, and the lock is free again", () => {
 	for (const [name, reason] of [
 		["admin.token", "bad_token_file"],

@@ -42,11 +42,9 @@ async function options(line: string, input?: string): Promise<AgentOptions> {
 const PLAIN = { dataDir: "/home/x/.gswarm", disks: [], logLevel: "info" as const };
 
 describe("the flags of gswarm agent", () => {
-	const ROLES: readonly (readonly [string, AgentOptions["role"]])[] = [
-		["", { host: true, node: true }],
+	const ROLES: readonly (readonly [string, NonNullable<AgentOptions["role"]>])[] = [
 		["--host", { host: true, node: false }],
 		["--host --node n1", { host: true, node: true }],
-		["--node n1", { host: true, node: true }],
 		["--join http://127.0.0.1:8000", { host: false, node: true }],
 	];
 	for (const [line, role] of ROLES) {
@@ -55,8 +53,12 @@ describe("the flags of gswarm agent", () => {
 		});
 	}
 
+	test("without a flag that says it the role is what the data directory is", async () => {
+		for (const line of ["", "--node n1"]) expect((await options(line)).role).toBeUndefined();
+	});
+
 	test("what is not given stays undefined, for the configuration to say", async () => {
-		expect(await options("")).toEqual({ role: { host: true, node: true }, ...PLAIN });
+		expect(await options("")).toEqual(PLAIN);
 	});
 
 	test("all of them arrive", async () => {
@@ -112,7 +114,7 @@ describe("the flags of gswarm agent", () => {
 	});
 
 	test("the input is not read when nobody joins", async () => {
-		expect(await options("", "GSW10::id.secret")).toEqual({ role: { host: true, node: true }, ...PLAIN });
+		expect(await options("", "GSW10::id.secret")).toEqual(PLAIN);
 	});
 
 	const REFUSED: readonly (readonly [string, string])[] = [

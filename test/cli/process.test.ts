@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isAgentProcess, isAlive } from "../../src/cli/agent-file.ts";
 import { version } from "../../src/platform/version.ts";
@@ -298,4 +298,41 @@ describe("agent --detach", () => {
 		},
 		LIMIT_MS,
 	);
+
+	test(
+		"a directory that others may write to gets no log, a file is none",
+		async () => {
+			using dir = tempDir();
+			const open = join(dir.path, "open");
+			mkdirSync(open);
+			chmodSync(open, 0o777);
+			const refused = await gswarm(["agent", "--detach", "--data-dir", open]);
+			expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("by other users") });
+			expect(readdirSync(open)).toEqual([]);
+			const file = join(dir.path, "file");
+			writeFileSync(file, "");
+			const none = await gswarm(["agent", "--detach", "--data-dir", file]);
+			expect(none).toMatchObject({ code: 2, stderr: expect.stringContaining("is not a directory") });
+		},
+		LIMIT_MS,
+	);
+
+	test(
+		"a file that an agent left behind does not stop the next one when its process id is another program's",
+		async () => {
+			using dir = tempDir();
+			using other = sleeper();
+			writeFileSync(join(dir.path, "agent.json"), JSON.stringify({ pid: other.pid, name: "gone" }));
+			// Refused for another reason, and by the agent itself: it was started.
+			const { code, stderr } = await gswarm(["agent", "--detach", "--bind", "::", "--data-dir", dir.path]);
+			expect(code).toBe(2);
+			expect(stderr).toContain("loopback");
+		},
+		LIMIT_MS,
+	);
 });
+
+function sleeper(): { pid: number } & Disposable {
+	const child = Bun.spawn(["sleep", "600"]);
+	return { pid: child.pid, [Symbol.dispose]: () => child.kill("SIGKILL") };
+}

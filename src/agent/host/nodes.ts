@@ -63,8 +63,9 @@ export function createNodes({
 	return {
 		client(node) {
 			const view = cluster.view(node);
-			if (!isReachable(view.liveness) || view.beat === undefined)
-				throw nodeUnreachable(view.name, view.liveness);
+			if (!isReachable(view.liveness)) throw nodeUnreachable(view.name, view.liveness);
+			// Its row is older than this host's start; it reports within one heartbeat.
+			if (view.beat === undefined) throw nodeUnreachable(view.name, "not heard from yet");
 			return createApiClient({ baseUrl: view.apiUrl, token: () => bearer(view.name) });
 		},
 		reachable: () => cluster.views().filter((v) => isReachable(v.liveness) && v.beat !== undefined),

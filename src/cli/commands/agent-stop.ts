@@ -37,7 +37,7 @@ export const command = defineCommand({
 			);
 		}
 		say.success(`The agent (pid ${file.pid}) has stopped.`);
-		say.next(["agent --detach"]);
+		say.next([file.role === "host" ? "agent --host --detach" : "agent --detach"]);
 		return EXIT.done;
 	},
 });

@@ -89,7 +89,7 @@ _gswarm_value() {
 		("service logs/--lines") REPLY="anything" ;;
 		("queue status/--node") REPLY="live:nodes" ;;
 		("queue tasks/--node") REPLY="live:nodes" ;;
-		("queue history/--status") REPLY="words:pending running completed failed cancelled" ;;
+		("queue history/--status") REPLY="words:completed failed cancelled" ;;
 		("queue history/--type") REPLY="words:download copy move delete serve stop" ;;
 		("queue history/--since") REPLY="anything" ;;
 		("queue history/--limit") REPLY="anything" ;;

@@ -226,7 +226,7 @@ complete -c gswarm -n "__gswarm_in 'queue tasks'" -l node -x -a '(__gswarm_live 
 complete -c gswarm -n "test (__gswarm_at) = 'queue show/0'" -a '(__gswarm_live tasks)'
 complete -c gswarm -n "__gswarm_in 'queue show'" -l wait -d 'Follow it to its end'
 complete -c gswarm -n "test (__gswarm_at) = 'queue cancel/0'" -a '(__gswarm_live tasks)'
-complete -c gswarm -n "__gswarm_in 'queue history'" -l status -x -a 'pending running completed failed cancelled' -d 'pending, running, completed, failed or cancelled'
+complete -c gswarm -n "__gswarm_in 'queue history'" -l status -x -a 'completed failed cancelled' -d 'completed, failed or cancelled'
 complete -c gswarm -n "__gswarm_in 'queue history'" -l type -x -a 'download copy move delete serve stop' -d 'download, copy, move, delete, serve or stop'
 complete -c gswarm -n "__gswarm_in 'queue history'" -l since -x -a '' -d 'Not older than this, e.g. 2h or 7d'
 complete -c gswarm -n "__gswarm_in 'queue history'" -l limit -x -a '' -d 'Tasks on a page, at most 200'

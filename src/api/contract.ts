@@ -14,7 +14,7 @@ import {
 import { manifestSchema } from "../schema/manifest.ts";
 import { heartbeatAnswerSchema, heartbeatSchema, nodeSchema, taskCountersSchema } from "../schema/node.ts";
 import { FRAMEWORKS, serviceSchema } from "../schema/service.ts";
-import { PRIORITIES, TASK_STATUSES, TASK_TYPES, submittedSchema, taskSchema } from "../schema/task.ts";
+import { FINISHED_STATUSES, PRIORITIES, TASK_TYPES, submittedSchema, taskSchema } from "../schema/task.ts";
 import type { Route } from "./route.ts";
 
 const HOST = ["host"] as const;
@@ -374,12 +374,12 @@ export const contract = {
 	queueHistory: {
 		method: "GET",
 		path: "/api/v1/queue/history",
-		summary: "Tasks, the newest first; `cursor` continues a page",
+		summary: "Finished tasks, the newest first; `cursor` continues a page",
 		role: "viewer",
 		on: BOTH,
 		query: z.strictObject({
 			limit: z.coerce.number().int().min(1).max(200).default(50),
-			status: z.enum(TASK_STATUSES).optional(),
+			status: z.enum(FINISHED_STATUSES).optional(),
 			type: z.enum(TASK_TYPES).optional(),
 			since: z.coerce.number().nonnegative().max(1e12).optional(),
 			cursor: z.string().max(200).optional(),

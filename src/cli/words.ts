@@ -3,7 +3,7 @@
  * all the rest of its start; the types keep both lists the same.
  */
 import type { ModelStatus } from "../schema/model.ts";
-import type { Priority, TaskStatus, TaskType } from "../schema/task.ts";
+import type { Priority, FinishedStatus, TaskType } from "../schema/task.ts";
 
 export const MODEL_STATUS_NAMES = keys<ModelStatus>({
 	ready: 0,
@@ -13,13 +13,7 @@ export const MODEL_STATUS_NAMES = keys<ModelStatus>({
 	queued: 0,
 });
 export const PRIORITY_NAMES = keys<Priority>({ critical: 0, high: 0, normal: 0, low: 0 });
-export const TASK_STATUS_NAMES = keys<TaskStatus>({
-	pending: 0,
-	running: 0,
-	completed: 0,
-	failed: 0,
-	cancelled: 0,
-});
+export const FINISHED_STATUS_NAMES = keys<FinishedStatus>({ completed: 0, failed: 0, cancelled: 0 });
 export const TASK_TYPE_NAMES = keys<TaskType>({
 	download: 0,
 	copy: 0,

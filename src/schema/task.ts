@@ -25,6 +25,10 @@ export type TaskState = (typeof TASK_STATES)[number];
 export const TASK_STATUSES = ["pending", "running", "completed", "failed", "cancelled"] as const;
 export type TaskStatus = (typeof TASK_STATUSES)[number];
 
+/** How a task can end. */
+export const FINISHED_STATUSES = ["completed", "failed", "cancelled"] as const;
+export type FinishedStatus = (typeof FINISHED_STATUSES)[number];
+
 /** Phases that a running task goes through, for people. */
 export const TASK_PHASES = [
 	"queued",

@@ -59,6 +59,15 @@ test("history is filtered by status and by time", async () => {
 	expect(idsOf({ since, status: "completed" })).toEqual([]);
 });
 
+test("history is filtered by type", async () => {
+	await using at = await testQueue();
+	const [id] = await endMany(at, 1);
+	const type = at.queue.get(id ?? "").task_type;
+	const other = type === "copy" ? "delete" : "copy";
+	expect(at.queue.history({ type }).tasks.map((t) => t.task_id)).toEqual([id ?? ""]);
+	expect(at.queue.history({ type: other }).tasks).toEqual([]);
+});
+
 test("a live task is in the list and not in the history", async () => {
 	await using at = await testQueue({ maxConcurrentTasks: 1 });
 	const [ended] = await endMany(at, 1);

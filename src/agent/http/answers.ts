@@ -26,20 +26,14 @@ export function idempotencyKey(text: string): string {
 }
 
 /** The queue's filter of a history query. */
-export function historyFilter(query: {
-	limit: number;
-	status?: string | undefined;
-	type?: string | undefined;
-	since?: number | undefined;
-	cursor?: string | undefined;
-}): Parameters<Queue["history"]>[0] {
-	const { limit, status, since, cursor } = query;
-	return {
-		limit,
-		...(status === "completed" || status === "failed" || status === "cancelled" ? { status } : {}),
-		...(since === undefined ? {} : { since }),
-		...(cursor === undefined ? {} : { cursor }),
-	};
+export function historyFilter({
+	limit,
+	status,
+	type,
+	since,
+	cursor,
+}: NonNullable<Parameters<Queue["history"]>[0]>): Parameters<Queue["history"]>[0] {
+	return { limit, status, type, since, cursor };
 }
 
 /** Liveness is for everybody, details are for those who may read. */

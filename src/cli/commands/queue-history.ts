@@ -2,16 +2,17 @@ import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { taskTable } from "../render/tasks.ts";
 import { count, duration, node } from "../values.ts";
-import { TASK_STATUS_NAMES, TASK_TYPE_NAMES } from "../words.ts";
+import { FINISHED_STATUS_NAMES, TASK_TYPE_NAMES } from "../words.ts";
 
 export const command = defineCommand({
-	about: "Lists tasks, the newest first, a page at a time; the last line says how to get the next page.",
+	about:
+		"Lists finished tasks, the newest first, a page at a time; the last line says how to get the next page.",
 	args: {
 		status: {
 			type: "enum",
-			options: TASK_STATUS_NAMES,
+			options: FINISHED_STATUS_NAMES,
 			valueHint: "STATUS",
-			description: "pending, running, completed, failed or cancelled",
+			description: "completed, failed or cancelled",
 		},
 		type: {
 			type: "enum",

@@ -2,7 +2,7 @@
 import type { Database as Sqlite } from "bun:sqlite";
 import { invalid } from "../../schema/errors.ts";
 import type { TaskCounters } from "../../schema/node.ts";
-import type { TaskStatus, TaskType } from "../../schema/task.ts";
+import type { FinishedStatus, TaskStatus, TaskType } from "../../schema/task.ts";
 import type { Measure } from "./estimate.ts";
 import { type QueueName, type TaskRow, findTask } from "./task-row.ts";
 
@@ -24,7 +24,8 @@ export interface ListFilter {
 export interface HistoryFilter {
 	/** Default 50, at most 1000. */
 	limit?: number | undefined;
-	status?: Extract<TaskStatus, "completed" | "failed" | "cancelled"> | undefined;
+	status?: FinishedStatus | undefined;
+	type?: TaskType | undefined;
 	/** Seconds since the epoch; tasks that ended at or after it. */
 	since?: number | undefined;
 	/** `next_cursor` of the page before. */
@@ -72,7 +73,14 @@ export class TaskReader {
 	}
 
 	/** One page of finished tasks, the newest first. @throws 400 bad_cursor */
-	finished({ status, type, model, limit = DEFAULT_PAGE, since, cursor }: HistoryFilter & ListFilter): {
+	finished({
+		status,
+		type,
+		model,
+		limit = DEFAULT_PAGE,
+		since,
+		cursor,
+	}: HistoryFilter & Pick<ListFilter, "model">): {
 		rows: TaskRow[];
 		nextCursor: string | null;
 	} {

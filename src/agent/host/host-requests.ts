@@ -1,0 +1,79 @@
+/** What every handler that submits to the host's queue, or forwards to a node, needs. */
+import type { Cluster } from "../../core/cluster/cluster.ts";
+import type { Identity } from "../../core/identity/identity.ts";
+import type { Queue } from "../../core/queue/queue.ts";
+import type { Registry } from "../../core/registry/registry.ts";
+import type { Gateway } from "../../core/service/service.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Submitted, TaskType } from "../../schema/task.ts";
+import { idempotencyKey } from "../http/answers.ts";
+import type { OperationDependencies } from "./operations.ts";
+import type { TaskFinder } from "./task-finder.ts";
+
+/** The rooms and facts that the host's routes work with. */
+export interface HostRouteDependencies extends OperationDependencies {
+	hostName: string;
+	clusterId: string;
+	publicKey: string;
+	clock: Clock;
+	identity: Identity;
+	registry: Registry;
+	cluster: Cluster;
+	queue: Queue;
+	tasks: TaskFinder;
+	gateway: Gateway;
+	maxConcurrentTasks: number;
+	uptimeS(): number;
+	/** For the join command that is printed. */
+	hostUrl(): string;
+	/** Copies that were deleted while their node was away and came back with its inventory. */
+	removeAgain(copies: { model_name: string; node: string; tier: string }[]): void;
+	inventoryVersions: Map<string, string>;
+}
+
+export type SubmitBody = Submitted & { node: string };
+
+export interface HostRequests {
+	/** Submits an operation; an Idempotency-Key among the headers is honoured. */
+	submit(
+		type: TaskType,
+		model: string,
+		request: object,
+		more: Partial<Parameters<Queue["submit"]>[0]>,
+		headers: Headers,
+	): Promise<SubmitBody>;
+	/** Remembers where the task of an answer runs, and hands the answer on. */
+	forwarded<T extends SubmitBody>(answer: T): T;
+	/** The caller's Idempotency-Key, for the node that does the work. */
+	passKey(headers: Headers): Record<string, string>;
+}
+
+export function createHostRequests(d: HostRouteDependencies): HostRequests {
+	const submit: HostRequests["submit"] = async (type, model, request, more, headers) => {
+		const key = headers.get("idempotency-key");
+		const { task, position, estimatedTimeS } = await d.queue.submit({
+			type,
+			model,
+			request: request as Record<string, unknown>,
+			priority: "normal",
+			...more,
+			...(key === null ? {} : { idempotencyKey: idempotencyKey(key) }),
+		});
+		return {
+			task_id: task.task_id,
+			status: "queued",
+			position,
+			estimated_time: estimatedTimeS,
+			node: d.hostName,
+		};
+	};
+	const forwarded = <T extends SubmitBody>(answer: T): T => {
+		d.tasks.remember(answer.task_id, answer.node);
+		return answer;
+	};
+	const passKey = (headers: Headers): Record<string, string> => {
+		const key = headers.get("idempotency-key");
+		return key === null ? {} : { "idempotency-key": key };
+	};
+	return { submit, forwarded, passKey };
+}

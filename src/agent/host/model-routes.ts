@@ -1,0 +1,267 @@
+/** The host's routes about models: the registry, and moving bytes by nodes. */
+import type { Cluster } from "../../core/cluster/cluster.ts";
+import { modelReservation } from "../../core/queue/queue.ts";
+import { formatTier, parseDevice } from "../../schema/device.ts";
+import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+import { parseModelName } from "../../schema/names.ts";
+import { isServing } from "../../schema/service.ts";
+import type { PRIORITIES, TaskDocument, TaskType } from "../../schema/task.ts";
+import { downloadSource } from "../download-source.ts";
+import { inUse, sameDevice } from "../http/answers.ts";
+import type { Handlers } from "../http/app.ts";
+import type { HostRequests, HostRouteDependencies, SubmitBody } from "./host-requests.ts";
+import type { CrossCopyRequest, UnregisterRequest } from "./operations.ts";
+import { placeDownload } from "./placement.ts";
+
+type ModelRoutes = Pick<
+	Handlers<"host">,
+	| "listModels"
+	| "getModel"
+	| "registerModel"
+	| "deleteModel"
+	| "listLocations"
+	| "addLocation"
+	| "removeLocation"
+	| "downloadModel"
+	| "moveModel"
+	| "copyModel"
+>;
+
+export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): ModelRoutes {
+	const { submit, forwarded, passKey } = requests;
+	const transferBetween = async (
+		type: "copy" | "move",
+		name: string,
+		body: {
+			source_device: string;
+			target_device: string;
+			keep_source?: boolean;
+			priority: (typeof PRIORITIES)[number];
+			compression: "none";
+			verify_checksum?: boolean | undefined;
+			bandwidth_limit?: number | undefined;
+		},
+		headers: Headers,
+	): Promise<SubmitBody> => {
+		const model = parseModelName(name);
+		if (!d.registry.has(model)) throw modelNotFound(model);
+		const source = d.nodes.holding(body.source_device, model);
+		const target = d.nodes.target(body.target_device);
+		if (source.device === target.device) throw sameDevice(target.device);
+		const client = d.nodes.client(target.node);
+		if (source.node === target.node) {
+			await d.registry.want(model, target.node, target.tier);
+			const forwardBody = { ...body, source_device: source.device, target_device: target.device };
+			const input = { params: { model_name: model }, headers: passKey(headers) };
+			if (type === "move") return forwarded(await client.call("moveModel", { ...input, body: forwardBody }));
+			const { keep_source: _keep, ...copyBody } = forwardBody;
+			return forwarded(await client.call("copyModel", { ...input, body: copyBody }));
+		}
+		d.nodes.client(source.node);
+		const size = d.registry.get(model).model_size;
+		fits(d, target, size, model);
+		await d.registry.want(model, target.node, target.tier);
+		const request: CrossCopyRequest = {
+			model_name: model,
+			source_device: source.device,
+			target_device: target.device,
+			keep_source: type === "copy" || body.keep_source === true,
+			verify_checksum: body.verify_checksum ?? false,
+			bandwidth_limit: body.bandwidth_limit ?? null,
+			priority: body.priority,
+		};
+		const more = {
+			priority: body.priority,
+			reservations: [
+				modelReservation(model, source.device, request.keep_source ? "shared" : "exclusive"),
+				modelReservation(model, target.device, "exclusive"),
+			],
+			resources: { devices: [source.device, target.device], models: [model], exclusive: false },
+			sizeBytes: size,
+		};
+		return submit(type, model, request, more, headers);
+	};
+	const removeCopy = async (
+		name: string,
+		deviceText: string,
+		force: boolean,
+		headers: Headers,
+	): Promise<SubmitBody> => {
+		const model = parseModelName(name);
+		if (!d.registry.has(model)) throw modelNotFound(model);
+		const target = d.nodes.target(deviceText);
+		const here = d.registry.locations(model).filter((l) => l.node === target.node && l.tier === target.tier);
+		if (here.length === 0) throw modelNotFound(model, target.device);
+		if (here.every((l) => l.claimed === 1)) {
+			const request: UnregisterRequest = { model_name: model, force, claim_device: target.device };
+			return submit("delete", model, request, {}, headers);
+		}
+		return forwarded(
+			await d.nodes.client(target.node).call("deleteModel", {
+				params: { model_name: model },
+				query: { device: target.device, force: force ? "true" : "false" },
+				headers: passKey(headers),
+			}),
+		);
+	};
+	return {
+		listModels: ({ query }) => {
+			const filter = {
+				type: query.type,
+				status: query.status,
+				location: query.location === undefined ? undefined : parseLocation(query.location, d.cluster),
+				page: query.page,
+				perPage: query.per_page,
+			};
+			return { ...d.registry.list(filter), page: query.page, per_page: query.per_page };
+		},
+		getModel: ({ params }) => d.registry.get(parseModelName(params.model_name)),
+		registerModel: async ({ body }) => {
+			const model = parseModelName(body.model_name);
+			checkMetadata(body.metadata);
+			await d.registry.register({
+				modelName: model,
+				modelType: body.model_type,
+				modelSize: body.model_size,
+				sourceUrl: body.source_url ?? null,
+				metadata: body.metadata,
+			});
+			return d.registry.get(model);
+		},
+		deleteModel: async ({ params, query, request }) => {
+			const model = parseModelName(params.model_name);
+			if (query.device !== undefined) return removeCopy(model, query.device, query.force, request.headers);
+			if (!d.registry.has(model)) throw modelNotFound(model);
+			const [serving] = d.cluster.services().filter((s) => s.model_name === model && isServing(s));
+			if (serving !== undefined && !query.force) throw inUse(model, serving.service_id);
+			const bringing = query.force ? undefined : await taskThatBrings(d, model);
+			if (bringing !== undefined) throw stillComing(model, bringing);
+			const body: UnregisterRequest = { model_name: model, force: query.force };
+			const more = {
+				priority: "high" as const,
+				reservations: [modelReservation(model, "everywhere", "exclusive")],
+				resources: { devices: d.registry.get(model).locations, models: [model], exclusive: true },
+				joinKey: `unregister ${model} ${query.force}`,
+			};
+			return submit("delete", model, body, more, request.headers);
+		},
+		listLocations: ({ params }) => {
+			const detail = d.registry.get(parseModelName(params.model_name));
+			return { model_name: detail.model_name, locations: detail.location_details };
+		},
+		addLocation: async ({ params, body }) => {
+			const model = parseModelName(params.model_name);
+			const { node, tier, device } = d.nodes.target(body.device);
+			await d.registry.claim(model, node, tier);
+			const location = d.registry.get(model).location_details.find((l) => l.device === device);
+			if (location === undefined) throw notFound("location", device);
+			return location;
+		},
+		removeLocation: ({ params, query, request }) =>
+			removeCopy(params.model_name, params.device, query.force, request.headers),
+		downloadModel: async ({ params, body, request }) => {
+			const model = parseModelName(params.model_name);
+			const known = d.registry.has(model) ? d.registry.get(model) : undefined;
+			const source = downloadSource(model, body.source_url, known?.source_url ?? undefined);
+			const target = placeDownload(d.nodes, body.target_device);
+			const answer = await d.nodes.client(target.node).call("downloadModel", {
+				params: { model_name: model },
+				body: {
+					...body,
+					source_url: source,
+					target_device: target.device,
+					model_type: body.model_type ?? known?.model_type ?? "unknown",
+				},
+				headers: passKey(request.headers),
+			});
+			await d.registry.want(model, target.node, target.tier);
+			await d.registry.ensure({
+				modelName: model,
+				modelType: body.model_type ?? "unknown",
+				modelSize: 0,
+				sourceUrl: source,
+				metadata: {},
+			});
+			return forwarded(answer);
+		},
+		moveModel: ({ params, body, request }) =>
+			transferBetween("move", params.model_name, body, request.headers),
+		copyModel: ({ params, body, request }) =>
+			transferBetween("copy", params.model_name, body, request.headers),
+	};
+}
+
+/** What a `location` filter names: a device, a node, or a tier. */
+function parseLocation(
+	text: string,
+	cluster: Cluster,
+): { node: string | undefined; tier: string | undefined } {
+	if (!text.includes(":") && cluster.views().some((v) => v.name === text || v.address === text)) {
+		return { node: cluster.view(text).name, tier: undefined };
+	}
+	const device = parseDevice(text);
+	return {
+		node: device.node === undefined ? undefined : cluster.view(device.node).name,
+		tier: formatTier(device),
+	};
+}
+
+/** Refuses up front what the target's last report has no room for. */
+function fits(
+	d: HostRouteDependencies,
+	target: { node: string; tier: string; device: string },
+	required: number,
+	model: string,
+): void {
+	const usage = d.cluster.view(target.node).beat?.tiers[target.tier];
+	const there = d.registry.locations(model).some((l) => l.node === target.node && l.tier === target.tier);
+	if (usage === undefined || there || required <= usage.available) return;
+	throw new GswarmError(
+		"RESOURCE_UNAVAILABLE",
+		`${target.device} has ${usage.available} bytes available; ${required} are needed.`,
+		{
+			reason: "insufficient_space",
+			details: { required, available: usage.available, device: target.device },
+			status: 507,
+			hint: "Delete or move models there, or choose another device.",
+		},
+	);
+}
+
+/** A task of a node that downloads, copies or moves the model. What a node reported last may be over by now: it is asked. */
+async function taskThatBrings(d: HostRouteDependencies, model: string): Promise<TaskDocument | undefined> {
+	for (const { name, beat } of d.nodes.reachable()) {
+		if (beat?.activities.some((a) => a.model_name === model) !== true) continue;
+		const { tasks } = await d.tasks.live(name);
+		const found = tasks.find((t) => BRINGING.includes(t.task_type) && t.request["model_name"] === model);
+		if (found !== undefined) return found;
+	}
+	return undefined;
+}
+
+const BRINGING: readonly TaskType[] = ["download", "copy", "move"];
+
+/** 409: what is unregistered now would be back when the task ends. */
+function stillComing(model: string, { task_id, node }: TaskDocument): GswarmError {
+	return new GswarmError("CONFLICT", `The task ${task_id} is bringing ${JSON.stringify(model)} to ${node}.`, {
+		reason: "in_use",
+		details: { model, node, task: task_id },
+		hint: `Wait for it, or \`gswarm queue cancel ${task_id}\`.`,
+	});
+}
+
+/** At most 64 keys, 8 levels and 16 kB. */
+function checkMetadata(metadata: Record<string, unknown>): void {
+	const depth = (value: unknown): number =>
+		typeof value === "object" && value !== null ? 1 + Math.max(0, ...Object.values(value).map(depth)) : 0;
+	const keys = Object.keys(metadata).length;
+	const size = JSON.stringify(metadata).length;
+	if (keys <= 64 && size <= 16_384 && depth(metadata) <= 8) return;
+	throw invalid(
+		"bad_field",
+		`"metadata" has ${keys} keys, ${depth(metadata)} levels and ${size} bytes; at most 64, 8 and 16384 are possible.`,
+		{
+			field: "metadata",
+		},
+	);
+}

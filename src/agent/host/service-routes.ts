@@ -1,0 +1,78 @@
+/** The host's routes about services, and its gateway. */
+import { invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+import { parseModelName } from "../../schema/names.ts";
+import type { Handlers } from "../http/app.ts";
+import type { HostRequests, HostRouteDependencies } from "./host-requests.ts";
+import type { DeployRequest } from "./operations.ts";
+import { placeService } from "./placement.ts";
+
+type ServiceRoutes = Pick<
+	Handlers<"host">,
+	| "listServices"
+	| "startService"
+	| "stopService"
+	| "serviceStatus"
+	| "serviceLogs"
+	| "gatewayModels"
+	| "gatewayChat"
+	| "gatewayCompletions"
+	| "gatewayEmbeddings"
+>;
+
+export function serviceRoutes(d: HostRouteDependencies, requests: HostRequests): ServiceRoutes {
+	const { submit, forwarded, passKey } = requests;
+	const serviceById = (id: string) => {
+		const service = d.cluster.services().find((s) => s.service_id === id);
+		if (service === undefined) throw notFound("service", id, "`gswarm service list` shows the services.");
+		return service;
+	};
+
+	return {
+		listServices: () => {
+			const services = d.cluster.services();
+			return { services, total: services.length };
+		},
+		startService: async ({ body, request }) => {
+			const model = parseModelName(body.model_name);
+			if (!d.registry.has(model)) throw modelNotFound(model);
+			const devices = placeService(d, model, body);
+			const { nodes: _nodes, device: _device, ...rest } = body;
+			const [only] = devices;
+			if (only !== undefined && devices.length === 1) {
+				const answer = await d.nodes.client(d.nodes.target(only).node).call("startService", {
+					body: { ...rest, device: only },
+					headers: passKey(request.headers),
+				});
+				return forwarded(answer);
+			}
+			const { replicas, ...config } = rest.config;
+			if (replicas !== undefined && replicas !== devices.length) {
+				throw invalid(
+					"replicas_not_supported",
+					`${replicas} replicas on ${devices.length} nodes: one instance per node is what is possible.`,
+					{ field: "config.replicas", nodes: devices.length },
+				);
+			}
+			const deploy: DeployRequest = { model_name: model, devices, body: { ...rest, config } };
+			const more = { priority: body.priority, resources: { devices, models: [model], exclusive: false } };
+			return {
+				...(await submit("serve", model, deploy, more, request.headers)),
+				service_id: `svc-${model.replaceAll("/", "--")}`,
+			};
+		},
+		stopService: async ({ params, request }) => {
+			const service = serviceById(params.service_id);
+			const client = d.nodes.client(service.node);
+			return forwarded(await client.call("stopService", { params, headers: passKey(request.headers) }));
+		},
+		serviceStatus: ({ params }) =>
+			d.nodes.client(serviceById(params.service_id).node).call("serviceStatus", { params }),
+		serviceLogs: ({ params, query }) =>
+			d.nodes.client(serviceById(params.service_id).node).open("serviceLogs", { params, query }),
+
+		gatewayModels: ({ request }) => d.gateway.handle(request, "/v1/models"),
+		gatewayChat: ({ request }) => d.gateway.handle(request, "/v1/chat/completions"),
+		gatewayCompletions: ({ request }) => d.gateway.handle(request, "/v1/completions"),
+		gatewayEmbeddings: ({ request }) => d.gateway.handle(request, "/v1/embeddings"),
+	};
+}

@@ -141,7 +141,7 @@ async function detachOrCancel(
 	const { world, say, screen } = context;
 	const left = leave(context, shown, taskId, "Stopped waiting", EXIT.interrupted);
 	if (!screen.live) return left;
-	say.info("Ctrl-C again cancels the task.");
+	say.info(`Ctrl-C again cancels the task (within ${SECOND_INTERRUPT_MS / 1000} s).`);
 	await world.clock.sleep(SECOND_INTERRUPT_MS, second);
 	if (!second.aborted) return left;
 	await api.call("cancelTask", { params: { task_id: taskId } });

@@ -6,7 +6,8 @@ import { GLOBAL_ARGS } from "./global-flags.ts";
 import type { Style } from "./render/style.ts";
 import { ALIASES, type Branch, TREE, visibleCommands } from "./tree.ts";
 
-const WIDTH = 96;
+/** Terminals have 80 columns unless somebody made them wider. */
+const WIDTH = 80;
 const INDENT = "  ";
 
 const START: readonly (readonly [string, string])[] = [
@@ -34,7 +35,10 @@ export function rootHelp(style: Style): string {
 			columns(Object.entries(ALIASES).map(([name, path]) => [name, `gswarm ${path.join(" ")}`] as const)),
 		),
 		section(style, "Flags of every command", columns(flagRows(GLOBAL_ARGS))),
-		"`gswarm COMMAND --help` tells more about one, `gswarm completions bash` completes them.",
+		wrap(
+			"`gswarm COMMAND --help` tells more about one; `gswarm completions bash` completes them.",
+			WIDTH,
+		).join("\n"),
 	]);
 }
 

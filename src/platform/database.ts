@@ -290,6 +290,9 @@ function migrate(db: Sqlite, modules: readonly WriterModule[]): void {
 	}).immediate();
 }
 
+/** A delete has to be recorded too, so gswarm cannot make the room by itself. */
+const FULL_HINT = "Make room on that filesystem, then ask again; nothing was lost.";
+
 function toFailure(error: unknown): WriteFailure {
 	if (error instanceof GswarmError) {
 		const { code, message, details, hint, status, retryable, retryAfterS } = error;
@@ -312,7 +315,7 @@ function toFailure(error: unknown): WriteFailure {
 		gswarm: full,
 		code: full ? "RESOURCE_UNAVAILABLE" : "INTERNAL_ERROR",
 		message: full ? "The disk of the data directory is full; nothing was recorded." : text,
-		options: full ? { details: { reason: "disk_full" }, status: 507 } : { details: {} },
+		options: full ? { details: { reason: "disk_full" }, status: 507, hint: FULL_HINT } : { details: {} },
 	};
 }
 

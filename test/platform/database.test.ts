@@ -104,6 +104,7 @@ describe.each(Object.entries(open))("a database whose writer runs %s", (_where, 
 			failureOf(write.addAndFillDisk({ id: 1, text: "one" })),
 		]);
 		expect(ends.at(-1)).toMatchObject({ code: "RESOURCE_UNAVAILABLE", reason: "disk_full", status: 507 });
+		expect(ends.at(-1)).toMatchObject({ hint: expect.stringContaining("Make room") });
 		expect(await write.add({ id: 5, text: "five" })).toBe(5);
 		expect(notes(db)).toEqual([{ id: 5, text: "five" }]);
 	});

@@ -6,26 +6,24 @@
 import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { createApiClient } from "../api/client.ts";
-import { createIdentity, parseJoinString } from "../core/identity/identity.ts";
+import { createIdentity } from "../core/identity/identity.ts";
 import type { TierOptions } from "../core/storage/storage.ts";
 import { systemClock } from "../platform/clock.ts";
 import { type Config, loadConfig, readAgentEnvironment, readProcessEnvironment } from "../platform/config.ts";
 import { openWorkerDatabase } from "../platform/database.ts";
-import { filesystemSpace } from "../platform/filesystem.ts";
 import { systemIds } from "../platform/ids.ts";
 import { type Log, createLog } from "../platform/log.ts";
 import { createOutbound } from "../platform/outbound.ts";
 import { version } from "../platform/version.ts";
-import { GswarmError, invalid } from "../schema/errors.ts";
-import { parseNodeName } from "../schema/names.ts";
-import { PROTOCOL_VERSION } from "../schema/node.ts";
+import { banner } from "./banner.ts";
 import { type AgentFile, type DataDir, type NodeFile, openDataDir } from "./data-dir.ts";
 import { type HostRole, openHost } from "./host/host.ts";
 import { type App, createApp } from "./http/app.ts";
 import { allowedHosts } from "./http/browser-guard.ts";
 import { createFrontApp } from "./http/front.ts";
 import { type OpenListener, openListener, urlOf } from "./http/listener.ts";
+import { refuseOpenBind } from "./loopback.ts";
+import { ensureNode, joinHost, joinOwnHost, keepName, roleOf } from "./membership.ts";
 import { type NodeRole, openNode } from "./node/node.ts";
 import { AGENT_DEFAULTS, type AgentOptions } from "./options.ts";
 
@@ -46,7 +44,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
 	await using stack = new AsyncDisposableStack();
 	const dataDir = stack.use(openDataDir(options.dataDir, systemIds));
 	const agent = await startAgent({ options, bind, config, dataDir, log }, stack);
-	process.stdout.write(banner(agent, dataDir));
+	process.stdout.write(banner({ ...agent, dataDir: dataDir.path }));
 	const signal = await stopSignal();
 	log.info("agent.stopping", { signal });
 	dataDir.removeAgent();
@@ -237,128 +235,6 @@ async function startAgent(
 	return { file, tiers, joined: role.host ? undefined : (options.joinUrl ?? nodeFile.joined?.host_url) };
 }
 
-/** Loopback, or nothing: there is no TLS yet. @throws INVALID_REQUEST bind_needs_tls */
-export function refuseOpenBind(bind: string): void {
-	if (/^(127(\.\d{1,3}){3}|::1|localhost)$/.test(bind)) return;
-	throw invalid(
-		"bind_needs_tls",
-		`${JSON.stringify(bind)} is not a loopback address, and this version has no TLS yet: nothing is opened to a network.`,
-		{ bind },
-		"Leave --bind out, or reach the agent through an SSH tunnel.",
-	);
-}
-
-/** Without a flag that says otherwise a machine that has joined a host stays its node. */
-function roleOf(nodeFile: NodeFile): { host: boolean; node: boolean } {
-	return { host: nodeFile.joined === undefined, node: true };
-}
-
-/** The name is the data directory's once an agent was ready with it; a flag never changes it then. */
-function ensureNode(options: AgentOptions, dataDir: DataDir): NodeFile {
-	const kept = dataDir.readNode();
-	const { nodeName } = options;
-	if (kept === undefined) return dataDir.ensureNode(parseNodeName(nodeName ?? defaultNodeName()));
-	if (nodeName === undefined || nodeName === kept.name) return kept;
-	if (kept.in_use === true || kept.joined !== undefined) {
-		throw invalid(
-			"node_name_kept",
-			`This data directory belongs to the node ${JSON.stringify(kept.name)}; it cannot become ${JSON.stringify(nodeName)}.`,
-			{ node: kept.name },
-			"Leave --node out, or use another --data-dir.",
-		);
-	}
-	const renamed = { ...kept, name: parseNodeName(nodeName) };
-	dataDir.writeNode(renamed);
-	return renamed;
-}
-
-function defaultNodeName(): string {
-	return hostname()
-		.replaceAll(/[^A-Za-z0-9._-]/g, "-")
-		.replace(/^[^A-Za-z0-9]+/, "");
-}
-
-/** From now on the cluster knows this name. */
-function keepName(dataDir: DataDir): void {
-	const file = dataDir.readNode();
-	if (file !== undefined && file.in_use !== true) dataDir.writeNode({ ...file, in_use: true });
-}
-
-type Membership = NonNullable<NodeFile["joined"]>;
-
-async function joinOwnHost(d: {
-	host: HostRole;
-	dataDir: DataDir;
-	nodeFile: NodeFile;
-	bind: string;
-	hostUrl: string;
-	makeBearer: (node: string) => Promise<string>;
-}): Promise<Membership> {
-	const cluster = d.dataDir.ensureCluster();
-	keepName(d.dataDir);
-	await d.host.cluster.join({
-		node: d.nodeFile.name,
-		publicKey: d.nodeFile.public_key,
-		address: d.bind,
-		version,
-		protocolVersion: PROTOCOL_VERSION,
-	});
-	return {
-		host_url: d.hostUrl,
-		cluster_id: cluster.cluster_id,
-		node_token: await d.makeBearer(d.nodeFile.name),
-		host_public_key: cluster.public_key,
-	};
-}
-
-/** Joins with the join string, or goes on with what an earlier join gave. */
-async function joinHost(options: AgentOptions, dataDir: DataDir, nodeFile: NodeFile): Promise<Membership> {
-	const hostUrl =
-		options.joinUrl === undefined ? nodeFile.joined?.host_url : normaliseHostUrl(options.joinUrl);
-	if (hostUrl === undefined)
-		throw invalid("no_host", "A client node needs a host: `gswarm agent --join URL`.");
-	if (options.joinString === undefined) {
-		if (nodeFile.joined !== undefined) return { ...nodeFile.joined, host_url: hostUrl };
-		throw invalid(
-			"no_join_string",
-			`${nodeFile.name} has not joined ${hostUrl} yet and was given no join string.`,
-			{},
-			`On the host: \`gswarm token create --join\`; here: \`gswarm agent --join ${hostUrl}\` with that string on stdin or in --join-file.`,
-		);
-	}
-	const { tokenId, secret } = parseJoinString(options.joinString);
-	const client = createApiClient({ baseUrl: hostUrl, token: () => undefined });
-	const answer = await client.call("join", {
-		body: {
-			node: nodeFile.name,
-			secret: `${tokenId}.${secret}`,
-			public_key: nodeFile.public_key,
-			protocol_version: PROTOCOL_VERSION,
-			version,
-		},
-	});
-	const { node_token, cluster_id, host_public_key } = answer;
-	const joined = { host_url: hostUrl, cluster_id, node_token, host_public_key };
-	dataDir.writeNode({ ...nodeFile, joined });
-	return joined;
-}
-
-function normaliseHostUrl(text: string): string {
-	let url: URL;
-	try {
-		url = new URL(/^[a-z]+:\/\//.test(text) ? text : `http://${text}`);
-	} catch (cause) {
-		throw new GswarmError("INVALID_REQUEST", `${JSON.stringify(text)} is not a URL of a host.`, {
-			reason: "bad_url",
-			cause,
-		});
-	}
-	if (url.protocol !== "http:")
-		throw invalid("bad_url", `${url.protocol}// is not spoken yet; use http:// on loopback.`, { url: text });
-	refuseOpenBind(url.hostname.replace(/^\[|\]$/g, ""));
-	return url.origin;
-}
-
 function tiersOf(options: AgentOptions, config: Config, dataDir: DataDir, nodeFile: NodeFile): TierOptions[] {
 	const budget = config.nodes.find((n) => n.name === nodeFile.name)?.capabilities?.storage;
 	const floorBytes = config.storage.free_space_floor;
@@ -392,30 +268,4 @@ async function stopSignal(): Promise<string> {
 	const { promise, resolve } = Promise.withResolvers<string>();
 	for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, () => resolve(name));
 	return promise;
-}
-
-function banner({ file, tiers, joined }: Started, dataDir: DataDir): string {
-	const lines = [
-		`gswarm ${version}: ${file.role === "host+node" ? "host and node" : file.role} ${JSON.stringify(file.name)} is ready`,
-		"",
-	];
-	lines.push(`  data      ${dataDir.path}`);
-	for (const tier of tiers) {
-		const free = filesystemSpace(tier.root).freeBytes;
-		lines.push(
-			`  ${tier.name.padEnd(9)} ${tier.root}  (${(free / 1e9).toFixed(1)} GB free${tier.limitBytes === undefined ? "" : `, budget ${(tier.limitBytes / 1e9).toFixed(1)} GB`})`,
-		);
-	}
-	if (file.host_url !== undefined) lines.push(`  host API  ${file.host_url}`);
-	if (file.node_url !== undefined) lines.push(`  node API  ${file.node_url}`);
-	if (joined !== undefined) lines.push(`  joined    ${joined}`);
-	lines.push("", "Next:", "  gswarm node list");
-	if (file.host_url === undefined) lines.push("  gswarm model list");
-	else
-		lines.push(
-			"  gswarm model download hf:org/name",
-			"  gswarm token create --join    (to add another machine)",
-		);
-	lines.push("", "Ctrl-C stops it; `gswarm agent --detach` runs it in the background.", "");
-	return lines.join("\n");
 }

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createApiClient } from "../../src/api/client.ts";
-import { refuseOpenBind } from "../../src/agent/agent.ts";
+import { refuseOpenBind } from "../../src/agent/loopback.ts";
 import type { NodeFile } from "../../src/agent/data-dir.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { refusedAgent, startAgent, tree } from "./start-agent.ts";

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { createApiClient } from "../../src/api/client.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { localCluster, type LocalCluster, modelFiles } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
@@ -150,6 +151,43 @@ test(
 	LIMIT_MS,
 );
 
+test(
+	"what was received before the source went away is gone when the copy is cancelled",
+	async () => {
+		await using c = await localCluster({ files });
+		const taskId = await copyUnderWay(c);
+		await c.node("node1").stop();
+		const { tasks } = await until("node2 waits for another try", async () => {
+			const queue = await c.node("node2").client.call("queueStatus", {});
+			return queue.tasks[0]?.status === "pending" ? queue : undefined;
+		});
+		expect(tasks[0]?.task_type).toBe("copy");
+		expect(c.node("node2").files()).not.toEqual([]);
+		await c.host.client.call("cancelTask", { params: { task_id: taskId } });
+		await until("nothing is left on node2", () => c.node("node2").files().length === 0);
+	},
+	LIMIT_MS,
+);
+
+test(
+	"nobody but the receiver gets access to the source's parts, and it no longer when the copy is over",
+	async () => {
+		await using c = await localCluster({ files });
+		const taskId = await copyUnderWay(c);
+		const ask = (name: string): Promise<string> => {
+			const as = createApiClient({ baseUrl: c.host.url, token: () => c.node(name).token });
+			return reasonOf(as.call("requestGrant", { body: { operation_id: taskId } }));
+		};
+		expect(await ask("node1")).toBe("403 not_your_node");
+		const part = `${c.node("node1").peerUrl}/parts/${"a".repeat(64)}/0`;
+		expect((await fetch(part)).status).toBe(401);
+		expect((await fetch(part, { headers: { authorization: "Bearer guess" } })).status).toBe(403);
+		expect((await c.ended(taskId)).status).toBe("completed");
+		expect(await ask("node2")).toBe("403 not_your_node");
+	},
+	LIMIT_MS,
+);
+
 describe("a move", () => {
 	test(
 		"to memory keeps its source where that is the last durable copy, and says so",
@@ -180,6 +218,8 @@ describe("a move", () => {
 			expect(await c.ready(MODEL)).toEqual(["node2:disk"]);
 			await c.done(c.move(MODEL, "node2:disk", "node1:disk", { keep_source: true }));
 			expect(await c.ready(MODEL)).toEqual(["node1:disk", "node2:disk"]);
+			await c.done(c.move(MODEL, "node2:disk", "node2:disk1", { keep_source: true }));
+			expect(await c.ready(MODEL)).toEqual(["node1:disk", "node2:disk", "node2:disk1"]);
 			expect(c.node("node1").files("disk1")).toEqual([]);
 		},
 		LIMIT_MS,
@@ -256,6 +296,26 @@ describe("what cannot be is refused before anything is queued", () => {
 			expect(
 				(await c.host.client.call("queueHistory", { query: {} })).tasks.map((it) => it.task_type),
 			).not.toContain("move");
+		},
+		LIMIT_MS,
+	);
+
+	test(
+		"a download that the tier has no room for, at once and with the numbers",
+		async () => {
+			await using c = await localCluster({ files, dramBytes: BYTES });
+			const { task_id } = await c.host.client.call("downloadModel", {
+				params: { model_name: MODEL },
+				body: { source_url: `hf:${MODEL}`, target_device: "node1:dram" },
+			});
+			const { status, error } = await c.ended(task_id);
+			expect(status).toBe("failed");
+			expect(error?.details).toMatchObject({
+				reason: "insufficient_space",
+				required: BYTES + 2,
+				available: BYTES,
+				device: "node1:dram",
+			});
 		},
 		LIMIT_MS,
 	);

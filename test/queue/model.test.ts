@@ -59,9 +59,7 @@ const steps = fc.oneof(
 	},
 	{
 		weight: 1,
-		arbitrary: fc
-			.nat(9)
-			.map((n) => named(`no room ${n}`, (world) => endJob(world, n, failure("insufficient_space")))),
+		arbitrary: fc.nat(9).map((n) => named(`no room ${n}`, (world) => endJob(world, n, failure("disk_full")))),
 	},
 	{ weight: 2, arbitrary: fc.nat(40).map((n) => named(`cancel ${n}`, (world) => cancel(world, n))) },
 	{

@@ -13,7 +13,7 @@ const cut = (retryAfterS?: number): GswarmError =>
 	});
 const noRoom = (): GswarmError =>
 	new GswarmError("RESOURCE_UNAVAILABLE", "There is no room on disk.", {
-		reason: "insufficient_space",
+		reason: "disk_full",
 		details: { required: 2, available: 1, device: "disk" },
 		status: 507,
 	});
@@ -148,7 +148,7 @@ test("a task without room waits for it without losing attempts or holding anythi
 	}
 	expect(at.clock.nowMs() - beganMs).toBe(60 * MINUTE_MS);
 	expect(tries).toBeGreaterThan(50);
-	expect(at.queue.get(id).error).toMatchObject({ details: { reason: "insufficient_space" } });
+	expect(at.queue.get(id).error).toMatchObject({ details: { reason: "disk_full" } });
 }, 60_000);
 
 test("progress begins the hour for room anew", async () => {
@@ -359,7 +359,7 @@ test("every change of state is in the event log with its reason", async () => {
 	expect(log.map((row) => Object.values(row).join(" "))).toEqual([
 		" pending 0 ",
 		"pending running 1 ",
-		"running retry_wait 0 insufficient_space",
+		"running retry_wait 0 disk_full",
 		"retry_wait pending 0 ",
 		"pending running 1 ",
 		"running completed 1 ",

@@ -134,15 +134,20 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			streams: 4,
 		});
 	};
-	const transfer = (
+	const transfer = async (
 		context: TaskContext,
 		input: Omit<TransferInput, "signal" | "onProgress">,
-	): Promise<ModelCopy> =>
-		d.transfers.run({
-			...input,
-			signal: transferSignal(context.signal),
-			onProgress: (p) => context.report(progressOf(p)),
-		});
+	): Promise<ModelCopy> => {
+		try {
+			return await d.transfers.run({
+				...input,
+				signal: transferSignal(context.signal),
+				onProgress: (p) => context.report(progressOf(p)),
+			});
+		} catch (error) {
+			throw withNode(error, d.nodeName);
+		}
+	};
 	const finished = async (copied: ModelCopy): Promise<Record<string, unknown>> => {
 		await d.reportNow();
 		return {
@@ -295,4 +300,24 @@ function progressOf(p: TransferProgress): Parameters<TaskContext["report"]>[0] {
 		bytesTotal: p.bytesTotal,
 		waitingFor: p.waitingFor ?? null,
 	};
+}
+
+/** Rooms of a node know tiers; people and the host know devices. */
+function withNode(error: unknown, nodeName: string): unknown {
+	if (!(error instanceof GswarmError) || error.reason !== "insufficient_space") return error;
+	const { code, details, hint, status, retryable } = error;
+	const device = `${nodeName}:${String(details["device"])}`;
+	const { required, available } = details;
+	return new GswarmError(
+		code,
+		`${device} has ${String(available)} bytes available; ${String(required)} are needed.`,
+		{
+			reason: "insufficient_space",
+			details: { ...details, device },
+			...(hint === undefined ? {} : { hint }),
+			status,
+			retryable,
+			cause: error,
+		},
+	);
 }

@@ -62,8 +62,9 @@ function stored(error: GswarmError): { error: string; reason: string | null } {
 	return { error: text, reason: error.reason ?? null };
 }
 
+/** A disk that filled up under the work may be emptied; what did not fit before the first byte is refused at once. */
 function waitsForSpace({ reason }: GswarmError): boolean {
-	return reason === "insufficient_space" || reason === "disk_full";
+	return reason === "disk_full";
 }
 
 /** The last error with the number of attempts in its details. */

@@ -26,7 +26,7 @@ export interface TaskContext {
 
 /**
  * Does the task; what it returns becomes the document's `result`. A GswarmError that is `retryable` is tried again
- * later, one with reason `insufficient_space` or `disk_full` waits for space, any other failure is final.
+ * later, one with reason `disk_full` waits for space, any other failure is final.
  */
 export type TaskHandler = (context: TaskContext) => Promise<Record<string, unknown> | undefined>;
 

@@ -164,7 +164,7 @@ CREATE TABLE queue_event (
 	from_state TEXT,
 	to_state TEXT NOT NULL,
 	attempt INTEGER NOT NULL,
-	-- Why, in one word of ours: crash, shutdown, insufficient_space, dependency_failed, …
+	-- Why, in one word of ours: crash, shutdown, disk_full, dependency_failed, …
 	reason TEXT
 ) STRICT;
 CREATE INDEX queue_event_of ON queue_event (seq, id);

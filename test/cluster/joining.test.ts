@@ -3,7 +3,7 @@ import { createApiClient } from "../../src/api/client.ts";
 import { generateKeyPair, parseJoinString } from "../../src/core/identity/identity.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import type { ModelCopy } from "../../src/schema/model.ts";
-import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
+import { type HeartbeatAnswer, PROTOCOL_VERSION } from "../../src/schema/node.ts";
 import { localCluster, type LocalCluster } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
 import { heartbeat } from "./beat.ts";
@@ -143,6 +143,47 @@ test("names that are none do not come into the registry with an inventory", asyn
 	expect(models.map((it) => [it.model_name, it.locations])).toEqual([["acme/claimed", ["node1:disk"]]]);
 }, 60_000);
 
+test("a removal that could not be asked for is asked for again: the host wants the inventory once more", async () => {
+	await using c = await localCluster({ nodes: ["node1"] });
+	await c.node("node1").stop();
+	const { registry } = c.host.role;
+	const { model_name, tier, revision } = CLAIMED;
+	await registry.takeInventory("node1", [CLAIMED]);
+	await registry.forget(model_name, [{ model_name, node: "node1", tier, revision }]);
+	// It reports, and nobody listens where it says that it does.
+	const first = await beatAs(c, c.node("node1").token, 1, [CLAIMED], { api_port: 1 });
+	expect(first.want_inventory).toBe(false);
+	let seq = 2;
+	await until("the host asks again", async () => {
+		const change = { api_port: 1, inventory: undefined };
+		return (await beatAs(c, c.node("node1").token, seq++, [], change)).want_inventory;
+	});
+	expect(registry.has(model_name)).toBe(false);
+}, 60_000);
+
+test("after its restart a host counts on no copy that it has not heard of in this life", async () => {
+	await using c = await localCluster({ nodes: ["node1", "node2"] });
+	const [one, two] = [c.node("node1"), c.node("node2")];
+	for (const { token } of [one, two]) await beatAs(c, token);
+	await one.stop();
+	await two.stop();
+	await c.host.stop();
+	await c.host.start();
+	const { model_name, tier, revision } = CLAIMED;
+	const ask = async (): Promise<boolean> => {
+		const as = createApiClient({ baseUrl: c.host.url, token: () => one.token });
+		const body = { model_name, tier, revision, force: false, dry_run: true };
+		return (await as.call("condemn", { body })).granted;
+	};
+	await beatAs(c, one.token, 2);
+	// The other one is alive, and has not said yet what it holds.
+	await beatAs(c, two.token, 2, [], { inventory: undefined });
+	expect(await c.ready(model_name)).toEqual(["node1:disk", "node2:disk"]);
+	expect(await ask()).toBe(false);
+	await beatAs(c, two.token, 3);
+	expect(await ask()).toBe(true);
+}, 60_000);
+
 test("a node's former credential is worth nothing after it joined again, and its host's calls reach it at once", async () => {
 	await using c = await localCluster({ nodes: ["node1"] });
 	const node = c.node("node1");
@@ -156,8 +197,15 @@ test("a node's former credential is worth nothing after it joined again, and its
 }, 60_000);
 
 /** A beat with the given credential, of a life after all others. */
-function beatAs(c: LocalCluster, token: string, seq = 1, inventory = [CLAIMED]): Promise<unknown> {
+function beatAs(
+	c: LocalCluster,
+	token: string,
+	seq = 1,
+	inventory = [CLAIMED],
+	change: { api_port?: number; inventory?: undefined } = {},
+): Promise<HeartbeatAnswer> {
 	const client = createApiClient({ baseUrl: c.host.url, token: () => token });
-	const body = heartbeat({ incarnation: 99, seq, inventory_version: 1, inventory });
-	return client.call("heartbeat", { body });
+	const { inventory: _none, ...ports } = change;
+	const all = heartbeat({ incarnation: 99, seq, inventory_version: 1, ...ports });
+	return client.call("heartbeat", { body: "inventory" in change ? all : { ...all, inventory } });
 }

@@ -1,0 +1,153 @@
+import { expect, test } from "bun:test";
+import { createHostLink, type HostLink, type Report } from "../../src/agent/node/host-link.ts";
+import { systemIds } from "../../src/platform/ids.ts";
+import { silentLog } from "../../src/platform/log.ts";
+import type { Heartbeat } from "../../src/schema/node.ts";
+import { heartbeat } from "../cluster/beat.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { until } from "../support/until.ts";
+
+const HOST_TIME = Date.UTC(2030, 0, 1);
+
+interface Stand extends AsyncDisposable {
+	link: HostLink;
+	clock: FakeClock;
+	beats: Heartbeat[];
+	/** What the node holds. */
+	version: number;
+	/** What the host does with the next beats. */
+	host: { away: boolean; wants: boolean; answer: Promise<unknown> };
+}
+
+/** A link to a host that answers as the test says. */
+function stand(host: Partial<Stand["host"]> = {}): Stand {
+	const clock = new FakeClock();
+	const beats: Heartbeat[] = [];
+	const state = { away: false, wants: false, answer: Promise.resolve() as Promise<unknown>, ...host };
+	const server = Bun.serve({
+		hostname: "127.0.0.1",
+		port: 0,
+		async fetch(request) {
+			beats.push((await request.json()) as Heartbeat);
+			await state.answer;
+			if (state.away) return new Response(null, { status: 503 });
+			return Response.json({ host_time_ms: HOST_TIME, want_inventory: state.wants, interval_ms: 5000 });
+		},
+	});
+	const self = { clock, beats, version: 1, host: state } as Stand;
+	const { incarnation: _incarnation, seq: _seq, ...report } = heartbeat();
+	self.link = createHostLink(
+		{ clock, ids: systemIds, log: silentLog },
+		{
+			hostUrl: `http://127.0.0.1:${server.port}`,
+			nodeToken: "token",
+			incarnation: 7,
+			report: (): Report => ({ ...report, inventory_version: self.version }),
+			inventory: () => [],
+		},
+	);
+	self[Symbol.asyncDispose] = async () => {
+		await self.link[Symbol.asyncDispose]();
+		await server.stop(true);
+	};
+	return self;
+}
+
+const heard = (s: Stand, count: number): Promise<boolean> =>
+	until(`${count} beats`, () => s.beats.length >= count && s.clock.sleeping > 0);
+
+test("before the host's first answer its time is taken to be ours, after it it is the host's", async () => {
+	const { promise, resolve } = Promise.withResolvers<undefined>();
+	await using s = stand({ answer: promise });
+	await until("a beat is under way", () => s.beats.length === 1);
+	// The host may call before its answer has come back.
+	expect(s.link.hostNowMs()).toBe(s.clock.nowMs());
+	resolve(undefined);
+	await until("it answered", () => s.link.connected());
+	expect(s.link.hostNowMs()).toBe(HOST_TIME);
+	s.clock.jumpWall(86_400_000);
+	expect(s.link.hostNowMs()).toBe(HOST_TIME);
+	await s.clock.advance(1000);
+	expect(s.link.hostNowMs()).toBe(HOST_TIME + 1000);
+});
+
+test("beats come every five seconds give or take a tenth, numbered, in one incarnation", async () => {
+	await using s = stand();
+	await heard(s, 1);
+	for (let beat = 2; beat <= 4; beat++) {
+		await s.clock.advance(4_499);
+		expect(s.beats).toHaveLength(beat - 1);
+		await s.clock.advance(1_002);
+		await heard(s, beat);
+	}
+	expect(s.beats.map((it) => [it.incarnation, it.seq])).toEqual([
+		[7, 1],
+		[7, 2],
+		[7, 3],
+		[7, 4],
+	]);
+});
+
+test("the inventory goes along first, after a change, when it is asked for, and after the host was away", async () => {
+	await using s = stand();
+	const next = async (): Promise<boolean> => {
+		const before = s.beats.length;
+		await s.link.flush(60_000);
+		return s.beats.slice(before).some((it) => it.inventory !== undefined);
+	};
+	await heard(s, 1);
+	expect(s.beats[0]?.inventory).toEqual([]);
+	expect(await next()).toBe(false);
+	s.version = 2;
+	expect(await next()).toBe(true);
+	expect(await next()).toBe(false);
+	s.host.wants = true;
+	await s.link.flush(60_000);
+	s.host.wants = false;
+	expect(await next()).toBe(true);
+	s.host.away = true;
+	await s.link.flush(60_000);
+	s.host.away = false;
+	expect(await next()).toBe(true);
+});
+
+test("a flush says whether the host has taken what is true now", async () => {
+	await using s = stand();
+	await heard(s, 1);
+	expect(await s.link.flush(60_000)).toBe(true);
+	s.host.away = true;
+	expect(await s.link.flush(60_000)).toBe(false);
+	expect(s.link.connected()).toBe(false);
+});
+
+test("a flush during a beat waits for the next one, which tells what is true now", async () => {
+	const { promise, resolve } = Promise.withResolvers<undefined>();
+	await using s = stand({ answer: promise });
+	await until("a beat is under way", () => s.beats.length === 1);
+	s.version = 2;
+	const flushed = s.link.flush(60_000);
+	expect(s.beats).toHaveLength(1);
+	resolve(undefined);
+	expect(await flushed).toBe(true);
+	expect(s.beats.map((it) => it.inventory_version)).toEqual([1, 2]);
+});
+
+test("a flush ends with its time, heard or not", async () => {
+	const { promise, resolve } = Promise.withResolvers<undefined>();
+	await using s = stand({ answer: promise });
+	const flushed = s.link.flush(2_000);
+	await until("both wait", () => s.clock.sleeping > 0);
+	await s.clock.advance(2_000);
+	expect(await flushed).toBe(false);
+	resolve(undefined);
+});
+
+test("a change is told at once", async () => {
+	await using s = stand();
+	await heard(s, 1);
+	s.link.poke();
+	await until("it may beat again", () => s.clock.sleeping > 0);
+	await s.clock.advance(50);
+	await heard(s, 2);
+	expect(s.beats).toHaveLength(2);
+});

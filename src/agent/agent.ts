@@ -3,11 +3,12 @@
  * → data directory and its lock → database → identity → join → roles → listeners → `agent.json` → queues.
  * Order of a stop is the reverse, within 10 s.
  */
-import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { chmodSync, closeSync, openSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { createIdentity } from "../core/identity/identity.ts";
 import type { TierOptions } from "../core/storage/storage.ts";
+import { ensureBallast } from "../platform/ballast.ts";
 import { systemClock } from "../platform/clock.ts";
 import { type Config, loadConfig, readAgentEnvironment, readProcessEnvironment } from "../platform/config.ts";
 import { openWorkerDatabase } from "../platform/database.ts";
@@ -15,6 +16,7 @@ import { systemIds } from "../platform/ids.ts";
 import { type Log, createLog } from "../platform/log.ts";
 import { createOutbound } from "../platform/outbound.ts";
 import { version } from "../platform/version.ts";
+import { invalid } from "../schema/errors.ts";
 import { banner } from "./banner.ts";
 import { type AgentFile, type DataDir, type NodeFile, openDataDir } from "./data-dir.ts";
 import { type HostRole, openHost } from "./host/host.ts";
@@ -74,6 +76,7 @@ async function startAgent(
 	stack: AsyncDisposableStack,
 ): Promise<Started> {
 	const [clock, ids] = [systemClock, systemIds];
+	ensureBallast(dataDir.path);
 	const path = join(dataDir.path, "agent.sqlite");
 	// SQLite gives its WAL the mode that the database has when it is opened.
 	closeSync(openSync(path, "a", 0o600));
@@ -242,7 +245,7 @@ function tiersOf(options: AgentOptions, config: Config, dataDir: DataDir, nodeFi
 	const disks: TierOptions[] = [
 		{ name: "disk", kind: "disk", root: join(dataDir.path, "disk"), limitBytes: budget?.disk, floorBytes },
 		...options.disks.map(({ path, sizeBytes }, i): TierOptions => {
-			mkdirSync(path, { recursive: true });
+			requireDirectory(path);
 			return { name: `disk${i + 1}`, kind: "disk", root: join(path, own), limitBytes: sizeBytes, floorBytes };
 		}),
 	];
@@ -255,6 +258,17 @@ function tiersOf(options: AgentOptions, config: Config, dataDir: DataDir, nodeFi
 		floorBytes,
 	};
 	return [...disks, dram];
+}
+
+/** A disk that is not mounted must not silently become a directory of the disk below it. */
+function requireDirectory(path: string): void {
+	if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return;
+	throw invalid(
+		"no_such_directory",
+		`--disk ${path}: there is no such directory.`,
+		{ path },
+		"Mount the disk, or make the directory first.",
+	);
 }
 
 /** This very program, as the engine: compiled it is one file, from source bun runs its entry. */

@@ -7,7 +7,9 @@
  * and short. The store calls them by name through `Database.writer`.
  */
 import { Database as Sqlite } from "bun:sqlite";
+import { dirname } from "node:path";
 import { type ErrorCode, GswarmError } from "../schema/errors.ts";
+import { releaseBallast } from "./ballast.ts";
 
 /** Write operations by name; the input is structured-cloned to the writer thread, the result back. */
 // oxlint-disable-next-line typescript/no-explicit-any -- the types of each operation are recovered by Writer<T>
@@ -102,12 +104,25 @@ export function runBatch(
 	}
 }
 
+/** runBatch, and once more with the ballast of the database's directory given up when the disk was full. */
+function runOnFullDiskToo(
+	db: Sqlite,
+	modules: ReadonlyMap<string, WriterModule>,
+	batch: readonly WriteRequest[],
+): WriteReply[] {
+	const replies = runBatch(db, modules, batch);
+	const full =
+		replies.length > 0 &&
+		replies.every(([, , failure]) => failure?.options.details["reason"] === "disk_full");
+	return full && releaseBallast(dirname(db.filename)) ? runBatch(db, modules, batch) : replies;
+}
+
 /** A database whose writer runs in this thread; for tests and short-lived tools. Same batching, same transactions. */
 export function openInlineDatabase(path: string, modules: readonly WriterModule[]): Database {
 	const db = openForWriting(path, modules);
 	const byRoom = new Map(modules.map((m) => [m.room, m]));
 	return createDatabase(path, {
-		post: (batch, deliver) => deliver(runBatch(db, byRoom, batch)),
+		post: (batch, deliver) => deliver(runOnFullDiskToo(db, byRoom, batch)),
 		close: () => {
 			db.close();
 			return Promise.resolve();
@@ -183,7 +198,8 @@ export function serveDatabase(modules: readonly WriterModule[]): void {
 	const flush = (): void => {
 		const batch = waiting;
 		waiting = [];
-		if (db !== undefined && batch.length > 0) scope.postMessage({ replies: runBatch(db, byRoom, batch) });
+		if (db !== undefined && batch.length > 0)
+			scope.postMessage({ replies: runOnFullDiskToo(db, byRoom, batch) });
 	};
 	scope.onmessage = (event: MessageEvent<{ open?: string; batch?: WriteRequest[]; close?: true }>) => {
 		const { open, batch, close } = event.data;

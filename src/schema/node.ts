@@ -47,6 +47,8 @@ export const heartbeatSchema = z.object({
 	tasks: taskCountersSchema,
 	activities: z.array(activitySchema),
 	services: z.array(serviceSchema),
+	/** The node's last beat: it was told to stop. */
+	leaving: z.boolean().optional(),
 	/** How many copies it holds. */
 	models: z.number().int(),
 	/** Rises whenever the set of copies changed. */

@@ -67,6 +67,14 @@ test("a node never takes another name from a flag", async () => {
 	expect(agent.file.name).toBe("node1");
 }, 60_000);
 
+test("a disk that is not there is refused and not made", async () => {
+	using dir = tempDir();
+	const path = join(dir.path, "not-mounted");
+	const refusal = await refusedAgent({ dataDir: join(dir.path, "data"), disks: [{ path }], role: BOTH });
+	expect(refusal).toMatchObject({ code: "INVALID_REQUEST", reason: "no_such_directory" });
+	expect(existsSync(path)).toBe(false);
+}, 60_000);
+
 test("a start that failed does not fix the name", async () => {
 	using dir = tempDir();
 	await using host = await startAgent({ dataDir: join(dir.path, "host"), role: BOTH, nodeName: "node1" });

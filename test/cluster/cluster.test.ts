@@ -84,6 +84,17 @@ test("a node that falls silent is suspect after 15 s, unreachable after 30 s, de
 	}
 });
 
+test("a node that says goodbye is unreachable at once, and back with its next beat", async () => {
+	await using s = stand();
+	await s.join("node1");
+	await s.cluster.beat("node1", heartbeat({ seq: 1 }), "127.0.0.1");
+	expect(s.liveness()).toBe("alive");
+	await s.cluster.beat("node1", heartbeat({ seq: 2, leaving: true }), "127.0.0.1");
+	expect(s.liveness()).toBe("unreachable");
+	await s.cluster.beat("node1", heartbeat({ seq: 1, incarnation: 2 }), "127.0.0.1");
+	expect(s.liveness()).toBe("alive");
+});
+
 test("one beat brings a node back from the dead", async () => {
 	await using s = stand();
 	await s.join("node1");

@@ -170,6 +170,32 @@ test(
 );
 
 test(
+	"with force, what is bringing the model ends first: a download and a copy between nodes",
+	async () => {
+		await using c = await localCluster({ files });
+		const body = { target_device: "node1:disk", ...SLOW };
+		const download = await c.host.client.call("downloadModel", { params, body });
+		const arriving = (task_id: string): Promise<unknown> =>
+			until("bytes arrive", async () => {
+				const task = await c.host.client.call("getTask", { params: { task_id } });
+				return task.progress.bytes_done > 0;
+			});
+		await arriving(download.task_id);
+		await c.done(c.remove(MODEL, undefined, { force: true }));
+		expect((await c.ended(download.task_id)).status).toBe("cancelled");
+		await c.download(MODEL, "node1:disk");
+		const copy = await c.copy(MODEL, "node1:disk", "node2:disk", SLOW);
+		await arriving(copy.task_id);
+		await c.done(c.remove(MODEL, undefined, { force: true }));
+		expect((await c.ended(copy.task_id)).status).toBe("cancelled");
+		for (const node of ["node1", "node2"])
+			await until("nothing is left", () => c.node(node).files().length === 0);
+		expect((await c.host.client.call("listModels", {})).models).toEqual([]);
+	},
+	LIMIT_MS,
+);
+
+test(
 	"an unregistration that the host's restart interrupted goes on to the last copy",
 	async () => {
 		await using c = await localCluster({ nodes: ["node1"], files });

@@ -2,7 +2,7 @@
 import type { Cluster } from "../../core/cluster/cluster.ts";
 import { modelReservation } from "../../core/queue/queue.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
-import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+import { GswarmError, asGswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
 import { isServing } from "../../schema/service.ts";
 import type { PRIORITIES, TaskDocument, TaskType } from "../../schema/task.ts";
@@ -131,16 +131,17 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 		deleteModel: async ({ params, query, request }) => {
 			const model = parseModelName(params.model_name);
 			if (query.device !== undefined) return removeCopy(model, query.device, query.force, request.headers);
-			if (!d.registry.has(model)) throw modelNotFound(model);
+			const { locations } = d.registry.get(model);
 			const [serving] = d.cluster.services().filter((s) => s.model_name === model && isServing(s));
 			if (serving !== undefined && !query.force) throw inUse(model, serving.service_id);
-			const bringing = query.force ? undefined : await taskThatBrings(d, model);
-			if (bringing !== undefined) throw stillComing(model, bringing);
+			const bringing = await taskThatBrings(d, model);
+			if (bringing !== undefined && !query.force) throw stillComing(model, bringing);
+			if (query.force) await cancelBringing(d, model);
 			const body: UnregisterRequest = { model_name: model, force: query.force };
 			const more = {
 				priority: "high" as const,
 				reservations: [modelReservation(model, "everywhere", "exclusive")],
-				resources: { devices: d.registry.get(model).locations, models: [model], exclusive: true },
+				resources: { devices: locations, models: [model], exclusive: true },
 				joinKey: `unregister ${model} ${query.force}`,
 			};
 			return submit("delete", model, body, more, request.headers);
@@ -230,13 +231,30 @@ function fits(
 
 /** A task of a node that downloads, copies or moves the model. What a node reported last may be over by now: it is asked. */
 async function taskThatBrings(d: HostRouteDependencies, model: string): Promise<TaskDocument | undefined> {
+	const brings = (t: TaskDocument): boolean =>
+		BRINGING.includes(t.task_type) && t.request["model_name"] === model;
+	const own = d.queue.list({ model }).find(brings);
+	if (own !== undefined) return own;
 	for (const { name, beat } of d.nodes.reachable()) {
 		if (beat?.activities.some((a) => a.model_name === model) !== true) continue;
 		const { tasks } = await d.tasks.live(name);
-		const found = tasks.find((t) => BRINGING.includes(t.task_type) && t.request["model_name"] === model);
+		const found = tasks.find(brings);
 		if (found !== undefined) return found;
 	}
 	return undefined;
+}
+
+/** Ends what would bring the model back; an operation of the host goes before the task that it follows. */
+async function cancelBringing(d: HostRouteDependencies, model: string): Promise<void> {
+	const cancelled = new Set<string>();
+	for (;;) {
+		const task = await taskThatBrings(d, model);
+		if (task === undefined || cancelled.has(task.task_id)) return;
+		cancelled.add(task.task_id);
+		await d.tasks.cancel(task.task_id).catch((error: unknown) => {
+			if (asGswarmError(error).reason !== "already_terminal") throw error;
+		});
+	}
 }
 
 const BRINGING: readonly TaskType[] = ["download", "copy", "move"];

@@ -1,5 +1,5 @@
 /** What the host's queue does: work that needs more than one node, dispatched to nodes as tasks and followed. */
-import type { Cluster } from "../../core/cluster/cluster.ts";
+import { type Cluster, isReachable } from "../../core/cluster/cluster.ts";
 import type { Queue, TaskContext, TaskHandler } from "../../core/queue/queue.ts";
 import type { CopyKey, Registry } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
@@ -159,7 +159,7 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
 		const away: CopyKey[] = [];
 		let freed = 0;
-		const reachable = new Set(d.nodes.reachable().map((v) => v.name));
+		const reachable = await heardNodes(d, context, model);
 		for (const location of d.registry.locations(model)) {
 			if (location.claimed === 1) continue;
 			const { node, tier, revision } = location;
@@ -244,4 +244,27 @@ export async function grantForOperation(
 		},
 	});
 	return { base_url: d.cluster.view(source.node).peerUrl, grant, manifest };
+}
+
+const HEAR_POLL_MS = 100;
+
+/**
+ * The nodes that can be asked. After a start of the host those that hold the model are waited for until they have
+ * reported or count as unreachable, so that the answer knows what was freed.
+ */
+async function heardNodes(
+	d: OperationDependencies,
+	context: TaskContext,
+	model: string,
+): Promise<Set<string>> {
+	for (;;) {
+		const holders = new Set(d.registry.locations(model).map((l) => l.node));
+		const unheard = d.cluster
+			.views()
+			.filter((v) => holders.has(v.name) && v.beat === undefined && isReachable(v.liveness));
+		if (unheard.length === 0) return new Set(d.nodes.reachable().map((v) => v.name));
+		context.signal.throwIfAborted();
+		context.report({ waitingFor: `${unheard.map((v) => v.name).join(", ")} to report` });
+		await d.clock.sleep(HEAR_POLL_MS, context.signal);
+	}
 }

@@ -38,6 +38,7 @@ export interface HostLinkOptions {
 
 const MIN_GAP_MS = 50;
 const FIRST_RETRY_MS = 250;
+const GOODBYE_MS = 1_000;
 
 export function createHostLink(
 	{ clock, ids, log }: { clock: Clock; ids: Ids; log: Log },
@@ -111,6 +112,15 @@ export function createHostLink(
 			if (poked) await clock.sleep(MIN_GAP_MS, stop.signal);
 		}
 	};
+	/** The host need not find out by silence; one that does not answer now will. */
+	const goodbye = async (): Promise<void> => {
+		const body = { ...report(), incarnation, seq: ++seq, leaving: true };
+		try {
+			await client.call("heartbeat", { body, signal: AbortSignal.timeout(GOODBYE_MS) });
+		} catch (error) {
+			log.debug("host_link.no_goodbye", { host: hostUrl, error });
+		}
+	};
 	const running = run();
 
 	return {
@@ -129,6 +139,7 @@ export function createHostLink(
 		async [Symbol.asyncDispose]() {
 			stop.abort();
 			await running;
+			if (connected) await goodbye();
 		},
 	};
 }

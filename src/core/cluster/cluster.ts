@@ -9,7 +9,7 @@ import type { Log } from "../../platform/log.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import { type Heartbeat, type Liveness, type NodeDocument, PROTOCOL_VERSION } from "../../schema/node.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
-import { isReachable, livenessOf } from "./liveness.ts";
+import { UNREACHABLE_MS, isReachable, livenessOf } from "./liveness.ts";
 import { type NodeRow, clusterModule, nameTaken } from "./node-store.ts";
 
 export { HEARTBEAT_MS, isReachable } from "./liveness.ts";
@@ -139,8 +139,13 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 			const { inventory: _inventory, ...rest } = beat;
 			// A node speaks for itself alone.
 			const services = beat.services.filter((s) => s.node === node);
-			live.set(node, { beat: { ...rest, services }, atMs: awakeMs() });
-			if (last === undefined || was !== "alive") log.info("cluster.node_alive", { node, was });
+			const leaving = beat.leaving === true;
+			// A node that said goodbye is not waited for.
+			live.set(node, { beat: { ...rest, services }, atMs: awakeMs() - (leaving ? UNREACHABLE_MS : 0) });
+			if (leaving) log.info("cluster.node_left", { node });
+			else if (last === undefined || was !== "alive") {
+				log.info("cluster.node_alive", { node, was: last === undefined ? "unheard" : was });
+			}
 			const endpoint = {
 				name: node,
 				address,

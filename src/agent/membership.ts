@@ -4,7 +4,7 @@ import { createApiClient } from "../api/client.ts";
 import { parseJoinString } from "../core/identity/identity.ts";
 import { version } from "../platform/version.ts";
 import { GswarmError, invalid } from "../schema/errors.ts";
-import { parseNodeName } from "../schema/names.ts";
+import { parseNewNodeName } from "../schema/names.ts";
 import { PROTOCOL_VERSION } from "../schema/node.ts";
 import type { DataDir, NodeFile } from "./data-dir.ts";
 import type { HostRole } from "./host/host.ts";
@@ -20,7 +20,7 @@ export function roleOf(nodeFile: NodeFile): { host: boolean; node: boolean } {
 export function ensureNode(options: AgentOptions, dataDir: DataDir): NodeFile {
 	const kept = dataDir.readNode();
 	const { nodeName } = options;
-	if (kept === undefined) return dataDir.ensureNode(parseNodeName(nodeName ?? defaultNodeName()));
+	if (kept === undefined) return dataDir.ensureNode(parseNewNodeName(nodeName ?? defaultNodeName()));
 	if (nodeName === undefined || nodeName === kept.name) return kept;
 	if (kept.in_use === true || kept.joined !== undefined) {
 		throw invalid(
@@ -30,15 +30,16 @@ export function ensureNode(options: AgentOptions, dataDir: DataDir): NodeFile {
 			"Leave --node out, or use another --data-dir.",
 		);
 	}
-	const renamed = { ...kept, name: parseNodeName(nodeName) };
+	const renamed = { ...kept, name: parseNewNodeName(nodeName) };
 	dataDir.writeNode(renamed);
 	return renamed;
 }
 
 function defaultNodeName(): string {
-	return hostname()
+	const name = hostname()
 		.replaceAll(/[^A-Za-z0-9._-]/g, "-")
 		.replace(/^[^A-Za-z0-9]+/, "");
+	return name === "host" || name === "all" ? `${name}-1` : name;
 }
 
 /** From now on the cluster knows this name. */

@@ -76,6 +76,21 @@ export function parseNodeName(text: string): NodeName {
 	return text as NodeName;
 }
 
+/** Words that stand where a node's name could: the host's own queue, and every node at once. */
+const RESERVED_NODES: readonly string[] = ["host", "all"];
+
+/** A name that a node may take; parseNodeName reads those that are asked for. @throws 400 bad_node_name */
+export function parseNewNodeName(text: string): NodeName {
+	const name = parseNodeName(text);
+	if (!RESERVED_NODES.includes(name)) return name;
+	throw invalid(
+		"bad_node_name",
+		`${JSON.stringify(text)} cannot be a node's name: it has a meaning of its own.`,
+		{ field: "node" },
+		"Choose another with `--node NAME`.",
+	);
+}
+
 /** @throws 400 bad_revision */
 export function parseRevision(text: string): Revision {
 	if (!REVISION.test(text) || text.includes("..")) {

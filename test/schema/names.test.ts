@@ -7,6 +7,7 @@ import {
 	type ModelName,
 	modelDirName,
 	parseModelName,
+	parseNewNodeName,
 	parseNodeName,
 	parseRevision,
 	parseServiceId,
@@ -222,4 +223,12 @@ describe("devices", () => {
 		]);
 		expect(formatTier({ kind: "gpu", index: 0 })).toBe("gpu0");
 	});
+});
+
+test("words with a meaning of their own can be asked for as a node, and not be taken as its name", () => {
+	for (const word of ["host", "all"]) {
+		expect(String(parseNodeName(word))).toBe(word);
+		expect(() => parseNewNodeName(word)).toThrow(expect.objectContaining({ reason: "bad_node_name" }));
+	}
+	expect(String(parseNewNodeName("host-1"))).toBe("host-1");
 });

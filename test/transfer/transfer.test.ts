@@ -522,7 +522,7 @@ test("room that was reserved is given back to the filesystem's count as bytes la
 		return { ...real, shrinkTo: (bytes) => void left.push(bytes) };
 	};
 	await held.run({ source: faultySource(FILES) });
-	expect(left[0]).toBeLessThan(TOTAL);
+	expect(left.some((bytes) => bytes > 0 && bytes < TOTAL)).toBe(true);
 	// But for the blocks that are on their way from stream to file.
 	expect(left.at(-1)).toBeLessThan(MIB);
 });

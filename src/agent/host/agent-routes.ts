@@ -1,7 +1,7 @@
 /** What nodes ask of the host: to join, to be heard, to read a source, to destroy a copy. */
 import { HEARTBEAT_MS, isReachable } from "../../core/cluster/cluster.ts";
 import { GswarmError } from "../../schema/errors.ts";
-import { isModelName, parseModelName, parseNodeName } from "../../schema/names.ts";
+import { isModelName, parseModelName, parseNewNodeName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { HostRouteDependencies } from "./host-requests.ts";
 import { grantForOperation, isUnregistering } from "./operations.ts";
@@ -29,7 +29,7 @@ export function agentRoutes(d: HostRouteDependencies): AgentRoutes {
 		},
 		join: ({ body, address }) =>
 			inTurn(async () => {
-				const node = parseNodeName(body.node);
+				const node = parseNewNodeName(body.node);
 				const input = { node, publicKey: body.public_key, protocolVersion: body.protocol_version };
 				d.cluster.checkJoin(input);
 				const bearer = await d.identity.spendJoin(body.secret, node);

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { createApiClient } from "../../src/api/client.ts";
+import { sha256Hex, xxh64Hex } from "../../src/platform/hash.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
+import { canonicalManifest } from "../../src/schema/manifest.ts";
 import { localCluster, type LocalCluster, modelFiles } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
 
@@ -396,6 +398,39 @@ test(
 		await c.host.start();
 		await until("the host has both inventories", async () => (await c.ready(MODEL)).join() === "node1:disk");
 		expect(existsSync(c.node("node1").role.storage.tier("disk").root)).toBe(true);
+	},
+	LIMIT_MS,
+);
+
+test(
+	"a node that lies about its parts, digests and all, is found out by sha256 and nothing of it is kept",
+	async () => {
+		await using c = await localCluster({ files });
+		await c.download(MODEL, "node1:disk");
+		const { storage } = c.node("node1").role;
+		const [honest] = storage.copies();
+		const manifest = storage.manifest(honest?.content_id ?? "");
+		if (honest === undefined || manifest === undefined) throw new Error("the copy is missing");
+		const path = join(storage.pathOf(honest), "model.safetensors");
+		const bytes = readFileSync(path);
+		bytes.writeUInt8(bytes.readUInt8(1000) ^ 1, 1000);
+		writeFileSync(path, bytes);
+		const forged = {
+			...manifest,
+			files: manifest.files.map((f) =>
+				f.path === "model.safetensors" ? { ...f, xxh64: [xxh64Hex(bytes)] } : f,
+			),
+		};
+		const copy = { ...honest, content_id: sha256Hex(canonicalManifest(forged)) };
+		Object.assign(storage, {
+			copies: () => [copy],
+			copy: () => copy,
+			manifest: () => forged,
+			pathOf: () => dirname(path),
+		});
+		const { error } = await c.ended((await c.copy(MODEL, "node1:disk", "node2:disk")).task_id);
+		expect(error?.details).toMatchObject({ reason: "checksum_mismatch" });
+		expect(c.node("node2").files()).toEqual([]);
 	},
 	LIMIT_MS,
 );

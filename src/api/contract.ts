@@ -38,7 +38,12 @@ const paging = {
 	per_page: z.coerce.number().int().min(1).max(200).default(20),
 };
 
-const submittedService = submittedSchema.extend({ service_id: z.string(), node: z.string() });
+const submittedService = submittedSchema.extend({
+	service_id: z.string(),
+	node: z.string(),
+	/** All of them, where several nodes were named; `service_id` is the first. */
+	service_ids: z.array(z.string()).optional(),
+});
 const submittedOn = submittedSchema.extend({ node: z.string() });
 
 const hostStatus = z.object({

@@ -6,6 +6,7 @@ import { TestCluster, type TestAgent } from "../support/agents.ts";
 import { writeGguf, writeSafetensorsRepository } from "../support/known-answer-model.ts";
 import { type Hub, startHub } from "../support/loopback-hub.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
 
 const SENTENCE = "Bytes that came through two nodes say exactly this.";
 const MODEL_BYTES = 24_000_000;
@@ -134,6 +135,28 @@ describe("the main job", () => {
 		const [engine] = cluster.engines();
 		const maps = readFileSync(`/proc/${engine?.pid}/maps`, "utf8");
 		expect(maps).toContain("/dev/shm/gswarm-");
+	});
+
+	test("one request serves it on several nodes, and names the services", async () => {
+		const { status, body } = await host.api("POST", "/api/v1/services", {
+			model_name: "tiny",
+			nodes: ["node1", "node2"],
+			config: { load_balancing: "round_robin", replicas: 2 },
+		});
+		expect(status).toBe(202);
+		expect(body.service_ids).toHaveLength(2);
+		await until("the deployment has ended", async () => {
+			const task = await host.api("GET", `/api/v1/queue/tasks/${body.task_id}`);
+			return task.body.status === "completed";
+		});
+		const { services } = (await host.api("GET", "/api/v1/services")).body;
+		expect(services.map((s: { service_id: string }) => s.service_id).toSorted()).toEqual(
+			body.service_ids.toSorted(),
+		);
+		for (let i = 0; i < 4; i++) expect(await ask(host, host.hostUrl, "tiny")).toBe(SENTENCE);
+		expect(cluster.engines()).toHaveLength(2);
+		await cluster.run("host", "service", "stop", body.service_id);
+		expect(cluster.engines()).toHaveLength(1);
 	});
 
 	test("a model that is served is not deleted without force", async () => {

@@ -66,7 +66,8 @@ export function createNodes({
 			if (!isReachable(view.liveness)) throw nodeUnreachable(view.name, view.liveness);
 			// Its row is older than this host's start; it reports within one heartbeat.
 			if (view.beat === undefined) throw nodeUnreachable(view.name, "not heard from yet");
-			return createApiClient({ baseUrl: view.apiUrl, token: () => bearer(view.name) });
+			const client = createApiClient({ baseUrl: view.apiUrl, token: () => bearer(view.name) });
+			return inOurWords(view.name, client);
 		},
 		reachable: () => cluster.views().filter((v) => isReachable(v.liveness) && v.beat !== undefined),
 		bearer,
@@ -108,4 +109,27 @@ export function nodeUnreachable(node: string, status: string): GswarmError {
 		retryable: true,
 		hint: "`gswarm node list` shows when it was last seen.",
 	});
+}
+
+/** A node that does not accept this host is its trouble with the host, not the caller's with a token. */
+export function nodeError(node: string, error: unknown): unknown {
+	if (!(error instanceof GswarmError) || error.code !== "UNAUTHORIZED") return error;
+	return new GswarmError("RESOURCE_UNAVAILABLE", `The node ${node} does not accept the word of this host.`, {
+		reason: "node_refuses_host",
+		details: { node },
+		retryable: true,
+		hint: "It may just have started. If it stays so, the node has to join again.",
+		cause: error,
+	});
+}
+
+function inOurWords(node: string, client: ApiClient): ApiClient {
+	const told = (error: unknown): never => {
+		throw nodeError(node, error);
+	};
+	return {
+		baseUrl: client.baseUrl,
+		call: (id, input) => client.call(id, input).catch(told),
+		open: (id, input) => client.open(id, input).catch(told),
+	};
 }

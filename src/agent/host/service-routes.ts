@@ -1,4 +1,5 @@
 /** The host's routes about services, and its gateway. */
+import { serviceIdOf } from "../../core/service/service.ts";
 import { invalid, modelNotFound, notFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
@@ -55,9 +56,14 @@ export function serviceRoutes(d: HostRouteDependencies, requests: HostRequests):
 			}
 			const deploy: DeployRequest = { model_name: model, devices, body: { ...rest, config } };
 			const more = { priority: body.priority, resources: { devices, models: [model], exclusive: false } };
+			const ids = devices.map((device) => {
+				const { node, tier } = d.nodes.target(device);
+				return serviceIdOf(model, node, tier);
+			});
 			return {
 				...(await submit("serve", model, deploy, more, request.headers)),
-				service_id: `svc-${model.replaceAll("/", "--")}`,
+				service_id: ids[0] ?? "",
+				service_ids: ids,
 			};
 		},
 		stopService: async ({ params, request }) => {

@@ -1,7 +1,7 @@
 /** The node's routes about services, and its gateway. */
 import { modelReservation } from "../../core/queue/queue.ts";
+import { serviceIdOf } from "../../core/service/service.ts";
 import type { Storage } from "../../core/storage/storage.ts";
-import { sha256Hex } from "../../platform/hash.ts";
 import { invalid, modelNotFound } from "../../schema/errors.ts";
 import { type ModelName, parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
@@ -93,12 +93,6 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 		gatewayCompletions: ({ request }) => d.gateway.handle(request, "/v1/completions"),
 		gatewayEmbeddings: ({ request }) => d.gateway.handle(request, "/v1/embeddings"),
 	};
-}
-
-/** One service per model, node and tier: starting it twice is starting it once. */
-export function serviceIdOf(model: string, node: string, tier: string): string {
-	const readable = model.replaceAll("/", "--").slice(0, 60);
-	return `svc-${readable}-${node}-${tier}-${sha256Hex(`${model}\n${node}\n${tier}`).slice(0, 4)}`;
 }
 
 /** Serving without a device: the nearest tier that has the model. */

@@ -32,6 +32,7 @@ export { createLlamaEngine, type LlamaOptions } from "./engines/llama.ts";
 export { createGateway, type Gateway } from "./gateway.ts";
 export type { Front, InstancePolicy } from "./instance.ts";
 export type { ServiceConfig } from "./service-config.ts";
+export { serviceIdOf } from "./service-id.ts";
 export { serviceModule } from "./service-store.ts";
 export type { ServedModel, Upstream, UpstreamSource } from "./upstream.ts";
 

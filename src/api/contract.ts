@@ -13,7 +13,7 @@ import {
 } from "../schema/model.ts";
 import { manifestSchema } from "../schema/manifest.ts";
 import { heartbeatAnswerSchema, heartbeatSchema, nodeSchema, taskCountersSchema } from "../schema/node.ts";
-import { FRAMEWORKS, serviceSchema } from "../schema/service.ts";
+import { BALANCE_POLICIES, FRAMEWORKS, serviceSchema } from "../schema/service.ts";
 import { FINISHED_STATUSES, PRIORITIES, TASK_TYPES, submittedSchema, taskSchema } from "../schema/task.ts";
 import type { Route } from "./route.ts";
 
@@ -300,7 +300,7 @@ export const contract = {
 					framework: z.enum(FRAMEWORKS).optional(),
 					port: z.number().int().min(1).max(65535).optional(),
 					replicas: z.number().int().min(1).max(64).optional(),
-					load_balancing: z.enum(["round_robin", "least_outstanding"]).optional(),
+					load_balancing: z.enum(BALANCE_POLICIES).optional(),
 					max_batch_size: z.number().int().min(1).max(64).optional(),
 					max_sequence_length: z.number().int().min(64).max(1_048_576).optional(),
 					gpu_memory_fraction: z.number().gt(0).max(1).optional(),

@@ -8,6 +8,10 @@ export type InstanceState = (typeof INSTANCE_STATES)[number];
 export const FRAMEWORKS = ["llama"] as const;
 export type Framework = (typeof FRAMEWORKS)[number];
 
+/** `least_outstanding` is the default. */
+export const BALANCE_POLICIES = ["least_outstanding", "round_robin"] as const;
+export type BalancePolicy = (typeof BALANCE_POLICIES)[number];
+
 /** A service as the API shows it; on a node every service has one instance. */
 export const serviceSchema = z.object({
 	service_id: z.string(),
@@ -27,6 +31,8 @@ export const serviceSchema = z.object({
 	ready_s: z.number().nullable(),
 	restarts: z.number().int(),
 	requests: z.number().int(),
+	/** How a gateway chooses among a model's instances. */
+	load_balancing: z.enum(BALANCE_POLICIES),
 	error: z.string().nullable(),
 });
 export type ServiceDocument = z.infer<typeof serviceSchema>;

@@ -36,6 +36,7 @@ export function service(change: Partial<ServiceDocument> = {}): ServiceDocument 
 		ready_s: 0.5,
 		restarts: 0,
 		requests: 0,
+		load_balancing: "least_outstanding",
 		error: null,
 		...change,
 	};

@@ -153,6 +153,8 @@ describe("the main job", () => {
 		expect(services.map((s: { service_id: string }) => s.service_id).toSorted()).toEqual(
 			body.service_ids.toSorted(),
 		);
+		const policies = services.map((s: { load_balancing: string }) => s.load_balancing);
+		expect(policies).toContain("round_robin");
 		for (let i = 0; i < 4; i++) expect(await ask(host, host.hostUrl, "tiny")).toBe(SENTENCE);
 		expect(cluster.engines()).toHaveLength(2);
 		await cluster.run("host", "service", "stop", body.service_id);

@@ -128,7 +128,7 @@ function servicesOfNodes(cluster: Cluster, nodes: Nodes): UpstreamSource {
 								key: `${view.name}/${s.service_id}`,
 								baseUrl: view.apiUrl,
 								state: s.state,
-								policy: "least_outstanding",
+								policy: s.load_balancing,
 								timeoutMs: 3_600_000,
 								authorize: () => ({ authorization: `Bearer ${nodes.bearer(view.name)}` }),
 							}),

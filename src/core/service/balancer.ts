@@ -1,7 +1,6 @@
 /** In which order the instances of a model are tried. Pure. */
 
-/** `least_outstanding` is the default; `round_robin` is the API design's. */
-export type BalancePolicy = "least_outstanding" | "round_robin";
+import type { BalancePolicy } from "../../schema/service.ts";
 
 /**
  * Candidates in the order to try them. `turn` rises by one with each request, so that equals take turns under both

@@ -1,6 +1,5 @@
 /** What a caller may ask of a service; the fields of the API, on the wire and in rows alike. */
-import type { Framework } from "../../schema/service.ts";
-import type { BalancePolicy } from "./balancer.ts";
+import type { BalancePolicy, Framework } from "../../schema/service.ts";
 
 export interface ServiceConfig {
 	framework?: Framework | undefined;

@@ -25,7 +25,7 @@ import { Instance, type InstancePolicy } from "./instance.ts";
 import { tailLines } from "./log-tail.ts";
 import { RESTART_POLICY } from "./restart.ts";
 import { assertSame, findProcess, newRow, type ServiceRequest } from "./service-row.ts";
-import { createServiceStore, type ServiceRow, type ServiceStore } from "./service-store.ts";
+import { createServiceStore, parseConfig, type ServiceRow, type ServiceStore } from "./service-store.ts";
 import type { ServedModel, Upstream, UpstreamSource } from "./upstream.ts";
 
 export { createLlamaEngine, type LlamaOptions } from "./engines/llama.ts";
@@ -291,6 +291,7 @@ class NodeServices implements Services {
 			ready_s: row.ready_s,
 			restarts: row.restarts,
 			requests: load.total,
+			load_balancing: parseConfig(row).load_balancing ?? "least_outstanding",
 			error: row.error,
 		};
 	}

@@ -1,6 +1,6 @@
 /** Where a request for a model can go: an engine of this node, or the gateway of another one. */
-import type { InstanceState } from "../../schema/service.ts";
-import type { BalancePolicy } from "./balancer.ts";
+import type { BalancePolicy, InstanceState } from "../../schema/service.ts";
+
 import type { Load } from "./load.ts";
 
 export interface Upstream {

@@ -109,5 +109,6 @@ export const SERVICE: ServiceDocument = {
 	ready_s: 0.8,
 	restarts: 0,
 	requests: 12,
+	load_balancing: "least_outstanding",
 	error: null,
 };

@@ -4,6 +4,8 @@ import { fakeAgent } from "./support/fake-agent.ts";
 import { NOW_MS, run } from "./support/fake-world.ts";
 import { DETAIL, DONE, LOCATION, MODEL, NODE, SERVICE, SUBMITTED, sampleTask } from "./support/samples.ts";
 
+/** Where the fake agent is. */
+const BASE_URL = "http://agent.test";
 const NOW_S = NOW_MS / 1000;
 const LIST = { models: [MODEL], total: 1, page: 1, per_page: 200 };
 const QUEUE = {
@@ -296,7 +298,8 @@ describe("commands that change something", () => {
 		const { code, stdout, stderr } = await run(line.split(" "), { agent });
 		expect({ code, stdout }).toEqual({ code: 0, stdout: "http://127.0.0.1:9\n" });
 		expect(stderr).toContain("service stop svc-tiny-1");
-		expect(stderr).toContain("curl http://127.0.0.1:9/v1/chat/completions");
+		// The token beside it is that of the agent asked, so the address has to be too.
+		expect(stderr).toContain(`curl ${BASE_URL}/v1/chat/completions`);
 		expect(stderr).toContain("$(cat /nonexistent/gswarm-home/admin.token)");
 		expect(agent.only("startService").body).toEqual({
 			model_name: "tiny",
@@ -304,6 +307,14 @@ describe("commands that change something", () => {
 			port: 9000,
 			config: { max_sequence_length: 4096, max_batch_size: 2 },
 		});
+	});
+
+	test("without a port of its own the address is that of the agent asked, whose token is at hand", async () => {
+		const result = { url: "http://127.0.0.1:9" };
+		const getTask = sampleTask({ status: "completed", task_type: "serve", result });
+		const agent = fakeAgent({ startService: { ...SUBMITTED, service_id: "svc-tiny-1" }, getTask });
+		const { stdout } = await run(["model", "serve", "tiny", "--device", "node2:dram"], { agent });
+		expect(stdout).toBe(`${BASE_URL}\n`);
 	});
 
 	test("a service may be named by the model that it serves, unless two serve it", async () => {

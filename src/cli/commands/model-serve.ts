@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import type { TaskDocument } from "../../schema/task.ts";
 import { defineCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { shellWord } from "../render/shell-word.ts";
@@ -9,7 +8,7 @@ import { PRIORITY_NAMES } from "../words.ts";
 
 export const command = defineCommand({
 	about:
-		"Starts a model server on a copy of a model and waits until it answers. It prints the address, which any OpenAI client understands: /v1/chat/completions, /v1/completions, /v1/embeddings. The host's address answers too, for every served model by its name.",
+		"Starts a model server on a copy of a model and waits until it answers. It prints the address to ask, which any OpenAI client understands: /v1/chat/completions, /v1/completions, /v1/embeddings. It answers for every served model, by its name.",
 	args: {
 		name: { type: "positional", value: model, description: "Name of the model" },
 		device: {
@@ -40,7 +39,8 @@ export const command = defineCommand({
 	],
 	next: ["service list", "service logs SERVICE", "service stop SERVICE"],
 	async run(context, { name, device: on, port: ownPort, ctx, parallel, priority, wait }) {
-		const submitted = await (await context.api()).call("startService", {
+		const api = await context.api();
+		const submitted = await api.call("startService", {
 			body: {
 				model_name: name,
 				...(on === undefined ? {} : { device: on }),
@@ -57,8 +57,9 @@ export const command = defineCommand({
 			telling: {
 				title: `${name} on ${on ?? submitted.node}`,
 				done: (task) => `${name} is served on ${on ?? task.node}`,
-				data: urlOf,
-				more: (task) => howToAsk(context, name, urlOf(task)),
+				// A node's own address wants that node's token; the agent we talk to knows ours, and where the model is.
+				data: (task) => (ownPort === undefined ? api.baseUrl : (resultText(task, "url") ?? api.baseUrl)),
+				more: () => howToAsk(context, name, api.baseUrl),
 				next: () => [`service status ${submitted.service_id}`, `service stop ${submitted.service_id}`],
 			},
 		});
@@ -66,9 +67,7 @@ export const command = defineCommand({
 });
 
 /** A line for the shell that gets an answer from it. */
-function howToAsk({ globals, world, dataDir }: Context, name: string, urls: string): string {
-	const [url = ""] = urls.split("\n");
-	if (url === "") return "";
+function howToAsk({ globals, world, dataDir }: Context, name: string, url: string): string {
 	const { hostUrl, tokenFile } = world.environment;
 	const isElsewhere = globals["data-dir"] === undefined && hostUrl !== undefined;
 	const file = isElsewhere ? (tokenFile ?? "TOKEN_FILE") : join(dataDir, "admin.token");
@@ -78,14 +77,4 @@ function howToAsk({ globals, world, dataDir }: Context, name: string, urls: stri
 		`  curl ${url}/v1/chat/completions -H "Authorization: Bearer $(cat ${shellWord(file)})" \\`,
 		`    -H 'Content-Type: application/json' -d '${body}'`,
 	].join("\n");
-}
-
-/** A served model on one node, or on several. */
-function urlOf(task: TaskDocument): string {
-	const { services } = task.result ?? {};
-	if (!Array.isArray(services)) return resultText(task, "url") ?? "";
-	return services
-		.map((service: { url?: unknown }) => service.url)
-		.filter((url) => typeof url === "string")
-		.join("\n");
 }

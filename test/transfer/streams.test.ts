@@ -54,8 +54,10 @@ test("bytes that come in pieces of any size lie where they belong, each part has
 					return Promise.resolve();
 				},
 			});
+			// A whole block after each round of pieces: pieces of one byte alone would be millions of writes.
+			const round = [...pieces, BLOCK_BYTES];
 			for (let at = start, piece = 0; at < size; piece++) {
-				const count = pieces[piece % pieces.length] ?? 1;
+				const count = round[piece % round.length] ?? 1;
 				// What is behind the end is not taken.
 				const taken = await writer.write(
 					Buffer.concat([bytes.subarray(at, at + count), new Uint8Array(at + count >= size ? 3 : 0)]),

@@ -1,0 +1,148 @@
+/** What agents ask each other; bodies are tolerant of unknown fields. */
+import { z } from "zod";
+import { manifestSchema } from "../../schema/manifest.ts";
+import { copySchema } from "../../schema/model.ts";
+import { heartbeatAnswerSchema, heartbeatSchema } from "../../schema/node.ts";
+import { PRIORITIES } from "../../schema/task.ts";
+import type { Route } from "../route.ts";
+import { HOST, NODE, PEER, name, device, bandwidth, size, submittedOn } from "./fields.ts";
+
+export const agentsRoutes = {
+	join: {
+		method: "POST",
+		path: "/api/v1/join",
+		summary: "A new node presents the secret of a join string and its key, and gets its credential",
+		role: "join",
+		on: HOST,
+		internal: true,
+		body: z.object({
+			node: name,
+			secret: z.string().max(200),
+			/** The node's own Ed25519 public key, SPKI, base64: the same key may join again under its name. */
+			public_key: z.string().max(400),
+			protocol_version: z.number().int(),
+			version: z.string().max(64),
+		}),
+		status: 200,
+		response: z.object({
+			node: z.string(),
+			node_token: z.string(),
+			cluster_id: z.string(),
+			/** The host signs its calls to nodes with the private half. SPKI, base64. */
+			host_public_key: z.string(),
+		}),
+	},
+	heartbeat: {
+		method: "POST",
+		path: "/api/v1/heartbeat",
+		summary: "A node reports its tiers, tasks, services and copies",
+		role: "node",
+		on: HOST,
+		internal: true,
+		body: heartbeatSchema,
+		status: 200,
+		response: heartbeatAnswerSchema,
+	},
+	resolveModel: {
+		method: "GET",
+		path: "/api/v1/models/{model_name}/manifest",
+		summary: "The sealed manifest of the copy on `device`",
+		role: "host",
+		on: NODE,
+		internal: true,
+		query: z.object({ device }),
+		status: 200,
+		response: z.object({ copy: copySchema, manifest: manifestSchema }),
+	},
+	grantParts: {
+		method: "POST",
+		path: "/api/v1/grants",
+		summary: "The host allows a receiver to read the parts of one manifest from this node",
+		role: "host",
+		on: NODE,
+		internal: true,
+		body: z.object({
+			operation_id: z.string().max(200),
+			model_name: name,
+			device,
+			content_id: z.string(),
+			receiver: name,
+		}),
+		status: 201,
+		response: z.object({ grant: z.string(), expires_in_s: z.number() }),
+	},
+	releaseGrant: {
+		method: "DELETE",
+		path: "/api/v1/grants/{task_id}",
+		summary: "The operation has ended: its receiver may read no more, and the source is free",
+		role: "host",
+		on: NODE,
+		internal: true,
+		status: 200,
+		response: z.object({ released: z.boolean() }),
+	},
+	pullModel: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/pull",
+		summary: "The host has this node receive a model from another node",
+		role: "host",
+		on: NODE,
+		internal: true,
+		body: z.object({
+			operation_id: z.string(),
+			target_device: device,
+			revision: z.string(),
+			content_id: z.string(),
+			size_bytes: size,
+			model_type: z.string(),
+			source_url: z.string().nullable(),
+			format: z.string(),
+			source: z.object({ node: name, device }),
+			priority: z.enum(PRIORITIES),
+			verify_checksum: z.boolean(),
+			bandwidth_limit: bandwidth.nullable(),
+		}),
+		status: 202,
+		response: submittedOn,
+	},
+	requestGrant: {
+		method: "POST",
+		path: "/api/v1/grants",
+		summary:
+			"The receiver of an operation asks for access to its source's parts; the host pushes a grant there",
+		role: "node",
+		on: HOST,
+		internal: true,
+		body: z.object({ operation_id: z.string().max(200) }),
+		status: 200,
+		response: z.object({ base_url: z.string(), grant: z.string(), manifest: manifestSchema }),
+	},
+	condemn: {
+		method: "POST",
+		path: "/api/v1/condemn",
+		summary:
+			"A node asks leave to destroy a durable copy; granted only while another one is safe, or with force",
+		role: "node",
+		on: HOST,
+		internal: true,
+		body: z.object({
+			model_name: name,
+			revision: z.string(),
+			tier: z.string(),
+			force: z.boolean(),
+			/** Only ask; change nothing. */
+			dry_run: z.boolean(),
+		}),
+		status: 200,
+		response: z.object({ granted: z.boolean(), reason: z.string().nullable() }),
+	},
+	readPart: {
+		method: "GET",
+		path: "/parts/{content_id}/{file_index}",
+		summary: "Bytes of one file of a sealed manifest (Range), on a grant",
+		role: "grant",
+		on: PEER,
+		internal: true,
+		status: 206,
+	},
+} as const satisfies Record<string, Route>;

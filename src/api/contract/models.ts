@@ -1,0 +1,162 @@
+/** Models and their copies. */
+import { z } from "zod";
+import {
+	MODEL_STATUSES,
+	locationSchema,
+	metadataSchema,
+	modelDetailSchema,
+	modelSchema,
+} from "../../schema/model.ts";
+import type { Route } from "../route.ts";
+import { HOST, BOTH, flag, name, device, bandwidth, size, priority, submittedOn } from "./fields.ts";
+
+const pattern = z.array(z.string().min(1).max(400)).max(64);
+const compression = z.literal("none").default("none");
+
+const paging = {
+	page: z.coerce.number().int().min(1).max(1_000_000).default(1),
+	per_page: z.coerce.number().int().min(1).max(200).default(20),
+};
+
+export const modelsRoutes = {
+	listModels: {
+		method: "GET",
+		path: "/api/v1/models",
+		summary: "Registered models (host) or locally stored ones (node)",
+		role: "viewer",
+		on: BOTH,
+		query: z.strictObject({
+			type: z.string().max(64).optional(),
+			location: device.optional(),
+			status: z.enum(MODEL_STATUSES).optional(),
+			...paging,
+		}),
+		status: 200,
+		response: z.object({
+			models: z.array(modelSchema),
+			total: z.number(),
+			page: z.number(),
+			per_page: z.number(),
+		}),
+	},
+	getModel: {
+		method: "GET",
+		path: "/api/v1/models/{model_name}",
+		summary: "One model with its metadata and locations",
+		role: "viewer",
+		on: BOTH,
+		status: 200,
+		response: modelDetailSchema,
+	},
+	registerModel: {
+		method: "POST",
+		path: "/api/v1/models",
+		summary: "Register a model, so that its name stands for its source",
+		role: "user",
+		on: HOST,
+		body: z.strictObject({
+			model_name: name,
+			model_type: z.string().min(1).max(64).default("unknown"),
+			model_size: size.default(0),
+			source_url: z.string().min(1).max(4096).optional(),
+			metadata: metadataSchema.default({}),
+		}),
+		status: 201,
+		response: modelDetailSchema,
+	},
+	deleteModel: {
+		method: "DELETE",
+		path: "/api/v1/models/{model_name}",
+		summary:
+			"Host: unregister and remove every copy, or with `device` one copy. Node: remove the copy on `device`",
+		role: "operator",
+		on: BOTH,
+		query: z.strictObject({ device: device.optional(), force: flag.default(false) }),
+		status: 202,
+		response: submittedOn,
+	},
+	listLocations: {
+		method: "GET",
+		path: "/api/v1/models/{model_name}/locations",
+		summary: "Where the model is",
+		role: "viewer",
+		on: HOST,
+		status: 200,
+		response: z.object({ model_name: z.string(), locations: z.array(locationSchema) }),
+	},
+	addLocation: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/locations",
+		summary: "Claim that a copy is on a device: `unavailable` until the node confirms it",
+		role: "operator",
+		on: HOST,
+		body: z.strictObject({ device, status: z.enum(MODEL_STATUSES).default("ready") }),
+		status: 201,
+		response: locationSchema,
+	},
+	removeLocation: {
+		method: "DELETE",
+		path: "/api/v1/models/{model_name}/locations/{device}",
+		summary: "Remove the copy on a device, bytes included",
+		role: "operator",
+		on: HOST,
+		query: z.strictObject({ force: flag.default(false) }),
+		status: 202,
+		response: submittedOn,
+	},
+	downloadModel: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/download",
+		summary: "Download a model from its source to a device",
+		role: "user",
+		on: BOTH,
+		body: z.strictObject({
+			source_url: z.string().min(1).max(4096).optional(),
+			target_device: device.optional(),
+			priority,
+			verify_checksum: z.boolean().optional(),
+			model_type: z.string().min(1).max(64).optional(),
+			include: pattern.optional(),
+			exclude: pattern.optional(),
+			all_files: z.boolean().optional(),
+			bandwidth_limit: bandwidth.optional(),
+		}),
+		status: 202,
+		response: submittedOn,
+	},
+	moveModel: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/move",
+		summary: "Move a model between devices; the source stays when it is the last durable copy or in use",
+		role: "operator",
+		on: BOTH,
+		body: z.strictObject({
+			source_device: device,
+			target_device: device,
+			keep_source: z.boolean().default(false),
+			priority,
+			compression,
+			verify_checksum: z.boolean().optional(),
+			bandwidth_limit: bandwidth.optional(),
+		}),
+		status: 202,
+		response: submittedOn,
+	},
+	copyModel: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/copy",
+		summary: "Copy a model to another device, on the same node or another",
+		role: "user",
+		on: BOTH,
+		body: z.strictObject({
+			source_device: device,
+			target_device: device,
+			priority,
+			compression,
+			verify_checksum: z.boolean().optional(),
+			bandwidth_limit: bandwidth.optional(),
+		}),
+		status: 202,
+		response: submittedOn,
+	},
+} as const satisfies Record<string, Route>;

@@ -15,6 +15,11 @@ export interface Terminal {
 		isTty: boolean;
 		/** The first line, at most `limit` characters; undefined at the end of input. */
 		readLine(limit: number, signal?: AbortSignal): Promise<string | undefined>;
+		/**
+		 * A line typed at a terminal without being shown; undefined when nothing was. Only where `isTty`.
+		 * `ask` is called when nothing is echoed any more.
+		 */
+		readHidden(limit: number, ask: () => void): Promise<string | undefined>;
 	};
 	stdout: TextSink;
 	stderr: TextSink;
@@ -32,7 +37,7 @@ export class BrokenPipe extends Error {
 
 export function systemTerminal(): Terminal {
 	return {
-		stdin: { isTty: isatty(0), readLine },
+		stdin: { isTty: isatty(0), readLine, readHidden },
 		stdout: sink(1),
 		stderr: sink(2),
 		onInterrupt(listener) {
@@ -88,4 +93,44 @@ async function readLine(limit: number, signal?: AbortSignal): Promise<string | u
 		signal?.removeEventListener("abort", stop);
 		reader.releaseLock();
 	}
+}
+
+/** Raw, so that the terminal echoes nothing; the few keys of a line are done here. */
+async function readHidden(limit: number, ask: () => void): Promise<string | undefined> {
+	const reader = Bun.stdin.stream().getReader();
+	const decoder = new TextDecoder();
+	let line: HiddenLine = { text: "", end: undefined };
+	process.stdin.setRawMode(true);
+	try {
+		ask();
+		while (line.end === undefined) {
+			const { done, value } = await reader.read();
+			line = typed(line.text, decoder.decode(value, { stream: !done }), limit);
+			if (done) break;
+		}
+	} finally {
+		process.stdin.setRawMode(false);
+		reader.releaseLock();
+	}
+	if (line.end === "interrupted") process.kill(process.pid, "SIGINT");
+	return line.end === "entered" && line.text !== "" ? line.text : undefined;
+}
+
+export interface HiddenLine {
+	text: string;
+	/** Undefined: more is to come. */
+	end: "entered" | "interrupted" | undefined;
+}
+
+/** What a line is after these keys: Enter, Ctrl-C, Ctrl-D, Backspace and Ctrl-U mean what they mean elsewhere. */
+export function typed(before: string, keys: string, limit: number): HiddenLine {
+	let text = before;
+	for (const key of keys) {
+		if (key === "\r" || key === "\n" || key === "\u0004") return { text, end: "entered" };
+		if (key === "\u0003") return { text: "", end: "interrupted" };
+		if (key === "\u007f" || key === "\b") text = text.slice(0, -1);
+		else if (key === "\u0015") text = "";
+		else if (text.length < limit) text += key;
+	}
+	return { text, end: undefined };
 }

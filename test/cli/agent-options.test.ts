@@ -27,6 +27,7 @@ async function options(line: string, input?: string): Promise<AgentOptions> {
 					isTty: input === undefined,
 					readLine: () =>
 						input === undefined ? Promise.reject(new Error("a terminal was read")) : Promise.resolve(input),
+					readHidden: () => Promise.reject(new Error("a terminal was read")),
 				},
 				stdout: sink,
 				stderr: sink,

@@ -61,7 +61,14 @@ export async function run(words: readonly string[], options: WorldOptions = {}):
 				}),
 		},
 		terminal: {
-			stdin: { isTty: options.stdinIsTty ?? false, readLine: () => Promise.resolve(input) },
+			stdin: {
+				isTty: options.stdinIsTty ?? false,
+				readLine: () => Promise.resolve(input),
+				readHidden: (_limit, ask) => {
+					ask();
+					return Promise.resolve(input);
+				},
+			},
 			stdout: {
 				isTty: columns !== undefined,
 				columns: () => columns,

@@ -1,0 +1,46 @@
+import { expect, test } from "bun:test";
+import { typed } from "../../src/cli/terminal.ts";
+import { until } from "../support/until.ts";
+import { ENVIRONMENT, onTerminal } from "./support/child.ts";
+
+test.each([
+	["hunter2\r", "hunter2", "entered"],
+	["hunter2\n", "hunter2", "entered"],
+	["hunter2\u0004", "hunter2", "entered"],
+	["hunterX\u007f2\r", "hunter2", "entered"],
+	["wrong\u0015hunter2\r", "hunter2", "entered"],
+	["\u007f\u007fa\r", "a", "entered"],
+	["hunter2\u0003", "", "interrupted"],
+	["hunt", "hunt", undefined],
+	["a".repeat(20), "a".repeat(10), undefined],
+] as const)("the keys %j make the line %j, %s", (keys, text, end) => {
+	expect(typed("", keys, 10)).toEqual({ text, end });
+});
+
+/** Asks once and says only how long the answer was. */
+const PROGRAM = `
+	import { systemTerminal } from ${JSON.stringify(new URL("../../src/cli/terminal.ts", import.meta.url).pathname)};
+	const { stdin, stderr } = systemTerminal();
+	const text = await stdin.readHidden(100, () => stderr.write("Token: "));
+	stderr.write("\\n" + String(text?.length) + " characters\\n");
+	process.exit(0);
+`;
+
+test("what is typed at the prompt is read and never shown", async () => {
+	await using program = onTerminal([process.execPath, "-e", PROGRAM], ENVIRONMENT);
+	await until("it asks", () => program.shown().includes("Token: "));
+	for (const key of "canary-4711") program.type(key);
+	program.type("\r");
+	expect(await program.exited).toBe(0);
+	await until("it answered", () => program.shown().includes("characters"));
+	expect(program.shown()).toContain("11 characters");
+	expect(program.shown()).not.toContain("canary");
+});
+
+test("Ctrl-C at the prompt ends the program", async () => {
+	await using program = onTerminal([process.execPath, "-e", PROGRAM], ENVIRONMENT);
+	await until("it asks", () => program.shown().includes("Token: "));
+	program.type("cana\u0003");
+	expect(await program.exited).not.toBe(0);
+	expect(program.shown()).not.toContain("cana");
+});

@@ -32,7 +32,7 @@ const WINDOW_BYTES = 1 << 20;
 /** Chat templates are the longest real strings, some hundred kB. */
 const MAX_STRING_BYTES = 64 << 20;
 /** The largest real vocabularies make headers of some 20 MB; beyond this the file is hostile. */
-const MAX_HEADER_BYTES = 512 << 20;
+const MAX_HEADER_BYTES = 256 << 20;
 const BOOL = 7;
 
 type Fault = "not" | "truncated" | "unsupported" | "corrupt";
@@ -72,15 +72,20 @@ export class Cursor {
 
 	u64(what: string): number {
 		const at = this.#take(8);
-		const value = this.#view.getBigUint64(at, true);
-		if (value > BigInt(Number.MAX_SAFE_INTEGER))
-			throw refuse(this.reader, "corrupt", `is corrupt: ${what} is ${value}`);
-		return Number(value);
+		const value = this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
+		if (value > Number.MAX_SAFE_INTEGER)
+			throw refuse(this.reader, "corrupt", `is corrupt: ${what} is ${this.#view.getBigUint64(at, true)}`);
+		return value;
 	}
 
-	/** A count of things of at least `minBytes` each, which must fit into the rest of the file. */
-	count(what: string, minBytes: number): number {
+	/**
+	 * A count of things of at least `minBytes` each, which must fit into the rest of the file.
+	 * `most`: more than any model has; what is beyond would only keep us busy.
+	 */
+	count(what: string, minBytes: number, most = Infinity): number {
 		const value = this.u64(what);
+		if (value > most && value * minBytes <= this.reader.sizeBytes - this.offset)
+			throw refuse(this.reader, "corrupt", `is corrupt: ${what} is ${value}, more than ${most}`);
 		if (value * minBytes > this.reader.sizeBytes - this.offset)
 			throw refuse(
 				this.reader,

@@ -94,8 +94,8 @@ export function parseGguf(reader: ByteReader): GgufHeader {
 			swapped ? "is a big-endian GGUF file" : `has GGUF version ${version}; versions 2 and 3 are known`,
 		);
 	}
-	const tensorCount = cursor.count("tensor count", MIN_TENSOR_BYTES);
-	const metadataCount = cursor.count("metadata count", MIN_METADATA_BYTES);
+	const tensorCount = cursor.count("tensor count", MIN_TENSOR_BYTES, MAX_TENSORS);
+	const metadataCount = cursor.count("metadata count", MIN_METADATA_BYTES, MAX_METADATA);
 	const metadata = readMetadata(cursor, metadataCount);
 	const tensors = readTensors(cursor, tensorCount);
 	const alignment = alignmentOf(reader, metadata);
@@ -112,6 +112,11 @@ export function parseGguf(reader: ByteReader): GgufHeader {
 }
 
 const MAGIC = 0x46554747;
+/** A model of 60 layers with 256 experts, each in tensors of its own, has some 50,000. */
+const MAX_TENSORS = 131_072;
+const MAX_METADATA = 16_384;
+/** Elements of arrays that are walked one by one; the largest vocabularies and their merges have half a million. */
+const MAX_WALKED = 4_000_000;
 const MAX_DIMENSIONS = 4;
 const MAX_NESTING = 4;
 /** length 8 + dimension count 4 + type 4 + offset 8. */
@@ -150,7 +155,7 @@ function skipArray(cursor: Cursor, depth: number): GgufValue {
 		throw refuse(cursor.reader, "corrupt", `is corrupt: arrays are nested deeper than ${MAX_NESTING}`);
 	const arrayOf = cursor.u32();
 	const fixed = SCALAR_BYTES[arrayOf];
-	const length = cursor.count("array length", fixed ?? 8);
+	const length = cursor.count("array length", fixed ?? 8, fixed === undefined ? MAX_WALKED : undefined);
 	if (fixed !== undefined) cursor.skip(length * fixed);
 	else if (arrayOf === STRING)
 		for (let index = 0; index < length; index++) cursor.skip(cursor.stringLength());
@@ -195,8 +200,8 @@ function tensorSize(
 ): number | undefined {
 	const elements = elementCount(dimensions);
 	const block = TENSOR_TYPES.get(type);
-	if (block === undefined) return undefined;
-	const [blockElements, blockBytes] = block;
+	if (block === undefined && Number.isSafeInteger(elements)) return undefined;
+	const [blockElements, blockBytes] = block ?? [1, 1];
 	const size = (elements / blockElements) * blockBytes;
 	if (
 		!Number.isSafeInteger(elements) ||

@@ -170,4 +170,42 @@ describe("the GGUF header", () => {
 		writeFileSync(path, "more", { flag: "a" });
 		expect(readGgufFile(path).requiredBytes).toBe(whole.requiredBytes);
 	});
+
+	test.each([
+		["tensors", 131_073, 0],
+		["keys", 0, 16_385],
+	])("with more %s than any model has is refused at once, however large the file", (_what, tensors, keys) => {
+		const start = Buffer.concat([Buffer.from("GGUF"), number(3, 4), number(tensors, 8), number(keys, 8)]);
+		expect(reasonOf(start, 2 ** 40)).toBe("corrupt_gguf");
+	});
+
+	test("with an array of millions of texts is refused before it is walked", () => {
+		const key = Buffer.concat([
+			text("tokenizer.ggml.tokens"),
+			number(9, 4),
+			number(8, 4),
+			number(4_000_001, 8),
+		]);
+		const start = Buffer.concat([Buffer.from("GGUF"), number(3, 4), number(0, 8), number(1, 8), key]);
+		expect(reasonOf(start, 2 ** 40)).toBe("corrupt_gguf");
+	});
+
+	test("with an unknown tensor type is not believed a shape that no file can hold", () => {
+		const shape = Buffer.concat([number(4, 4), ...Array.from({ length: 4 }, () => number(4_000_000_000, 8))]);
+		const tensor = Buffer.concat([text("t"), shape, number(9999, 4), number(0, 8)]);
+		const start = Buffer.concat([Buffer.from("GGUF"), number(3, 4), number(1, 8), number(0, 8), tensor]);
+		expect(reasonOf(start, 2 ** 40)).toBe("corrupt_gguf");
+	});
+
+	test("of garbage behind any valid start is refused within 100 ms", () => {
+		const starts = [model().subarray(0, 200), Buffer.from("GGUF"), Buffer.alloc(0)];
+		for (const [seed, start] of starts.entries()) {
+			const garbage = new Uint8Array(4 << 20);
+			for (let at = 0; at < garbage.length; at++) garbage[at] = (at * 2_654_435_761 + seed) >>> 24;
+			const bytes = Buffer.concat([start, garbage]);
+			const startedMs = performance.now();
+			expect(REFUSALS).toContain(reasonOf(bytes, 2 ** 45));
+			expect(performance.now() - startedMs).toBeLessThan(100);
+		}
+	});
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { resolve, sep } from "node:path";
 import fc from "fast-check";
-import { joinSafe, parseSafePath, pathProblem } from "../../src/platform/safe-path.ts";
+import { foldPath, joinSafe, parseSafePath, pathProblem } from "../../src/platform/safe-path.ts";
 
 describe("paths that are refused", () => {
 	test.each([
@@ -41,8 +41,22 @@ describe("paths that are refused", () => {
 		"name.",
 		"name ",
 		"folder./x",
+		"con .txt",
+		"CONIN$",
+		"conout$.log",
+		"com¹",
 		".gswarm-manifest.json",
 		"a/.gswarm",
+		".GSWARM-manifest.json",
+		".gsw\u200carm",
+		"\u200c",
+		"a/.\u00ad./b",
+		"a\u0085b",
+		"a\u009b31mb",
+		"a\u2028b",
+		"invoice\u202efdp.exe",
+		"a\u2066b",
+		"a\ud800b",
 		"e\u0301.txt",
 		"x".repeat(256),
 		"é".repeat(128),
@@ -71,6 +85,9 @@ describe("paths that are fine", () => {
 		"..a",
 		"a..b",
 		"...x",
+		"con-fig.json",
+		"ab\u200dc",
+		"👩‍🚀.bin",
 		"x".repeat(255),
 		`${"a/".repeat(31)}a`,
 	])("%j", (path) => {
@@ -106,4 +123,18 @@ test("whatever is accepted lies below its directory, and is not the directory it
 		}),
 		{ numRuns: 500 },
 	);
+});
+
+test.each([
+	["Model.bin", "model.BIN"],
+	["straße", "STRASSE"],
+	["λόγος", "ΛΌΓΟΣ"],
+	["ﬁle", "file"],
+	["ſet", "set"],
+	["\u212aelvin", "kelvin"],
+	["zero\u200cwidth", "zerowidth"],
+	["soft\u00adhyphen", "softhyphen"],
+])("%j and %j are one name where case is folded", (one, other) => {
+	expect(foldPath(one)).toBe(foldPath(other));
+	expect(foldPath(one)).not.toBe(foldPath(`${other}2`));
 });

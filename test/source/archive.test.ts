@@ -171,6 +171,8 @@ describe("names", () => {
 	test.each([
 		["twice", ["a", "a"]],
 		["twice but for capitals", ["Model.bin", "model.bin"]],
+		["twice but for letters that have two forms", ["straße", "STRASSE"]],
+		["twice but for a character that nobody sees", ["model.bin", "mod\u200cel.bin"]],
 		["as file and as folder", ["a", "a/b"]],
 		["as folder and as file", ["a/b", "a"]],
 	])("%s are unsafe_entry", async (_name, names) => {
@@ -296,6 +298,21 @@ describe("limits", () => {
 	test("refuse an entry by the size it claims, before anything of it is written", async () => {
 		const claimed = patched(await tar({ name: "a", body: "1" }), 124, "77777777777\0");
 		await refused(claimed, "too_large");
+	});
+
+	test.each([
+		["extended headers", "g"],
+		["an endless tail", "\0"],
+	])("stop %s that unpack to far more than they are worth", async (_what, typeflag) => {
+		const record = padded("12 path=abc\n");
+		const header = Buffer.concat([await headerBlock("pax", typeflag, 12), record]);
+		const block = typeflag === "g" ? header : END;
+		const one = (await tar({ name: "a", body: "1" })).subarray(0, 2 * BLOCK);
+		const many = Buffer.alloc(33 * 1024 * 1024, block);
+		const archive = Buffer.from(Bun.gzipSync(new Uint8Array(Buffer.concat([one, many, END]))));
+		const limits = { maxFiles: 100, maxBytes: 1_000_000_000_000 };
+		const error = await refused(archive, "bad_archive", { kind: "tar.gz", limits });
+		expect(error["message"]).toContain("belong to no entry");
 	});
 
 	test("stop a gzip bomb long before it is unpacked", async () => {

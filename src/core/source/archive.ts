@@ -10,10 +10,9 @@ import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { extract, type Header } from "tar-stream";
-import { joinSafe, pathProblem, type SafePath } from "../../platform/safe-path.ts";
+import { foldPath, joinSafe, pathProblem, type SafePath } from "../../platform/safe-path.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { ArchiveKind } from "./contract.ts";
-import { foldCase } from "./description.ts";
 import { createTarStructure, TAR_BLOCK_BYTES, type TarStructure } from "./tar-structure.ts";
 
 export interface ArchiveLimits {
@@ -119,7 +118,7 @@ async function* watched(
 	mostBytes: number,
 ): AsyncGenerator<Uint8Array> {
 	for await (const block of bytes) {
-		structure.see(block);
+		refuse(structure.see(block));
 		if (structure.totalBytes() > mostBytes) throw tooLarge(`more than ${mostBytes} bytes unpacked`);
 		yield block;
 	}
@@ -140,10 +139,10 @@ function createWriter(directory: string, limits: ArchiveLimits): Writer {
 		const segments = path.split("/");
 		for (let depth = 1; depth <= segments.length; depth++) {
 			const folder = segments.slice(0, depth).join("/");
-			const there = known.get(foldCase(folder));
+			const there = known.get(foldPath(folder));
 			if (there === "file") throw twice(folder);
 			await mkdir(join(directory, folder), { mode: 0o700, recursive: there === "folder" });
-			known.set(foldCase(folder), "folder");
+			known.set(foldPath(folder), "folder");
 		}
 	};
 	return {
@@ -157,8 +156,8 @@ function createWriter(directory: string, limits: ArchiveLimits): Writer {
 			if (totalBytes > limits.maxBytes) throw tooLarge(`more than ${limits.maxBytes} bytes of contents`);
 			if (header.type === "directory") return await makeFolders(path);
 			if (path.includes("/")) await makeFolders(dirname(path));
-			if (known.has(foldCase(path))) throw twice(path);
-			known.set(foldCase(path), "file");
+			if (known.has(foldPath(path))) throw twice(path);
+			known.set(foldPath(path), "file");
 			files.push({ path, sizeBytes });
 			const written = await writeFile(joinSafe(directory, path), contents);
 			if (written !== sizeBytes) throw problem("bad_archive", `${path} has ${written} of ${sizeBytes} bytes`);

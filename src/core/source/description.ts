@@ -1,5 +1,6 @@
 /** Makes descriptions: checks the set of files and computes the source's identity. */
 import { sha256Hex } from "../../platform/hash.ts";
+import { foldPath } from "../../platform/safe-path.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import type { ArchiveKind, SourceDescription, SourceFile } from "./contract.ts";
@@ -37,24 +38,19 @@ export function fileSetProblem(paths: readonly string[]): string | undefined {
 	if (paths.length > MAX_FILES) return `there are more than ${MAX_FILES}`;
 	const files = new Set<string>();
 	for (const path of paths) {
-		const folded = foldCase(path);
+		const folded = foldPath(path);
 		if (files.has(folded))
 			return `${JSON.stringify(path)} is there twice (small and capital letters are alike)`;
 		files.add(folded);
 	}
 	for (const path of paths) {
-		const segments = foldCase(path).split("/");
+		const segments = path.split("/");
 		for (let depth = 1; depth < segments.length; depth++) {
 			const folder = segments.slice(0, depth).join("/");
-			if (files.has(folder)) return `${JSON.stringify(folder)} is a file and a folder`;
+			if (files.has(foldPath(folder))) return `${JSON.stringify(folder)} is a file and a folder`;
 		}
 	}
 	return undefined;
-}
-
-/** One spelling for names that a case-insensitive filesystem takes for the same. */
-export function foldCase(path: string): string {
-	return path.toLowerCase().normalize("NFC");
 }
 
 /** A size that a source claims, as a whole number of bytes that can be computed with. */

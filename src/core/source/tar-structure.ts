@@ -7,8 +7,11 @@
 export const TAR_BLOCK_BYTES = 512;
 /** Names are at most 1 KiB; the rest is room for other records of pax. */
 const MAX_EXTENDED_BYTES = 64 * 1024;
-/** How far the bytes may be ahead of the parser: 32 MiB, far more than the buffers between hold. */
-const MAX_ZERO_BLOCKS = 65_536;
+/**
+ * How far the bytes may be ahead of the last entry's end: far more than the buffers between hold, and little enough
+ * that neither endless headers nor an endless tail keeps anybody busy.
+ */
+const MAX_AHEAD_BYTES = 32 * 1024 * 1024;
 
 export interface StructureProblem {
 	reason: "bad_archive" | "unsupported_entry";
@@ -17,7 +20,7 @@ export interface StructureProblem {
 
 export interface TarStructure {
 	/** Every byte of the archive, in order, before the parser gets it. */
-	see(bytes: Uint8Array): void;
+	see(bytes: Uint8Array): StructureProblem | undefined;
 	/** The parser came to an entry whose contents begin at `offset`. */
 	entry(offset: number, sizeBytes: number): StructureProblem | undefined;
 	/** The parser has read all bytes. */
@@ -38,9 +41,7 @@ export function createTarStructure(): TarStructure {
 		if (total % TAR_BLOCK_BYTES === 0) blockIsZero = true;
 		blockIsZero &&= part.every((byte) => byte === 0);
 		total += part.byteLength;
-		if (blockIsZero && total % TAR_BLOCK_BYTES === 0 && zeroBlocks.size < MAX_ZERO_BLOCKS) {
-			zeroBlocks.add(total - TAR_BLOCK_BYTES);
-		}
+		if (blockIsZero && total % TAR_BLOCK_BYTES === 0) zeroBlocks.add(total - TAR_BLOCK_BYTES);
 	};
 	return {
 		see(bytes) {
@@ -51,7 +52,11 @@ export function createTarStructure(): TarStructure {
 				if (inEntry > 0) total += part.byteLength;
 				else seeBlockPart(part);
 				at += part.byteLength;
+				if (total - expected > MAX_AHEAD_BYTES) {
+					return { reason: "bad_archive", message: "it has more than 32 MiB that belong to no entry" };
+				}
 			}
+			return undefined;
 		},
 		entry(offset, sizeBytes) {
 			if (zeroBlocks.has(expected)) {

@@ -15,10 +15,14 @@ const MAX_URL_LENGTH = 8192;
 /** Names that mean this machine or its cloud's metadata service wherever the DNS says they are. */
 const BLOCKED_NAMES: readonly string[] = [
 	"localhost",
+	"localhost.localdomain",
+	"localhost6",
 	"ip6-localhost",
 	"ip6-loopback",
+	"metadata",
 	"metadata.google.internal",
 	"metadata.goog",
+	"instance-data",
 	"instance-data.ec2.internal",
 ];
 

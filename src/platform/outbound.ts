@@ -12,6 +12,7 @@ import { rootCertificates } from "node:tls";
 import { GswarmError } from "../schema/errors.ts";
 import { isAddress } from "./address.ts";
 import type { Clock } from "./clock.ts";
+import { withDeadline } from "./deadline.ts";
 import type { Log } from "./log.ts";
 import { addressesOf, checkHost, type Guard, parseOutboundUrl } from "./outbound-guard.ts";
 import { requestOnce, type Transport } from "./request-once.ts";
@@ -23,7 +24,7 @@ export interface OutboundRequest {
 	/** `header` is the value of Authorization, sent only while the request has not left `origin`. */
 	credential?: { origin: string; header: string } | undefined;
 	signal: AbortSignal;
-	/** From the start of each hop until its headers are there; default 30 s. */
+	/** For the DNS, and then for each address until its headers are there; default 30 s. */
 	connectTimeoutMs?: number;
 	/** Default 5. */
 	maxRedirects?: number;
@@ -115,9 +116,14 @@ async function hop(line: Line, hops: Hops, request: OutboundRequest): Promise<Re
 	const headers = headersFor(url, request, {
 		atHome: before.every(({ origin }) => origin === url.origin),
 	});
+	const timeoutMs = request.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
 	let addresses: readonly string[];
 	try {
-		addresses = await abortable(addressesOf(url, line.guard), request.signal);
+		addresses = await withDeadline(
+			line,
+			{ limitMs: timeoutMs, host: url.host, signal: request.signal },
+			async (limited) => await abortable(addressesOf(url, line.guard), limited),
+		);
 	} catch (error) {
 		// A refusal behind a redirect is the server's fault, not the caller's.
 		const refused = error instanceof GswarmError && error.reason === "address_blocked";
@@ -130,7 +136,7 @@ async function hop(line: Line, hops: Hops, request: OutboundRequest): Promise<Re
 				method: request.method ?? "GET",
 				headers,
 				signal: request.signal,
-				timeoutMs: request.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
+				timeoutMs,
 				tls: {
 					...(isAddress(url.hostname) ? {} : { serverName: url.hostname }),
 					...(line.ca === undefined ? {} : { ca: [...rootCertificates, line.ca] }),

@@ -94,18 +94,55 @@ describe("what is refused before anything is sent", () => {
 		"http://localhost.:8000/",
 		"http://LOCALHOST/",
 		"http://a.localhost/",
+		"http://localhost../",
+		"http://loc\u00adalhost/",
+		"http://ⓛocalhost/",
+		"http://%6cocalhost/",
+		"http://ip6-localhost/",
+		"http://localhost.localdomain/",
 		"http://[::1]/",
+		"http://[::]/",
+		"http://[0:0:0:0:0:0:0:1]/",
+		"http://[::127.0.0.1]/",
+		"http://[::ffff:0:127.0.0.1]/",
+		"http://[2002:7f00:1::]/",
+		"http://[2002:a9fe:a9fe::]/",
+		"http://[2001:0:53aa:64c:0:0:80ff:fffe]/",
+		"http://[64:ff9b:1::7f00:1]/",
+		"http://[64:ff9b::a9fe:a9fe]/",
+		"http://[fec0::1]/",
 		"http://[::ffff:7f00:1]/",
 		"http://[64:ff9b::7f00:1]/",
 		"http://0/",
 		"http://0x7f.1/",
 		"http://2130706433/",
 		"http://127.1/",
+		"http://127.0.0.1./",
+		"http://127.0.0.1../",
+		"http://2130706433../",
+		"http://0177.0.0.1/",
+		"http://017700000001/",
+		"http://0x7f000001/",
+		"http://0x7F.0.0x1/",
+		"http://0.0.0.0/",
+		"http://127.0.0.1%2e/",
+		"http://%31%32%37.0.0.1/",
+		"http://127。0。0。1/",
+		"http:127.0.0.1",
+		"http:///127.0.0.1/",
+		"http:\\\\127.0.0.1\\x",
+		"http://127.0.0.1\t:8000/",
+		"HTTP://127.0.0.1:80/",
+		"https://127.0.0.1:443/",
 		"http://①②⑦.0.0.1/",
 		"http://169.254.169.254/latest/meta-data/",
 		"http://169.254.169.254./",
 		"http://[fd00:ec2::254]/",
 		"http://metadata.google.internal/computeMetadata/v1/",
+		"http://METADATA.google.internal./computeMetadata/v1/",
+		"http://metadata/computeMetadata/v1/",
+		"http://2852039166/latest/meta-data/",
+		"http://0xa9fea9fe/latest/meta-data/",
 		"http://100.100.100.200/",
 		"http://168.63.129.16/",
 		"http://10.0.0.1/",
@@ -148,7 +185,18 @@ describe("what is refused before anything is sent", () => {
 	});
 
 	test("what is no URL, or a very long one, is 400 bad_url", async () => {
-		expect((await refusal(outbound(), "http://")).reason).toBe("bad_url");
+		for (const url of [
+			"http://",
+			"http://[fe80::1%25eth0]/",
+			"http://[::ffff:127.0.0.1%25lo]/",
+			"http://256.1.1.1/",
+			"http://0x100000000/",
+			"http://exa mple/",
+			"http://xn--/",
+			"//example.com/x",
+			"http://example.com:99999/",
+		])
+			expect([url, (await refusal(outbound(), url)).reason]).toEqual([url, "bad_url"]);
 		expect((await refusal(outbound(), `http://example.com/${"x".repeat(9000)}`)).reason).toBe("bad_url");
 	});
 });
@@ -183,6 +231,36 @@ describe("names", () => {
 		expect(await response.text()).toBe("0123456789");
 		expect(asked).toBe(1);
 		expect(files.exchanges.map(({ headers }) => headers.host)).toEqual([`model.example:${files.port}`]);
+	});
+
+	test("a DNS that says something else at the next request leads nowhere else", async () => {
+		const answers = [[PUBLIC], ["127.0.0.1"], ["169.254.169.254"]];
+		const connected: string[] = [];
+		const client = outbound({
+			resolve: async () => answers.shift() ?? [],
+			transport: async (url) => {
+				connected.push(new URL(url).hostname);
+				return new Response("ok");
+			},
+		});
+		const url = "http://rebind.example/";
+		expect((await client.request(url, { signal: signal() })).response.status).toBe(200);
+		for (const _ of ["loopback", "metadata"])
+			expect((await refusal(client, url)).reason).toBe("address_blocked");
+		expect(connected).toEqual([PUBLIC]);
+	});
+
+	test("a DNS that never answers is a retryable timeout, by the clock", async () => {
+		const clock = new FakeClock();
+		const client = createOutbound(
+			{ clock, log: silentLog },
+			{ allow: [], resolve: () => new Promise(() => {}) },
+		);
+		const asked = client
+			.request("http://slow.example/", { signal: signal(), connectTimeoutMs: 5000 })
+			.catch((error: unknown) => error);
+		await clock.advance(5000);
+		expect(await asked).toMatchObject({ code: "NETWORK_ERROR", reason: "timeout", retryable: true });
 	});
 
 	test("a name without an address is a retryable dns_failed", async () => {
@@ -258,6 +336,15 @@ describe("redirects", () => {
 			resolve: async (host) => [host === "inside.example" ? "192.168.1.1" : PUBLIC],
 		});
 		expect((await refusal(client, "http://models.example/x")).reason).toBe("redirect_blocked");
+	});
+
+	test("to the same name are resolved and checked again, so that it cannot change in between", async () => {
+		const answers = [[PUBLIC], ["127.0.0.1"]];
+		const server = serve(() => ({ status: 302, headers: { location: "/next" } }));
+		const net = internet({ "models.example": server });
+		const client = outbound({ ...net, resolve: async () => answers.shift() ?? [] });
+		expect((await refusal(client, "http://models.example/x")).reason).toBe("redirect_blocked");
+		expect(net.connected).toEqual([PUBLIC]);
 	});
 
 	test("from https to http is redirect_blocked, also between listed origins", async () => {

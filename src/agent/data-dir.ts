@@ -50,6 +50,9 @@ export interface ClusterFile {
 	private_key: string;
 }
 
+/** The cluster's CA, on its host; on a node the certificate alone. And the host's own key and certificate. */
+export type PemFile = "ca.key" | "ca.pem" | "host.key" | "host.pem";
+
 export interface DataDir extends Disposable {
 	path: string;
 	/** True when this start made it. */
@@ -60,6 +63,10 @@ export interface DataDir extends Disposable {
 	/** The node's file, made with this name when there is none. */
 	ensureNode(name: string): NodeFile;
 	ensureCluster(): ClusterFile;
+	/** Where the certificate of the cluster's CA is, for programs that verify this machine. */
+	caFile: string;
+	readPem(name: PemFile): string | undefined;
+	writePem(name: PemFile, text: string): void;
 	writeAgent(file: AgentFile): void;
 	removeAgent(): void;
 	/** Rises at every start. */
@@ -142,6 +149,9 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 				const { publicKey, privateKey } = generateKeyPair();
 				return { cluster_id: ids.short(12), public_key: publicKey, private_key: privateKey };
 			}),
+		caFile: file("ca.pem"),
+		readPem: (name) => (existsSync(file(name)) ? readFileSync(file(name), "utf8") : undefined),
+		writePem: (name, text) => writePrivate(file(name), text),
 		writeAgent: (agent) => writePrivate(file("agent.json"), `${JSON.stringify(agent)}\n`),
 		removeAgent: () => rmSync(file("agent.json"), { force: true }),
 		nextIncarnation() {

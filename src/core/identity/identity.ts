@@ -14,6 +14,27 @@ import { type TokenRow, identityModule, joinRefused } from "./token-store.ts";
 import { formatToken, makeToken, parseToken, secretHash, secretMatches } from "./token.ts";
 
 export { type KeyPair, generateKeyPair, signAssertion } from "./assertion.ts";
+export {
+	type Authority,
+	type CertificateNames,
+	type TlsTrust,
+	belongsTo,
+	certificateNames,
+	createAuthority,
+	createRequest,
+	generateTlsKey,
+	HOST_SERVER_NAME,
+	isCertificateName,
+	isTlsKey,
+	issueHost,
+	issueNode,
+	keyPem,
+	MAX_REQUEST_CHARS,
+	nodeServerName,
+	pin,
+	readCertificate,
+	readRequest,
+} from "./certificates.ts";
 export { parseJoinString } from "./join-string.ts";
 export { type CallerRole, allows } from "./roles.ts";
 export { identityModule } from "./token-store.ts";

@@ -187,7 +187,7 @@ async function startAgent(
 					environment: readProcessEnvironment(),
 					engineCommand: engineCommand(),
 					ports: () => ({ node: nodeListener?.port ?? 0, peer: peerListener?.port ?? 0 }),
-					urlOf: (port) => (port === undefined ? (nodeListener?.url ?? "") : urlOf(bind, port)),
+					urlOf: (port) => (port === undefined ? (nodeListener?.url ?? "") : urlOf(bind, port, false)),
 					openFront: (port, handler) =>
 						openListener({
 							bind,

@@ -3,6 +3,9 @@
  * It needs of the contract only types and the generated table of methods and paths, so that a command starts fast.
  */
 import { createFetch } from "ofetch";
+import { fetchDirectly } from "../platform/fetch-directly.ts";
+import { networkError as failureOf } from "../platform/network-error.ts";
+import { refuseOpenHttp } from "../platform/plain-http.ts";
 import { type ErrorBody, GswarmError } from "../schema/errors.ts";
 import type { Contract, RouteId } from "./contract.ts";
 import type { AnswerOf, InputOf } from "./route.ts";
@@ -20,9 +23,20 @@ export interface ApiClientOptions {
 	baseUrl: string;
 	/** The bearer of the next request; undefined sends none. */
 	token: () => string | undefined;
-	/** Injectable transport: tests pass `app.fetch` and open no socket. */
-	send?: (request: Request) => Promise<Response>;
+	/** Between agents: never through the environment's proxy, and over plain HTTP only within this machine. */
+	direct?: boolean;
+	/** Whom to meet on https; left out: who the system trusts, under the name in the URL. */
+	tls?: ClientTls | undefined;
+	/** Injectable transport: tests pass `app.fetch` and open no socket. `init` has what a Request does not carry. */
+	send?: (request: Request, init: { tls: Bun.TLSOptions }) => Promise<Response>;
 	timeoutMs?: number;
+}
+
+export interface ClientTls {
+	/** PEM; trusted instead of the system's authorities. */
+	ca?: string;
+	/** The name in the certificate, where it is not the host of the URL. */
+	serverName?: string;
 }
 
 interface LooseInput {
@@ -33,11 +47,11 @@ interface LooseInput {
 	headers?: Record<string, string>;
 }
 
-export function createApiClient({ baseUrl, token, send, timeoutMs = 30_000 }: ApiClientOptions): ApiClient {
-	const transport = createFetch({
-		fetch: ((input: string | URL | Request, init?: RequestInit) =>
-			(send ?? fetch)(input instanceof Request ? input : new Request(String(input), init))) as typeof fetch,
-	});
+/** @throws INVALID_REQUEST plain_http, for a direct client of another machine */
+export function createApiClient(options: ApiClientOptions): ApiClient {
+	const { baseUrl, token, timeoutMs = 30_000 } = options;
+	if (options.direct === true) refuseOpenHttp(baseUrl);
+	const transport = createFetch({ fetch: sender(options) });
 	const request = async (id: RouteId, input: LooseInput): Promise<Response> => {
 		const [method, template] = ROUTES[id];
 		const path = template.replace(/\{(\w+)\}/g, (_all, key: string) =>
@@ -82,7 +96,33 @@ export function createApiClient({ baseUrl, token, send, timeoutMs = 30_000 }: Ap
 	};
 }
 
+function sender({ send, direct, tls: trust = {} }: ApiClientOptions): typeof fetch {
+	// Explicit, because NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment would let everybody in.
+	const tls = { ...trust, rejectUnauthorized: true };
+	const go = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+		const url = input instanceof Request ? input.url : String(input);
+		if (send !== undefined) return send(new Request(url, init), { tls });
+		return direct === true ? fetchDirectly(url, { ...init, tls }) : fetch(url, { ...init, tls });
+	};
+	return go as typeof fetch;
+}
+
 function networkError(baseUrl: string, cause: unknown, timedOut: boolean): GswarmError {
+	const failure = failureOf(rootOf(cause), baseUrl);
+	if (!timedOut && (failure.reason === "tls_failed" || failure.reason === "clock_skew")) {
+		return new GswarmError(
+			"NETWORK_ERROR",
+			`${baseUrl} does not prove who it is: ${failure.details["cause"]}.`,
+			{
+				reason: failure.reason,
+				details: { url: baseUrl, cause: failure.details["cause"] },
+				hint:
+					failure.hint ??
+					"Its certificate is of another cluster or for another name; nothing was sent to it.",
+				cause,
+			},
+		);
+	}
 	const refused =
 		cause instanceof Error &&
 		/refused|unable to connect|ECONNREFUSED/i.test(`${cause.message} ${String(cause.cause)}`);
@@ -97,6 +137,13 @@ function networkError(baseUrl: string, cause: unknown, timedOut: boolean): Gswar
 			cause,
 		},
 	);
+}
+
+/** ofetch wraps what fetch threw. */
+function rootOf(error: unknown): unknown {
+	return error instanceof Error && error.cause instanceof Error && "code" in error.cause
+		? error.cause
+		: error;
 }
 
 async function errorOf(response: Response, baseUrl: string): Promise<GswarmError> {

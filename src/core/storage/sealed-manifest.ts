@@ -1,6 +1,6 @@
 /** A manifest that comes from a transfer or another node, checked and brought into its one order. */
 import { sha256Hex } from "../../platform/hash.ts";
-import { parseSafePath } from "../../platform/safe-path.ts";
+import { foldPath, parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest, partCount, partSizeBytes } from "../../schema/manifest.ts";
 
@@ -45,12 +45,12 @@ export function sealManifest(manifest: Manifest): SealedManifest {
  * @throws INVALID_REQUEST bad_manifest
  */
 export function checkPlaces(paths: readonly string[]): void {
-	const files = new Set(paths.map((path) => path.toLowerCase()));
+	const files = new Set(paths.map(foldPath));
 	if (files.size !== paths.length)
 		throw bad("two of its files have the same path, or paths that differ in letter case only");
-	for (const path of files) {
+	for (const path of paths) {
 		for (let at = path.indexOf("/"); at >= 0; at = path.indexOf("/", at + 1)) {
-			if (files.has(path.slice(0, at))) throw bad(`${path.slice(0, at)} is a file and a folder`);
+			if (files.has(foldPath(path.slice(0, at)))) throw bad(`${path.slice(0, at)} is a file and a folder`);
 		}
 	}
 }

@@ -15,12 +15,15 @@ export type NodeName = Branded<string, "NodeName">;
 export type Revision = Branded<string, "Revision">;
 /** A checked task id, e.g. `download-llama-7b-k3v9x2ma`. */
 export type TaskId = Branded<string, "TaskId">;
+/** A checked name of a person's token. */
+export type TokenName = Branded<string, "TokenName">;
 /** A checked service id. */
 export type ServiceId = Branded<string, "ServiceId">;
 
 const MODEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(\/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,2}$/;
 const NODE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const REVISION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const TOKEN = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$/;
 const ID = /^[a-z][a-z0-9]*-[A-Za-z0-9._-]{1,160}$/;
 
 /** Words that follow a model name in a path; no later segment of a name may be one of them. */
@@ -88,6 +91,33 @@ export function parseNewNodeName(text: string): NodeName {
 		`${JSON.stringify(text)} cannot be a node's name: it has a meaning of its own.`,
 		{ field: "node" },
 		"Choose another with `--node NAME`.",
+	);
+}
+
+/** A token's name or id; parseNewTokenName reads the name of one that is to be made. @throws 400 bad_token_name */
+export function parseTokenName(text: string): TokenName {
+	if (!TOKEN.test(text) || text.includes("..")) {
+		throw invalid(
+			"bad_token_name",
+			`${JSON.stringify(text.slice(0, 120))} is not a token's name: wanted letters, digits, ".", "_", "@" and "-", at most 63.`,
+			{ field: "name" },
+		);
+	}
+	return text as TokenName;
+}
+
+/** What the agent itself is called where an actor's name stands. */
+const RESERVED_TOKENS: readonly string[] = ["admin", "host"];
+
+/** @throws 400 bad_token_name */
+export function parseNewTokenName(text: string): TokenName {
+	const name = parseTokenName(text);
+	if (!RESERVED_TOKENS.includes(name)) return name;
+	throw invalid(
+		"bad_token_name",
+		`${JSON.stringify(text)} cannot be a token's name: it has a meaning of its own.`,
+		{ field: "name" },
+		"Name the person or the program that will use it.",
 	);
 }
 

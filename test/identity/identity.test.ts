@@ -70,7 +70,9 @@ test("the admin token of the data directory is an admin, and no other one is", a
 	expect(s.identity.authenticate(formatToken(current))).toEqual({
 		role: "admin",
 		id: current.id,
+		name: "admin",
 		node: undefined,
+		expiresAt: null,
 	});
 	expect(s.identity.authenticate(formatToken(old))).toBeUndefined();
 	expect(s.identity.authenticate(formatToken({ ...current, secret: systemIds.secret(32) }))).toBeUndefined();
@@ -205,7 +207,13 @@ test("a node accepts the assertions of its own host, for itself, by the host's c
 	expect(s.identity.authenticate(text)).toBeUndefined();
 	let hostNowMs = 1_000_000;
 	s.identity.trustHost({ nodeName: "node1", hostPublicKey: host.publicKey, hostNowMs: () => hostNowMs });
-	expect(s.identity.authenticate(text)).toEqual({ role: "host", id: "host", node: undefined });
+	expect(s.identity.authenticate(text)).toEqual({
+		role: "host",
+		id: "host",
+		name: "host",
+		node: undefined,
+		expiresAt: null,
+	});
 	// The node's own clock says something else, and nobody asks it.
 	s.clock.jumpWall(86_400_000);
 	expect(s.identity.authenticate(text)).toBeDefined();

@@ -14,7 +14,7 @@ import { systemIds } from "../../src/platform/ids.ts";
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 test("a token is gsw_<kind>_<8>_<32>_<6>, and is parsed to what it was made of", () => {
-	for (const kind of ["admin", "node", "join"] as const) {
+	for (const kind of ["admin", "node", "join", "user"] as const) {
 		const token = makeToken(systemIds, kind);
 		const text = formatToken(token);
 		expect(text).toMatch(new RegExp(`^gsw_${kind}_[0-9a-z]{8}_[0-9A-Za-z]{32}_[0-9A-Za-z]{6}$`));

@@ -6,7 +6,7 @@ import { timingSafeEqual } from "node:crypto";
 import { sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 
-export type TokenKind = "admin" | "node" | "join";
+export type TokenKind = "admin" | "node" | "join" | "user";
 
 export interface Token {
 	kind: TokenKind;
@@ -14,7 +14,7 @@ export interface Token {
 	secret: string;
 }
 
-const FORM = /^gsw_(admin|node|join)_([0-9a-z]{8})_([0-9A-Za-z]{32})_([0-9A-Za-z]{6})$/;
+const FORM = /^gsw_(admin|node|join|user)_([0-9a-z]{8})_([0-9A-Za-z]{32})_([0-9A-Za-z]{6})$/;
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /** Makes a token of about 190 bits. */

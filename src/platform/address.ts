@@ -107,7 +107,7 @@ function sharesBits(one: readonly number[], other: readonly number[], bits: numb
 }
 
 /** Only the dotted form with four decimal numbers; other spellings are for the URL parser to make this of. */
-function parseIpv4(text: string): number | undefined {
+export function parseIpv4(text: string): number | undefined {
 	const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
 	if (match === null) return undefined;
 	const bytes = match.slice(1).map(Number);
@@ -116,7 +116,7 @@ function parseIpv4(text: string): number | undefined {
 }
 
 /** The eight groups of an IPv6 address; its last two may be written as IPv4. */
-function parseIpv6(text: string): number[] | undefined {
+export function parseIpv6(text: string): number[] | undefined {
 	const tail = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(text);
 	let body = text;
 	if (tail !== null) {

@@ -2,22 +2,54 @@
  * Configuration: the only place that reads the environment and `config.yaml`. Nothing is read from the working
  * directory. Unknown keys and wrong types are refused with the path of the key.
  */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { parseDocument } from "yaml";
 import { z } from "zod";
 import { GswarmError } from "../schema/errors.ts";
-
-const MAX_CONFIG_BYTES = 1024 * 1024;
+import { parseAddressRange } from "./address-range.ts";
+import { isAddress } from "./address.ts";
+import { MAX_YAML_BYTES } from "./limits.ts";
+import { parseYaml } from "./safe-yaml.ts";
 
 const port = z.number().int().min(1).max(65535);
 const bytes = z.number().int().positive().max(Number.MAX_SAFE_INTEGER);
-const origin = z.string().regex(/^https?:\/\/[^/\s]+$/, "wanted an origin such as http://mirror.local:8080");
+/** Without a name and password: this file holds no secrets. */
+const origin = z
+	.string()
+	.regex(/^https?:\/\/[^/\s@?#\\]+$/, "wanted an origin such as http://mirror.local:8080");
+const HOST_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/i;
+/** How others reach this machine; it gets into the certificate and the list of allowed Hosts. */
+const reachableName = z
+	.string()
+	.max(253)
+	.refine(
+		(text) => isAddress(text) || (HOST_NAME.test(text) && !/(^|\.)\d+$/.test(text)),
+		"wanted a host name or an address, without a port",
+	);
+const addressRange = z
+	.string()
+	.refine(
+		(text) => parseAddressRange(text) !== undefined,
+		"wanted an address or a range such as 10.0.0.0/24",
+	);
 
 /** `config.yaml` of the data directory: the design's `cluster` and `nodes`, and additions. */
 const configSchema = z.strictObject({
-	cluster: z.strictObject({ host: z.string().min(1).optional(), port: port.optional() }).default({}),
+	cluster: z
+		.strictObject({
+			host: z.string().min(1).optional(),
+			port: port.optional(),
+			/** Names and addresses under which others reach this machine; the first stands in printed URLs. */
+			advertise: z.array(reachableName).max(16).default([]),
+			/** Proxies in front of this agent: only their X-Forwarded-… headers count. */
+			trusted_proxies: z.array(addressRange).max(64).default([]),
+			/** Parts of files go between nodes over plain HTTP, with sha256 checked. */
+			trusted_network: z.boolean().default(false),
+			/** A node that joins waits until an admin approves it. */
+			approve_joins: z.boolean().default(false),
+		})
+		.prefault({}),
 	nodes: z
 		.array(
 			z.strictObject({
@@ -90,29 +122,46 @@ export function readAgentEnvironment(
 	return { hubEndpoint: endpoint, hubToken: token === "" ? undefined : token };
 }
 
-/** One YAML document without aliases, `{}` for an empty one. */
+/** One YAML document without aliases, `{}` for an empty one. Whoever may write the file may do what the agent may. */
 function readYaml(path: string): unknown {
-	let text: string;
+	let file: number;
 	try {
-		if (statSync(path).size > MAX_CONFIG_BYTES) throw badConfig(path, "it is larger than 1 MiB");
-		text = readFileSync(path, "utf8");
+		// A pipe in place of the file would otherwise be waited for.
+		file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
 	} catch (cause) {
-		if (cause instanceof GswarmError) throw cause;
-		throw badConfig(path, `it cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`);
+		throw unreadable(path, cause);
 	}
-	const document = parseDocument(text, { uniqueKeys: true });
-	const [problem] = document.errors;
-	if (problem !== undefined) throw badConfig(path, problem.message.split("\n")[0]?.replace(/:$/, "") ?? "");
 	try {
-		return document.toJS({ maxAliasCount: 0 }) ?? {};
-	} catch {
-		throw badConfig(path, "it has an alias (*name); write the value where it is used");
+		const stat = fstatSync(file);
+		if (!stat.isFile()) throw badConfig(path, "it cannot be read (it is no file)");
+		const own = process.getuid?.() ?? stat.uid;
+		if (stat.uid !== own && stat.uid !== 0)
+			throw badConfig(
+				path,
+				"it belongs to another user",
+				`\`chown\` it to the agent's user, after a look at it.`,
+			);
+		if ((stat.mode & 0o022) !== 0)
+			throw badConfig(path, "other users may write to it", `\`chmod 600 ${path}\`, after a look at it.`);
+		if (stat.size > MAX_YAML_BYTES) throw badConfig(path, "it is larger than 1 MiB");
+		return parseYaml(readFileSync(file), { maxAliases: 0 }) ?? {};
+	} catch (cause) {
+		if (!(cause instanceof GswarmError)) throw unreadable(path, cause);
+		if (cause.reason !== "bad_yaml") throw cause;
+		throw badConfig(path, String(cause.details["problem"]));
+	} finally {
+		closeSync(file);
 	}
 }
 
-function badConfig(path: string, problem: string): GswarmError {
-	return new GswarmError("INVALID_REQUEST", `${path}: ${problem}.`, {
-		reason: "bad_config",
-		hint: "Correct the file and start the agent again; nothing was changed.",
-	});
+function unreadable(path: string, cause: unknown): GswarmError {
+	return badConfig(path, `it cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`);
+}
+
+function badConfig(
+	path: string,
+	problem: string,
+	hint = "Correct the file and start the agent again; nothing was changed.",
+): GswarmError {
+	return new GswarmError("INVALID_REQUEST", `${path}: ${problem}.`, { reason: "bad_config", hint });
 }

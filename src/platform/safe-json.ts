@@ -3,7 +3,7 @@ import { GswarmError, invalid } from "../schema/errors.ts";
 
 export const MAX_JSON_BYTES = 1024 * 1024;
 const MAX_DEPTH = 32;
-const FORBIDDEN_KEYS = ["__proto__", "constructor", "prototype"];
+export const FORBIDDEN_KEYS: ReadonlySet<string> = new Set(["__proto__", "constructor", "prototype"]);
 
 /**
  * Reads a body up to `limit` bytes; what comes after is not read, and nothing when `declared` (Content-Length) is more.
@@ -51,7 +51,7 @@ function check(value: unknown, depth: number): void {
 	}
 	if (typeof value !== "object" || value === null) return;
 	for (const [key, inner] of Object.entries(value)) {
-		if (!Array.isArray(value) && FORBIDDEN_KEYS.includes(key)) {
+		if (!Array.isArray(value) && FORBIDDEN_KEYS.has(key)) {
 			throw invalid("forbidden_key", `The key ${JSON.stringify(key)} is not allowed.`, { key });
 		}
 		check(inner, depth + 1);

@@ -1,12 +1,18 @@
 import { expect, test } from "bun:test";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, loadConfig, readAgentEnvironment } from "../../src/platform/config.ts";
-import { asGswarmError } from "../../src/schema/errors.ts";
+import { type GswarmError, asGswarmError } from "../../src/schema/errors.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
+const CLUSTER: Config["cluster"] = {
+	advertise: [],
+	trusted_proxies: [],
+	trusted_network: false,
+	approve_joins: false,
+};
 const DEFAULTS: Config = {
-	cluster: {},
+	cluster: CLUSTER,
 	nodes: [],
 	import_folders: [],
 	sources: { allow: [], allow_private: false },
@@ -44,6 +50,15 @@ function load(text: string | Uint8Array): Config {
 	return loadConfig(dir.path);
 }
 
+function failureOf(action: () => unknown): GswarmError {
+	try {
+		action();
+	} catch (error) {
+		return asGswarmError(error);
+	}
+	throw new Error("it was accepted");
+}
+
 /** What the refusal says after the file's path. */
 function problemOf(text: string | Uint8Array): string {
 	try {
@@ -59,7 +74,7 @@ function problemOf(text: string | Uint8Array): string {
 test("the example of the API design is read as it stands", () => {
 	expect(load(DESIGN)).toEqual({
 		...DEFAULTS,
-		cluster: { host: "master.cluster.local", port: 8000 },
+		cluster: { ...CLUSTER, host: "master.cluster.local", port: 8000 },
 		nodes: [
 			{
 				name: "node1",
@@ -99,8 +114,18 @@ test.each([
 	["import_folders: [models]", "import_folders.0: wanted an absolute path."],
 	["sources: {allow: [mirror.local]}", "sources.allow.0: wanted an origin such as"],
 	["sources: {allow: ['http://mirror.local/path']}", "sources.allow.0: wanted an origin such as"],
+	["sources: {allow: ['http://me:secret@mirror.local']}", "sources.allow.0: wanted an origin such as"],
 	["sources: {allow_private: yes please}", "sources.allow_private: "],
-	["__proto__: {cluster: {}}", "__proto__: unknown key."],
+	["cluster: {advertise: ['gpu1:8000']}", "cluster.advertise.0: wanted a host name or an address"],
+	["cluster: {advertise: ['https://gpu1']}", "cluster.advertise.0: wanted a host name or an address"],
+	["cluster: {advertise: ['10.0.0.256']}", "cluster.advertise.0: wanted a host name or an address"],
+	["cluster: {advertise: ['-gpu']}", "cluster.advertise.0: wanted a host name or an address"],
+	["cluster: {trusted_proxies: [proxy]}", "cluster.trusted_proxies.0: wanted an address or a range"],
+	["cluster: {trusted_proxies: [10.0.0.1/8]}", "cluster.trusted_proxies.0: wanted an address or a range"],
+	["cluster: {trusted_proxies: 10.0.0.1}", "cluster.trusted_proxies: "],
+	["cluster: {trusted_network: yes}", "cluster.trusted_network: "],
+	["cluster: {approve_joins: 1}", "cluster.approve_joins: "],
+	["__proto__: {cluster: {}}", 'line 1: the key "__proto__" is not allowed.'],
 ])("%j is refused by the path of its key", (text, problem) => {
 	expect(problemOf(text)).toStartWith(problem);
 });
@@ -108,7 +133,7 @@ test.each([
 test.each([
 	["a list", "- a", /expected object, received array/],
 	["a word", "gswarm", /expected object, received string/],
-	["the same key twice", "cluster: {}\ncluster: {}", /^Map keys must be unique at line 2/],
+	["the same key twice", "cluster: {}\ncluster: {}", /^line 2: the key "cluster" is there twice/],
 	["two documents", "cluster: {}\n---\nnodes: []", /multiple documents/],
 	["an unclosed bracket", "nodes: [", /line 1/],
 	["an alias", "cluster: &it {}\nqueue: *it", /alias/],
@@ -130,12 +155,49 @@ test("a configuration that cannot be read is refused and not passed over", () =>
 	chmodSync(dir.path, 0o700);
 });
 
+test("how the cluster is reached, and whom it trusts, is read", () => {
+	const text =
+		"cluster:\n  advertise: [gpu1.lab.local, 10.0.0.5, 'fd00::5']\n  trusted_proxies: [10.0.0.1, 192.168.0.0/16, 'fd00::/8']\n  trusted_network: true\n  approve_joins: true";
+	expect(load(text).cluster).toEqual({
+		advertise: ["gpu1.lab.local", "10.0.0.5", "fd00::5"],
+		trusted_proxies: ["10.0.0.1", "192.168.0.0/16", "fd00::/8"],
+		trusted_network: true,
+		approve_joins: true,
+	});
+});
+
+test("a configuration that others may write, or that another user owns, is refused", () => {
+	using dir = tempDir();
+	const path = join(dir.path, "config.yaml");
+	writeFileSync(path, "queue: {max_concurrent_tasks: 2}");
+	for (const mode of [0o600, 0o644, 0o400]) {
+		chmodSync(path, mode);
+		expect(loadConfig(dir.path).queue.max_concurrent_tasks).toBe(2);
+	}
+	for (const mode of [0o620, 0o602, 0o666]) {
+		chmodSync(path, mode);
+		const failure = failureOf(() => loadConfig(dir.path));
+		expect(failure).toMatchObject({ code: "INVALID_REQUEST", reason: "bad_config" });
+		expect(failure.message).toEndWith("config.yaml: other users may write to it.");
+	}
+	chmodSync(path, 0o600);
+	if (process.getuid?.() !== 0) return;
+	chownSync(path, 12_345, 12_345);
+	expect(failureOf(() => loadConfig(dir.path)).message).toEndWith("it belongs to another user.");
+});
+
+test("a pipe in place of the configuration is refused and not waited for", () => {
+	using dir = tempDir();
+	expect(Bun.spawnSync(["mkfifo", join(dir.path, "config.yaml")]).exitCode).toBe(0);
+	expect(failureOf(() => loadConfig(dir.path)).message).toEndWith("it cannot be read (it is no file).");
+});
+
 test("numbers at the edges are taken", () => {
 	expect(
 		load("cluster: {port: 65535}\nqueue: {max_concurrent_tasks: 64}\nstorage: {free_space_floor: 0}"),
 	).toEqual({
 		...DEFAULTS,
-		cluster: { port: 65_535 },
+		cluster: { ...CLUSTER, port: 65_535 },
 		queue: { max_concurrent_tasks: 64 },
 		storage: { free_space_floor: 0 },
 	});

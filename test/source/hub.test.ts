@@ -280,7 +280,7 @@ describe("what the hub refuses", () => {
 	});
 
 	test.each([
-		[undefined, "then set HF_TOKEN"],
+		[undefined, "then store your token: `gswarm secret set hf --origin http://127.0.0.1"],
 		["hf_stranger", "Accept the licence"],
 	])("a gated model with token %s says what to do", async (token, hint) => {
 		const source = open("acme/gated", token === undefined ? {} : { token });

@@ -23,6 +23,7 @@ import {
 } from "./answer.ts";
 import type { Source, SourceDescription } from "./contract.ts";
 import { describeFiles } from "./description.ts";
+import { type CredentialLookUp, createCredential, setSecretCommand } from "./credential.ts";
 import { archiveKind, formatSourceUri, type HttpUri, lastSegment, suggestedName } from "./source-uri.ts";
 
 export interface HttpSourceOptions {
@@ -37,22 +38,36 @@ interface Probe {
 }
 
 export function createHttpSource(
-	{ outbound, clock }: { outbound: Outbound; clock: Clock },
+	{
+		outbound,
+		clock,
+		credentials,
+	}: { outbound: Outbound; clock: Clock; credentials?: CredentialLookUp | undefined },
 	uri: HttpUri,
 	options: HttpSourceOptions = {},
 ): Source {
 	const what = withoutSecrets(uri.url);
+	const credential = createCredential(uri.url, { lookUp: credentials });
 	let validator: Validator | undefined;
 
+	const failed = (response: Response): GswarmError => {
+		const error = statusError(response, what, clock.nowMs());
+		if (response.status !== 401 && response.status !== 403) return error;
+		return credential.refused(what, credential.isKnown() ? error : withHint(error, uri.url));
+	};
 	const get = async (headers: Record<string, string>, signal: AbortSignal): Promise<Response> => {
-		const { response } = await outbound.request(uri.url, { headers, signal });
+		const { response } = await outbound.request(uri.url, {
+			headers,
+			signal,
+			credential: await credential.at(signal),
+		});
 		return response;
 	};
 	const probe = async (signal: AbortSignal): Promise<Probe> => {
 		const response = await get({ range: "bytes=0-0" }, signal);
 		await response.body?.cancel();
 		const found = readProbe(response);
-		if (found === undefined) throw statusError(response, what, clock.nowMs());
+		if (found === undefined) throw failed(response);
 		return found;
 	};
 
@@ -95,7 +110,7 @@ export function createHttpSource(
 			}
 			if (response.status !== 200 && response.status !== 206) {
 				await response.body?.cancel();
-				throw statusError(response, what, clock.nowMs());
+				throw failed(response);
 			}
 			return await checkedBody(response, { what, range: wanted, sizeBytes, validator });
 		},
@@ -134,6 +149,19 @@ function revisionOf(uri: HttpUri, { validator, sizeBytes }: Probe): Revision {
 	const weak = validator.lastModified ?? validator.etag;
 	if (weak !== undefined) return parseRevision(`modified-${digest(weak, sizeBytes)}`);
 	return parseRevision(`size-${digest(withoutSecrets(uri.url), sizeBytes ?? null)}`);
+}
+
+/** A source that wants credentials, with what a person can do about it. */
+function withHint(error: GswarmError, url: string): GswarmError {
+	const { code, message, details, reason, status, retryable } = error;
+	return new GswarmError(code, message, {
+		...(reason === undefined ? {} : { reason }),
+		details,
+		status,
+		retryable,
+		hint: `If it wants a token, store one: ${setSecretCommand("NAME", url)}`,
+		cause: error,
+	});
 }
 
 function unknownLength(what: string): GswarmError {

@@ -9,15 +9,22 @@ interface Refusal {
 	hint: string;
 }
 
+export interface RefusalContext {
+	hasToken: boolean;
+	/** The command that stores a token for this hub. */
+	setSecret: string;
+	nowMs: number;
+}
+
 /** The error of an answer that is not a success; its body is dropped. */
 export async function hubError(
 	response: Response,
 	uri: HubUri,
-	{ hasToken, nowMs }: { hasToken: boolean; nowMs: number },
+	context: RefusalContext,
 ): Promise<GswarmError> {
 	await response.body?.cancel();
-	const refusal = refusalOf(response.status, response.headers.get("x-error-code"), uri, hasToken);
-	if (refusal === undefined) return statusError(response, uri.repository, nowMs);
+	const refusal = refusalOf(response.status, response.headers.get("x-error-code"), uri, context);
+	if (refusal === undefined) return statusError(response, uri.repository, context.nowMs);
 	const { reason, message, hint } = refusal;
 	return new GswarmError("TASK_FAILED", message, {
 		reason,
@@ -26,7 +33,12 @@ export async function hubError(
 	});
 }
 
-function refusalOf(status: number, code: string | null, uri: HubUri, hasToken: boolean): Refusal | undefined {
+function refusalOf(
+	status: number,
+	code: string | null,
+	uri: HubUri,
+	{ hasToken, setSecret }: RefusalContext,
+): Refusal | undefined {
 	const { repository, revision = "main" } = uri;
 	if (code === "GatedRepo") {
 		return {
@@ -34,7 +46,7 @@ function refusalOf(status: number, code: string | null, uri: HubUri, hasToken: b
 			message: hasToken
 				? `${repository} is gated, and the token's account has no access to it.`
 				: `${repository} is gated: it is given only to people who accepted its licence.`,
-			hint: `Accept the licence on the model's page (https://huggingface.co/${repository})${hasToken ? "." : ", then set HF_TOKEN for the agent."}`,
+			hint: `Accept the licence on the model's page (https://huggingface.co/${repository})${hasToken ? "." : `, then store your token: ${setSecret}`}`,
 		};
 	}
 	if (code === "RevisionNotFound") {
@@ -57,7 +69,7 @@ function refusalOf(status: number, code: string | null, uri: HubUri, hasToken: b
 			message: `The hub has no model ${repository}${hasToken ? ", or the token may not see it" : ", or it is private"}.`,
 			hint: hasToken
 				? "Check the spelling and the token's access."
-				: "Check the spelling; for a private model set HF_TOKEN for the agent.",
+				: `Check the spelling; for a private model store a token that may see it: ${setSecret}`,
 		};
 	}
 	if (status !== 401 && status !== 403) return undefined;
@@ -68,7 +80,7 @@ function refusalOf(status: number, code: string | null, uri: HubUri, hasToken: b
 			? `The hub did not accept the token for ${repository} (${status}).`
 			: `${repository} does not exist or is private; the hub does not say which without a token.`,
 		hint: hasToken
-			? "Check HF_TOKEN: it may have expired, or lack access to this model."
-			: "Check the spelling; for a private model set HF_TOKEN for the agent.",
+			? `The token may have expired, or lack access to this model. A new one: ${setSecret}, or HF_TOKEN of the agent.`
+			: `Check the spelling; for a private model store a token that may see it: ${setSecret}`,
 	};
 }

@@ -12,6 +12,7 @@ import { parseSafePath, pathProblem } from "../../platform/safe-path.ts";
 import { invalid } from "../../schema/errors.ts";
 import { parseRevision, type Revision } from "../../schema/names.ts";
 import { rangeToAsk, readJson } from "./answer.ts";
+import { type CredentialLookUp, createCredential, setSecretCommand } from "./credential.ts";
 import type { Source, SourceFile } from "./contract.ts";
 import { describeFiles } from "./description.ts";
 import { type Hub, type ListedFile, listFiles, pinCommit } from "./hub-api.ts";
@@ -23,7 +24,7 @@ import { formatSourceUri, type HubUri, suggestedName } from "./source-uri.ts";
 export interface HubEndpoint {
 	/** Default https://huggingface.co; its origin must be one that the outbound client allows. */
 	endpoint?: string | undefined;
-	/** Sent to the endpoint's origin only. */
+	/** Of the agent's own environment; sent to the endpoint's origin only. */
 	token?: string | undefined;
 }
 
@@ -32,29 +33,36 @@ const DEFAULT_ENDPOINT = "https://huggingface.co";
 const API_TIMEOUT_MS = 60_000;
 
 export function createHubSource(
-	{ outbound, clock }: { outbound: Outbound; clock: Clock },
+	{
+		outbound,
+		clock,
+		credentials,
+	}: { outbound: Outbound; clock: Clock; credentials?: CredentialLookUp | undefined },
 	uri: HubUri,
 	{ endpoint = DEFAULT_ENDPOINT, token }: HubEndpoint = {},
 	choice: Pick<FileChoice, "include" | "exclude" | "allFiles"> = {},
 ): Source {
 	const base = endpoint.replace(/\/+$/, "");
 	const host = new URL(base).host;
+	const credential = createCredential(base, { own: token, lookUp: credentials });
+	const setSecret = base === DEFAULT_ENDPOINT ? "`gswarm secret set hf`" : setSecretCommand("hf", base);
 	const hub: Hub = {
 		uri,
 		base,
-		failed: (response) => hubError(response, uri, { hasToken: token !== undefined, nowMs: clock.nowMs() }),
+		async failed(response) {
+			const context = { hasToken: credential.isKnown(), setSecret, nowMs: clock.nowMs() };
+			const error = await hubError(response, uri, context);
+			const wantsMore = response.status === 401 || response.status === 403;
+			return wantsMore ? credential.refused(uri.repository, error) : error;
+		},
 		getJson: (url, limitBytes, signal) =>
 			withDeadline({ clock }, { limitMs: API_TIMEOUT_MS, host, signal }, async (limited) => {
 				const { response } = await hub.get(url, { accept: "application/json" }, limited);
 				if (response.status !== 200) throw await hub.failed(response);
 				return { response, json: await readJson(response, uri.repository, limitBytes) };
 			}),
-		get: (url, headers, signal) =>
-			outbound.request(url, {
-				headers,
-				signal,
-				credential: token === undefined ? undefined : { origin: base, header: `Bearer ${token}` },
-			}),
+		get: async (url, headers, signal) =>
+			await outbound.request(url, { headers, signal, credential: await credential.at(signal) }),
 	};
 	let reader: HubReader | undefined;
 

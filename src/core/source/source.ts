@@ -9,6 +9,7 @@
 import type { Clock } from "../../platform/clock.ts";
 import type { Outbound } from "../../platform/outbound.ts";
 import type { Source } from "./contract.ts";
+import type { CredentialLookUp } from "./credential.ts";
 import { createFileSource } from "./file.ts";
 import { createHttpSource } from "./http.ts";
 import { createHubSource, type HubEndpoint } from "./hub.ts";
@@ -20,6 +21,8 @@ export interface SourceContext {
 	clock: Clock;
 	/** HF_ENDPOINT and HF_TOKEN of the agent's configuration. */
 	hub?: HubEndpoint | undefined;
+	/** Asks for what people stored for an origin; without it there is only the token of the environment. */
+	credentials?: CredentialLookUp | undefined;
 	/** Absolute paths of directories that file: URLs may name. */
 	importDirectories?: readonly string[] | undefined;
 }
@@ -68,6 +71,7 @@ export type {
 	SourceDigest,
 	SourceFile,
 } from "./contract.ts";
+export type { CredentialLookUp } from "./credential.ts";
 export { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
 export { type PeerInput, peerSource } from "./peer.ts";
 export type { SourceUri } from "./source-uri.ts";

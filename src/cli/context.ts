@@ -82,14 +82,14 @@ async function connect(world: World, globals: Globals, say: Messages): Promise<A
 			: { url: "http://agent.test", token: undefined, nodeOnly: false };
 	const { url, token } = connection;
 	say.debug(`agent ${url}${connection.nodeOnly ? " (a node)" : ""}`);
-	const transport = send ?? ((request: Request) => fetch(request));
+	const transport = send ?? ((request: Request, init: BunFetchRequestInit) => fetch(request, init));
 	const client = createApiClient({
 		baseUrl: url,
 		token: () => token,
 		timeoutMs,
-		send: async (request) => {
+		send: async (request, init) => {
 			const from = world.clock.monotonicMs();
-			const response = await transport(request);
+			const response = await transport(request, init);
 			const ms = Math.round(world.clock.monotonicMs() - from);
 			say.debug(`${request.method} ${new URL(request.url).pathname} ${response.status} ${ms} ms`);
 			return response;

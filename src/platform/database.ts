@@ -6,21 +6,20 @@
  * A room brings a WriterModule: its migrations and its write operations, each one whole transaction, synchronous
  * and short. The store calls them by name through `Database.writer`.
  */
-import { Database as Sqlite } from "bun:sqlite";
-import { dirname } from "node:path";
-import { type ErrorCode, GswarmError } from "../schema/errors.ts";
-import { releaseBallast } from "./ballast.ts";
+import type { Database as Sqlite } from "bun:sqlite";
+import { GswarmError } from "../schema/errors.ts";
+import {
+	type WriteFailure,
+	type WriteReply,
+	type WriteRequest,
+	fromFailure,
+	runOnFullDiskToo,
+	toFailure,
+} from "./database-batch.ts";
+import { openForReading, openForWriting } from "./database-file.ts";
+import type { WriteTable, WriterModule } from "./writer-module.ts";
 
-/** Write operations by name; the input is structured-cloned to the writer thread, the result back. */
-// oxlint-disable-next-line typescript/no-explicit-any -- the types of each operation are recovered by Writer<T>
-export type WriteTable = Record<string, (db: Sqlite, input: any) => unknown>;
-
-export interface WriterModule {
-	room: string;
-	/** SQL of 0001, 0002 …; append-only. */
-	migrations: readonly string[];
-	writes: WriteTable;
-}
+export type { WriteTable, WriterModule } from "./writer-module.ts";
 
 /** The same operations as async calls; each resolves after its COMMIT. */
 export type Writer<T extends WriteTable> = {
@@ -31,90 +30,6 @@ export interface Database extends AsyncDisposable {
 	/** A read-only connection. Never leave a statement open: use `.all()`, not `.get()` with RETURNING or `.iterate()`. */
 	readonly read: Sqlite;
 	writer<T extends WriteTable>(module: { room: string; writes: T }): Writer<T>;
-}
-
-/** [id, room, operation, input] */
-export type WriteRequest = [number, string, string, unknown];
-/** [id, result] or [id, undefined, failure] */
-export type WriteReply = [number, unknown, WriteFailure?];
-interface WriteFailure {
-	gswarm: boolean;
-	code: ErrorCode;
-	message: string;
-	options: {
-		details: Record<string, unknown>;
-		hint?: string;
-		status?: number;
-		retryable?: boolean;
-		retryAfterS?: number;
-	};
-}
-
-/** Opens the database for writing (WAL, synchronous=FULL) and brings every room's tables up to date. */
-export function openForWriting(path: string, modules: readonly WriterModule[]): Sqlite {
-	const db = new Sqlite(path, { create: true, strict: true });
-	db.run("PRAGMA journal_mode=WAL");
-	db.run("PRAGMA synchronous=FULL");
-	db.run("PRAGMA busy_timeout=5000");
-	db.run("PRAGMA foreign_keys=ON");
-	db.run("PRAGMA trusted_schema=OFF");
-	try {
-		migrate(db, modules);
-	} catch (error) {
-		db.close();
-		throw error;
-	}
-	return db;
-}
-
-/** Runs a batch of requests as one transaction; a failed one is rolled back to its savepoint and does not harm the others. */
-export function runBatch(
-	db: Sqlite,
-	modules: ReadonlyMap<string, WriterModule>,
-	batch: readonly WriteRequest[],
-): WriteReply[] {
-	const replies: WriteReply[] = [];
-	/** What a request failed with, until its savepoint is gone. */
-	let failing: unknown;
-	try {
-		db.run("BEGIN IMMEDIATE");
-		for (const [id, room, operation, input] of batch) {
-			const run = modules.get(room)?.writes[operation];
-			db.run("SAVEPOINT request");
-			try {
-				if (run === undefined) throw new Error(`no write operation ${room}.${operation}`);
-				const result = run(db, input);
-				db.run("RELEASE request");
-				replies.push([id, result]);
-			} catch (error) {
-				failing = error;
-				// After a full disk there is no transaction any more, and no savepoint: then this throws.
-				db.run("ROLLBACK TO request");
-				db.run("RELEASE request");
-				failing = undefined;
-				replies.push([id, undefined, toFailure(error)]);
-			}
-		}
-		db.run("COMMIT");
-		return replies;
-	} catch (error) {
-		if (db.inTransaction) db.run("ROLLBACK");
-		const failure = toFailure(failing ?? error);
-		return batch.map(([id]) => [id, undefined, failure]);
-	}
-}
-
-/** runBatch, and once more with the ballast of the database's directory given up when the disk was full. */
-function runOnFullDiskToo(
-	db: Sqlite,
-	modules: ReadonlyMap<string, WriterModule>,
-	batch: readonly WriteRequest[],
-): WriteReply[] {
-	const replies = runBatch(db, modules, batch);
-	const full =
-		replies.length > 0 &&
-		replies.every(([, , failure]) => failure?.options.details["reason"] === "disk_full");
-	return full && releaseBallast(dirname(db.filename)) ? runBatch(db, modules, batch) : replies;
 }
 
 /** A database whose writer runs in this thread; for tests and short-lived tools. Same batching, same transactions. */
@@ -229,9 +144,7 @@ interface Transport {
 }
 
 function createDatabase(path: string, transport: Transport): Database {
-	const read = new Sqlite(path, { readonly: true, strict: true });
-	read.run("PRAGMA query_only=ON");
-	read.run("PRAGMA busy_timeout=2000");
+	const read = openForReading(path);
 	const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
 	let nextId = 0;
 	let batch: WriteRequest[] = [];
@@ -278,66 +191,4 @@ function createDatabase(path: string, transport: Transport): Database {
 			await transport.close();
 		},
 	};
-}
-
-function migrate(db: Sqlite, modules: readonly WriterModule[]): void {
-	db.run(
-		"CREATE TABLE IF NOT EXISTS schema_migration (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-	);
-	db.transaction(() => {
-		for (const { room, migrations } of modules) {
-			const [row] = db
-				.query<{ version: number }, [string]>("SELECT version FROM schema_migration WHERE room = ?1")
-				.all(room);
-			const from = row?.version ?? 0;
-			if (from > migrations.length) {
-				throw new GswarmError(
-					"CONFLICT",
-					`The data directory was written by a newer gswarm (${room} schema ${from}, this version knows ${migrations.length}).`,
-					{ reason: "newer_schema", hint: "Use the newer gswarm again; nothing was changed." },
-				);
-			}
-			for (const sql of migrations.slice(from)) db.run(sql);
-			db.query("INSERT OR REPLACE INTO schema_migration (room, version) VALUES (?1, ?2)").run(
-				room,
-				migrations.length,
-			);
-		}
-	}).immediate();
-}
-
-/** A delete has to be recorded too, so gswarm cannot make the room by itself. */
-const FULL_HINT = "Make room on that filesystem, then ask again; nothing was lost.";
-
-function toFailure(error: unknown): WriteFailure {
-	if (error instanceof GswarmError) {
-		const { code, message, details, hint, status, retryable, retryAfterS } = error;
-		return {
-			gswarm: true,
-			code,
-			message,
-			options: {
-				details,
-				status,
-				retryable,
-				...(hint === undefined ? {} : { hint }),
-				...(retryAfterS === undefined ? {} : { retryAfterS }),
-			},
-		};
-	}
-	const text = error instanceof Error ? error.message : String(error);
-	const full = /disk is full|SQLITE_FULL/i.test(text);
-	return {
-		gswarm: full,
-		code: full ? "RESOURCE_UNAVAILABLE" : "INTERNAL_ERROR",
-		message: full ? "The disk of the data directory is full; nothing was recorded." : text,
-		options: full ? { details: { reason: "disk_full" }, status: 507, hint: FULL_HINT } : { details: {} },
-	};
-}
-
-function fromFailure(failure: WriteFailure): Error {
-	if (!failure.gswarm) return new Error(`Database write failed: ${failure.message}`);
-	const { details, ...options } = failure.options;
-	const reason = typeof details["reason"] === "string" ? { reason: details["reason"] } : {};
-	return new GswarmError(failure.code, failure.message, { ...options, details, ...reason });
 }

@@ -1,15 +1,14 @@
 import { Database as Sqlite } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { runBatch, type WriteRequest } from "../../src/platform/database-batch.ts";
+import { backupPath, openForWriting } from "../../src/platform/database-file.ts";
 import {
 	type Database,
-	openForWriting,
 	openInlineDatabase,
 	openWorkerDatabase,
-	runBatch,
 	type WriterModule,
-	type WriteRequest,
 } from "../../src/platform/database.ts";
 import { asGswarmError, GswarmError } from "../../src/schema/errors.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -165,6 +164,37 @@ test("an older database is brought up to date, in one step or not at all", async
 	}
 	await using db = openInlineDatabase(path, [newerNotesModule]);
 	expect(notes(db)).toEqual([{ id: 1, text: "kept", color: null } as Note]);
+});
+
+test("an upgrade leaves the database as it was before beside it, for this user alone", async () => {
+	using dir = tempDir();
+	const path = join(dir.path, "agent.sqlite");
+	const old = openInlineDatabase(path, [notesModule]);
+	await old.writer(notesModule).add({ id: 1, text: "kept" });
+	await old[Symbol.asyncDispose]();
+	expect(existsSync(backupPath(path))).toBe(false);
+	{
+		await using db = openInlineDatabase(path, [newerNotesModule]);
+		await db.writer(newerNotesModule).add({ id: 2, text: "later" });
+	}
+	expect(statSync(backupPath(path)).mode & 0o777).toBe(0o600);
+	await using before = openInlineDatabase(backupPath(path), [notesModule]);
+	expect(notes(before)).toEqual([{ id: 1, text: "kept" }]);
+	// The next start of the same version keeps nothing again.
+	rmSync(backupPath(path));
+	await openInlineDatabase(path, [newerNotesModule])[Symbol.asyncDispose]();
+	expect(existsSync(backupPath(path))).toBe(false);
+});
+
+test("an upgrade that cannot keep a copy does not begin", async () => {
+	using dir = tempDir();
+	const path = join(dir.path, "agent.sqlite");
+	await openInlineDatabase(path, [notesModule])[Symbol.asyncDispose]();
+	mkdirSync(join(backupPath(path), "in the way"), { recursive: true });
+	expect(() => openInlineDatabase(path, [newerNotesModule])).toThrow();
+	expect(existsSync(`${backupPath(path)}.new`)).toBe(false);
+	await using db = openInlineDatabase(path, [notesModule]);
+	expect(db.read.query("SELECT version FROM schema_migration").all()).toEqual([{ version: 1 }]);
 });
 
 test("writes survive a power cut: WAL, and an fsync at each commit", () => {

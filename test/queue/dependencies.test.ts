@@ -110,7 +110,7 @@ test("the database itself refuses a dependency on a younger task, so there is no
 	await using at = await testQueue();
 	await at.add();
 	await at.add();
-	const { openForWriting } = await import("../../src/platform/database.ts");
+	const { openForWriting } = await import("../../src/platform/database-file.ts");
 	using db = openForWriting(at.path, []);
 	expect(() => db.run("INSERT INTO queue_dependency (seq, depends_on) VALUES (1, 2)")).toThrow("CHECK");
 });

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { queueModule } from "../../src/core/queue/queue.ts";
 import { changeState, taskBySeq } from "../../src/core/queue/task-row.ts";
-import { openForWriting } from "../../src/platform/database.ts";
+import { openForWriting } from "../../src/platform/database-file.ts";
 
 function withTask() {
 	const db = openForWriting(":memory:", [queueModule]);

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { isLegalChange } from "../../src/core/queue/transitions.ts";
 import { TASK_STATES, isTerminal } from "../../src/schema/task.ts";
 import { queueModule } from "../../src/core/queue/queue.ts";
-import { openForWriting } from "../../src/platform/database.ts";
+import { openForWriting } from "../../src/platform/database-file.ts";
 
 const COLUMNS = `open_dependencies = CASE $state WHEN 'blocked' THEN 1 ELSE 0 END,
 	epoch = CASE WHEN $state IN ('running', 'cancelling') THEN 1 END,

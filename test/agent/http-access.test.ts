@@ -3,29 +3,11 @@ import { createApp, type Handlers } from "../../src/agent/http/app.ts";
 import { allowedHosts } from "../../src/agent/http/browser-guard.ts";
 import { createFrontApp } from "../../src/agent/http/front.ts";
 import { contract } from "../../src/api/contract.ts";
-import type { Listener, Role, Route } from "../../src/api/route.ts";
+import type { Route } from "../../src/api/route.ts";
 import { allows, type CallerRole } from "../../src/core/identity/identity.ts";
 import { systemIds } from "../../src/platform/ids.ts";
+import { LISTENERS, OPEN, pathOf, routesOf } from "../support/contract-routes.ts";
 import { errorOf, HOST, ROLES, type TestApp, testApp, told } from "./test-app.ts";
-
-const LISTENERS: readonly Listener[] = ["host", "node", "peer"];
-const OPEN: readonly Role[] = ["public", "join", "grant"];
-
-/** A path of the route that is well formed, so that nothing but the caller can be wrong with it. */
-function pathOf(route: Route): string {
-	const examples: Record<string, string> = {
-		model_name: "acme%2Ftiny",
-		task_id: "copy-tiny-1",
-		service_id: "svc-tiny",
-		device: "node1:disk",
-		content_id: "a".repeat(64),
-		file_index: "0",
-	};
-	return route.path.replaceAll(/\{(\w+)\}/g, (_all, name: string) => examples[name] ?? "?");
-}
-
-const routesOf = (listener: Listener): [string, Route][] =>
-	(Object.entries(contract) as [string, Route][]).filter(([, route]) => route.on.includes(listener));
 
 describe.each([...LISTENERS])("the %s listener", (listener) => {
 	let t: TestApp;

@@ -34,14 +34,12 @@ export function pathProblem(text: string): string | undefined {
 	const segments = text.split("/");
 	if (segments.length > MAX_DEPTH) return `it is deeper than ${MAX_DEPTH} folders`;
 	for (const segment of segments) {
-		if (segment === "") return "it has an empty segment";
-		if (segment === "." || segment === "..") return `it has the segment "${segment}"`;
+		const folded = foldPath(segment);
+		if (["", ".", ".."].includes(folded)) return `it has the segment ${JSON.stringify(segment)}`;
 		if (Buffer.byteLength(segment) > MAX_SEGMENT_BYTES)
 			return `a segment is longer than ${MAX_SEGMENT_BYTES} bytes`;
 		if (segment.endsWith(".") || segment.endsWith(" ")) return "a segment ends with a dot or a space";
 		if (WINDOWS_DEVICE.test(segment)) return `"${segment}" is a device name on Windows`;
-		const folded = foldPath(segment);
-		if (folded === "" || folded === "." || folded === "..") return "a segment has no visible name";
 		if (folded.startsWith(".GSWARM")) return 'names that start with ".gswarm" are ours';
 	}
 	return undefined;

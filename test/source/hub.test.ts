@@ -425,6 +425,19 @@ describe("a hub that lies", () => {
 		expect(self.exchanges.length).toBe(2);
 	});
 
+	test("whose list has always one page more is left after a thousand", async () => {
+		let pages = 0;
+		const endless = lie([], {
+			headers: {
+				get link() {
+					return `<?page=${pages++}>; rel="next"`;
+				},
+			},
+		});
+		expect(await described(endless)).toMatchObject({ reason: "bad_answer" });
+		expect(pages).toBe(1000);
+	});
+
 	test("that falls silent in the middle of its list is a retryable timeout, by the clock", async () => {
 		const clock = new FakeClock();
 		const proxy = await startFaultProxy(Number(new URL(hub.url).port), { stall: true });

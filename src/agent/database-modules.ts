@@ -1,6 +1,6 @@
 /** Every room with tables, in the order their migrations run. */
 import { clusterModule } from "../core/cluster/cluster.ts";
-import { identityModule } from "../core/identity/identity.ts";
+import { auditModule, identityModule, joinModule } from "../core/identity/identity.ts";
 import { queueModule } from "../core/queue/queue.ts";
 import { registryModule } from "../core/registry/registry.ts";
 import { serviceModule } from "../core/service/service.ts";
@@ -10,6 +10,8 @@ import type { WriterModule } from "../platform/database.ts";
 
 export const databaseModules: readonly WriterModule[] = [
 	identityModule,
+	auditModule,
+	joinModule,
 	clusterModule,
 	registryModule,
 	queueModule,

@@ -10,8 +10,10 @@ import { allowedHosts } from "../../src/agent/http/browser-guard.ts";
 import { type OpenListener, openListener } from "../../src/agent/http/listener.ts";
 import { openNode, type NodeRole } from "../../src/agent/node/node.ts";
 import { databaseModules } from "../../src/agent/database-modules.ts";
+import { openSecretsOf } from "../../src/agent/secret-file.ts";
 import { type ApiClient, createApiClient } from "../../src/api/client.ts";
 import {
+	createAudit,
 	createIdentity,
 	formatToken,
 	generateKeyPair,
@@ -53,6 +55,8 @@ export interface ShiftedClock extends Clock {
 export interface LocalHost {
 	/** As an admin. */
 	client: ApiClient;
+	/** The admin's bearer. */
+	admin: string;
 	url: string;
 	role: HostRole;
 	identity: Identity;
@@ -67,6 +71,8 @@ export interface LocalNode {
 	name: string;
 	/** As an admin of that node. */
 	client: ApiClient;
+	/** The bearer of that admin. */
+	admin: string;
 	url: string;
 	peerUrl: string;
 	/** What it was given when it joined. */
@@ -219,16 +225,19 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 	let running: AsyncDisposableStack | undefined;
 	let port = 0;
 	const host = {
+		admin,
 		clock,
 		async start() {
 			const stack = new AsyncDisposableStack();
 			const db = stack.use(openInlineDatabase(join(path, "agent.sqlite"), databaseModules));
 			const identity = createIdentity({ db, clock, ids: systemIds });
+			const audit = stack.use(createAudit({ db, clock, log }));
+			const secrets = openSecretsOf(path, { clock, hubEndpoint: "https://huggingface.co" });
 			await identity.setAdmin(admin);
 			let listener: OpenListener | undefined;
 			const role = stack.use(
 				await openHost(
-					{ db, clock, ids: systemIds, log, identity },
+					{ db, clock, ids: systemIds, log, identity, audit, secrets },
 					{
 						name: "host",
 						clusterId: "test",
@@ -244,6 +253,7 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 				clock,
 				ids: systemIds,
 				log,
+				audit,
 				allowedHosts: () => allowedHosts([], listener?.port ?? 0),
 			});
 			listener = openListener({ bind: BIND, port, app });
@@ -309,12 +319,14 @@ async function startNode(d: {
 	}));
 	const node = {
 		name,
+		admin,
 		token: membership.node_token,
 		async start() {
 			const stack = new AsyncDisposableStack();
 			const log = d.log.with({ node: name });
 			const db = stack.use(openInlineDatabase(join(home, "agent.sqlite"), databaseModules));
 			const identity = createIdentity({ db, clock: systemClock, ids: systemIds });
+			const audit = stack.use(createAudit({ db, clock: systemClock, log }));
 			await identity.setAdmin(admin);
 			const allow = [d.hub.url, d.hub.cdnUrl];
 			const outbound = createOutbound({ clock: systemClock, log }, { allow });
@@ -326,6 +338,7 @@ async function startNode(d: {
 						clock: systemClock,
 						ids: systemIds,
 						log,
+						audit,
 						onLink: (link) =>
 							identity.trustHost({
 								nodeName: name,
@@ -356,6 +369,7 @@ async function startNode(d: {
 				clock: systemClock,
 				ids: systemIds,
 				log,
+				audit,
 				allowedHosts: () => allowedHosts([], listeners[at]?.port ?? 0),
 			});
 			listeners.push(

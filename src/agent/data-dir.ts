@@ -13,7 +13,13 @@ import {
 	writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { formatToken, generateKeyPair, makeToken, parseToken } from "../core/identity/identity.ts";
+import {
+	formatToken,
+	generateKeyPair,
+	generateTlsKey,
+	makeToken,
+	parseToken,
+} from "../core/identity/identity.ts";
 import { lockDirectory } from "../platform/directory-lock.ts";
 import type { Ids } from "../platform/ids.ts";
 import { ensurePrivateDirectory } from "../platform/private-directory.ts";
@@ -29,18 +35,32 @@ export interface AgentFile {
 	host_url?: string;
 	node_url?: string;
 	peer_url?: string;
+	/** What these URLs' certificates are of, when they are https: the file of the CA, and the name to ask for. */
+	ca_file?: string;
+	server_name?: string;
 }
 
 /** `node.json`: the node's identity, kept for ever. */
 export interface NodeFile {
 	name: string;
 	node_id: string;
+	/** ECDSA P-256: SPKI and PKCS #8, DER, base64. It is the key of its certificates too. */
 	public_key: string;
 	private_key: string;
 	/** Set once an agent was ready with it: the name stays from then on, a start that failed does not fix it. */
 	in_use?: true;
 	/** Set once it has joined. */
-	joined?: { host_url: string; cluster_id: string; node_token: string; host_public_key: string };
+	joined?: {
+		host_url: string;
+		cluster_id: string;
+		node_token: string;
+		host_public_key: string;
+		/** PEM; missing where a version without certificates joined. */
+		ca_certificate?: string;
+		certificate?: string;
+		/** Id of the join string that let it in. */
+		join_token?: string;
+	};
 }
 
 /** `cluster.json`: the host's identity, kept for ever. */
@@ -141,7 +161,7 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 		writeNode: (node) => writePrivate(file("node.json"), `${JSON.stringify(node, null, "\t")}\n`),
 		ensureNode: (name) =>
 			ensure<NodeFile>("node.json", () => {
-				const { publicKey, privateKey } = generateKeyPair();
+				const { publicKey, privateKey } = generateTlsKey();
 				return { name, node_id: ids.short(12), public_key: publicKey, private_key: privateKey };
 			}),
 		ensureCluster: () =>

@@ -6,7 +6,9 @@ import { agentsRoutes } from "./contract/agents.ts";
 import { gatewayRoutes } from "./contract/gateway.ts";
 import { identityRoutes } from "./contract/identity.ts";
 import { modelsRoutes } from "./contract/models.ts";
+import { nodesRoutes } from "./contract/nodes.ts";
 import { queueRoutes } from "./contract/queue.ts";
+import { recordsRoutes } from "./contract/records.ts";
 import { servicesRoutes } from "./contract/services.ts";
 import { systemRoutes } from "./contract/system.ts";
 import type { Route } from "./route.ts";
@@ -17,6 +19,8 @@ export const contract = {
 	...servicesRoutes,
 	...queueRoutes,
 	...identityRoutes,
+	...recordsRoutes,
+	...nodesRoutes,
 	...agentsRoutes,
 	...gatewayRoutes,
 } as const satisfies Record<string, Route>;

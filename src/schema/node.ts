@@ -42,6 +42,10 @@ export const heartbeatSchema = z.object({
 	seq: z.number().int(),
 	api_port: z.number().int().min(0).max(65535),
 	peer_port: z.number().int().min(0).max(65535),
+	/** Whether the node's API is spoken over TLS; left out: it is not. */
+	tls: z.boolean().optional(),
+	/** The same of its peer listener. */
+	peer_tls: z.boolean().optional(),
 	tiers: z.record(z.string(), tierUsageSchema),
 	cpus: z.number().int(),
 	tasks: taskCountersSchema,
@@ -49,6 +53,8 @@ export const heartbeatSchema = z.object({
 	services: z.array(serviceSchema),
 	/** The node's last beat: it was told to stop. */
 	leaving: z.boolean().optional(),
+	/** Of the people's tokens that it holds; a host with another version pushes its own. */
+	auth_version: z.number().int().optional(),
 	/** How many copies it holds. */
 	models: z.number().int(),
 	/** Rises whenever the set of copies changed. */
@@ -64,13 +70,18 @@ export const heartbeatAnswerSchema = z.object({
 	/** The host does not know this inventory version: send it with the next beat, now. */
 	want_inventory: z.boolean(),
 	interval_ms: z.number().int(),
+	/** Of the host's tokens of people: the same as the node's means that the node's are still good. */
+	auth_version: z.number().int().optional(),
+	/** Parts go over plain HTTP between the nodes of this cluster; left out: over TLS. */
+	trusted_network: z.boolean().optional(),
 });
 export type HeartbeatAnswer = z.infer<typeof heartbeatAnswerSchema>;
 
 /** A node as the host shows it. */
 export const nodeSchema = z.object({
 	name: z.string(),
-	status: z.enum(LIVENESS),
+	/** `waiting`: it asked to join, and an admin has to approve it. */
+	status: z.enum([...LIVENESS, "waiting"]),
 	address: z.string(),
 	api_port: z.number().int(),
 	peer_port: z.number().int(),
@@ -81,7 +92,12 @@ export const nodeSchema = z.object({
 	tasks: taskCountersSchema,
 	models: z.number().int(),
 	services: z.number().int(),
+	/** When it asked, of one that waits. */
 	joined_at: z.number(),
+	/** Names and addresses that its certificate holds beside the one it calls from. */
+	approved_addresses: z.array(z.string()).optional(),
+	/** Those that it asks for and no admin has approved. */
+	asked_addresses: z.array(z.string()).optional(),
 	/** Seconds since the last beat by the host's monotonic clock; null before the first. */
 	last_seen_s: z.number().nullable(),
 });

@@ -30,15 +30,16 @@ function stand(dir: TempDir = tempDir(), clock = new FakeClock()): Stand {
 		cluster,
 		clock,
 		events,
-		join: (node, change = {}) =>
-			cluster.join({
+		join: async (node, change = {}) => {
+			await cluster.join({
 				node,
 				publicKey: `key of ${node}`,
 				address: "127.0.0.1",
 				version: "0.1.0",
 				protocolVersion: PROTOCOL_VERSION,
 				...change,
-			}),
+			});
+		},
 		async pass(ms) {
 			for (let left = ms; left > 0; left -= 1000) {
 				await clock.advance(Math.min(1000, left));

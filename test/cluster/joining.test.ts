@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import { createApiClient } from "../../src/api/client.ts";
-import { generateKeyPair, parseJoinString } from "../../src/core/identity/identity.ts";
+import { parseJoinString } from "../../src/core/identity/identity.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import type { ModelCopy } from "../../src/schema/model.ts";
 import { type HeartbeatAnswer, PROTOCOL_VERSION } from "../../src/schema/node.ts";
+import { testRequest } from "../support/credentials.ts";
 import { localCluster, type LocalCluster } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
 import { heartbeat } from "./beat.ts";
@@ -29,17 +30,18 @@ async function joinSecret(c: LocalCluster, uses = 1): Promise<string> {
 	return `${tokenId}.${secret}`;
 }
 
-function join(
+async function join(
 	c: LocalCluster,
 	node: string,
 	secret: string,
-	change: { public_key?: string; protocol_version?: number } = {},
+	change: { certificate_request?: string; protocol_version?: number } = {},
 ) {
+	const { certificate_request } = await testRequest(node);
 	return nobody(c).call("join", {
 		body: {
 			node,
 			secret,
-			public_key: generateKeyPair().publicKey,
+			certificate_request,
 			protocol_version: PROTOCOL_VERSION,
 			version: "test",
 			...change,
@@ -95,16 +97,18 @@ test("of two keys that want one name at once, the one that gets it also gets a c
 	await using c = await localCluster({ nodes: [] });
 	const secret = await joinSecret(c, 2);
 	// Straight to the handler, so that both are in it at the same time.
-	const joining = () => {
-		const { publicKey } = generateKeyPair();
+	const joining = async () => {
+		const { certificate_request } = await testRequest("node1");
 		const about = { node: "node1", secret, protocol_version: PROTOCOL_VERSION, version: "test" };
-		const call = { body: { ...about, public_key: publicKey }, address: "127.0.0.1" };
-		return c.host.role.handlers.join(call as Parameters<typeof c.host.role.handlers.join>[0]);
+		const call = { body: { ...about, certificate_request, addresses: [] }, address: "127.0.0.1" };
+		type Join = typeof c.host.role.handlers.join;
+		return c.host.role.handlers.join(call as unknown as Parameters<Join>[0]);
 	};
 	const answers = await Promise.allSettled([joining(), joining()]);
 	const [joined, ...others] = answers.filter((it) => it.status === "fulfilled").map((it) => it.value);
 	expect(others).toEqual([]);
-	expect(await reasonOf(beatAs(c, joined?.node_token ?? ""))).toBe("accepted");
+	const token = joined?.status === "joined" ? joined.node_token : "";
+	expect(await reasonOf(beatAs(c, token))).toBe("accepted");
 }, 60_000);
 
 test("a node's credential is good for its own reports, and for nothing that people do", async () => {

@@ -8,13 +8,11 @@ import {
 	type Identity,
 	identityModule,
 	makeToken,
-	parseJoinString,
 	parseToken,
 	signAssertion,
 } from "../../src/core/identity/identity.ts";
 import { type Database, openInlineDatabase } from "../../src/platform/database.ts";
 import { systemIds } from "../../src/platform/ids.ts";
-import { asGswarmError } from "../../src/schema/errors.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -22,10 +20,6 @@ interface Stand extends AsyncDisposable {
 	identity: Identity;
 	db: Database;
 	clock: FakeClock;
-	/** The secret that a joiner presents. */
-	secret(options?: { ttlS?: number; uses?: number }): Promise<string>;
-	/** `joined` or the reason of the refusal. */
-	spend(secret: string, node?: string): Promise<string>;
 	rows(): Record<string, unknown>[];
 }
 
@@ -45,15 +39,6 @@ function stand(): Stand {
 		identity,
 		db,
 		clock,
-		async secret({ ttlS = 3600, uses = 1 } = {}) {
-			const { tokenId, secret } = parseJoinString((await identity.createJoinString({ ttlS, uses })).text);
-			return `${tokenId}.${secret}`;
-		},
-		spend: (secret, node = "node1") =>
-			identity.spendJoin(secret, node).then(
-				() => "joined",
-				(error: unknown) => String(asGswarmError(error).reason),
-			),
 		rows: () => db.read.query<Record<string, unknown>, []>("SELECT * FROM token").all(),
 		async [Symbol.asyncDispose]() {
 			await db[Symbol.asyncDispose]();
@@ -87,95 +72,16 @@ test("a file that holds another kind of token makes no admin", async () => {
 	expect(s.rows()).toEqual([]);
 });
 
-test("no secret is in the database, only its sha256", async () => {
+test("a new bearer of a node takes the place of its former one, and of no other node's; no secret is kept", async () => {
 	await using s = stand();
-	const secret = await s.secret();
-	const bearer = parseToken(await s.identity.spendJoin(secret, "node1"));
-	const stored = JSON.stringify(s.rows());
-	expect(s.rows()).toHaveLength(2);
-	expect(stored).not.toContain(secret.split(".")[1] ?? "?");
-	expect(stored).not.toContain(bearer?.secret ?? "?");
-});
-
-test("a join secret gives a bearer that is bound to the node, and cannot be used as a bearer itself", async () => {
-	await using s = stand();
-	const secret = await s.secret();
-	const bearer = await s.identity.spendJoin(secret, "node1");
-	expect(s.identity.authenticate(bearer)).toMatchObject({ role: "node", node: "node1" });
-	const [id = "", text = ""] = secret.split(".");
-	expect(s.identity.authenticate(formatToken({ kind: "join", id, secret: text }))).toBeUndefined();
-});
-
-test("a new bearer of a node takes the place of its former one, and of no other node's", async () => {
-	await using s = stand();
-	const secret = await s.secret({ uses: 2 });
-	const first = await s.identity.spendJoin(secret, "node1");
+	const first = await s.identity.createNodeBearer("node1");
 	const other = await s.identity.createNodeBearer("node2");
-	const second = await s.identity.spendJoin(secret, "node1");
+	const second = await s.identity.createNodeBearer("node1");
 	expect(s.identity.authenticate(first)).toBeUndefined();
-	expect(s.identity.authenticate(second)).toMatchObject({ node: "node1" });
+	expect(s.identity.authenticate(second)).toMatchObject({ role: "node", node: "node1" });
 	expect(s.identity.authenticate(other)).toMatchObject({ node: "node2" });
-});
-
-test("a join secret is spent as often as it says and not once more", async () => {
-	await using s = stand();
-	const secret = await s.secret({ uses: 3 });
-	const ends: string[] = [];
-	for (const node of ["a", "b", "c", "d"]) ends.push(await s.spend(secret, node));
-	expect(ends).toEqual(["joined", "joined", "joined", "join_refused"]);
-});
-
-test("a join secret ends with its time to live, to the millisecond", async () => {
-	await using s = stand();
-	const secret = await s.secret({ ttlS: 60, uses: 9 });
-	await s.clock.advance(59_999);
-	expect(await s.spend(secret)).toBe("joined");
-	await s.clock.advance(1);
-	expect(await s.spend(secret)).toBe("join_refused");
-});
-
-test("a wrong secret is refused and spends nothing", async () => {
-	await using s = stand();
-	const secret = await s.secret({ uses: 1 });
-	const [id = ""] = secret.split(".");
-	const wrong = [
-		`${id}.${systemIds.secret(32)}`,
-		`${id}.`,
-		`${secret}.x`,
-		`${secret}x`,
-		"",
-		".",
-		id,
-		`zzzzzzzz.${secret.split(".")[1]}`,
-		`' OR 1=1 --.x`,
-	];
-	for (const text of wrong) expect([text, await s.spend(text)]).toEqual([text, "join_refused"]);
-	expect(await s.spend(secret)).toBe("joined");
-});
-
-test("an admin's or a node's secret is no join secret", async () => {
-	await using s = stand();
-	const admin = makeToken(systemIds, "admin");
-	await s.identity.setAdmin(formatToken(admin));
-	const node = parseToken(await s.identity.createNodeBearer("node9"));
-	expect(await s.spend(`${admin.id}.${admin.secret}`)).toBe("join_refused");
-	expect(await s.spend(`${node?.id}.${node?.secret}`)).toBe("join_refused");
-});
-
-test("a refused join keeps the bearer that the node had", async () => {
-	await using s = stand();
-	const bearer = await s.identity.createNodeBearer("node1");
-	expect(await s.spend(`${systemIds.short(8)}.${systemIds.secret(32)}`, "node1")).toBe("join_refused");
-	expect(s.identity.authenticate(bearer)).toMatchObject({ node: "node1" });
-});
-
-test("of twenty who spend one use at the same time, exactly one is let in", async () => {
-	await using s = stand();
-	const secret = await s.secret({ uses: 1 });
-	const ends = await Promise.all(Array.from({ length: 20 }, (_, i) => s.spend(secret, `node${i}`)));
-	expect(ends.filter((it) => it === "joined")).toHaveLength(1);
-	expect(ends.filter((it) => it === "join_refused")).toHaveLength(19);
-	expect(s.rows().filter((row) => row["kind"] === "node")).toHaveLength(1);
+	for (const text of [other, second])
+		expect(JSON.stringify(s.rows())).not.toContain(parseToken(text)?.secret ?? "?");
 });
 
 test("a revoked and an expired bearer are nobody at the next request", async () => {
@@ -191,13 +97,6 @@ test("a revoked and an expired bearer are nobody at the next request", async () 
 	expect(s.identity.authenticate(bearer)).toBeDefined();
 	await s.db.writer(surgery).run("UPDATE token SET revoked_at = 1");
 	expect(s.identity.authenticate(bearer)).toBeUndefined();
-});
-
-test("a revoked join secret lets nobody in", async () => {
-	await using s = stand();
-	const secret = await s.secret();
-	await s.db.writer(surgery).run("UPDATE token SET revoked_at = 1");
-	expect(await s.spend(secret)).toBe("join_refused");
 });
 
 test("a node accepts the assertions of its own host, for itself, by the host's clock", async () => {

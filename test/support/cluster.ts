@@ -17,6 +17,7 @@ import {
 	createIdentity,
 	formatToken,
 	generateKeyPair,
+	HOST_SERVER_NAME,
 	type Identity,
 	makeToken,
 	parseJoinString,
@@ -28,6 +29,7 @@ import { createLog, type Log } from "../../src/platform/log.ts";
 import { createOutbound } from "../../src/platform/outbound.ts";
 import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
 import { isTerminal, type TaskDocument } from "../../src/schema/task.ts";
+import { memoryPems, testCredentials, testRequest } from "./credentials.ts";
 import { type Hub, startHub } from "./loopback-hub.ts";
 import { tempDir } from "./temp-dir.ts";
 import { until } from "./until.ts";
@@ -221,6 +223,7 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 	mkdirSync(path, { recursive: true });
 	const clock = shiftedClock();
 	const keys = generateKeyPair();
+	const pems = memoryPems();
 	const admin = formatToken(makeToken(systemIds, "admin"));
 	let running: AsyncDisposableStack | undefined;
 	let port = 0;
@@ -244,6 +247,8 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 						publicKey: keys.publicKey,
 						privateKey: keys.privateKey,
 						maxConcurrentTasks: 4,
+						credentials: await testCredentials(clock, pems),
+						trustedNetwork: false,
 						hostUrl: () => listener?.url ?? "",
 					},
 				),
@@ -290,7 +295,7 @@ async function startNode(d: {
 }): Promise<LocalNode> {
 	const { name, home, host } = d;
 	mkdirSync(home, { recursive: true });
-	const keys = generateKeyPair();
+	const { certificate_request } = await testRequest(name);
 	const admin = formatToken(makeToken(systemIds, "admin"));
 	const joinString = (await host.client.call("createToken", { body: { kind: "join" } })).token;
 	const { tokenId, secret } = parseJoinString(joinString);
@@ -298,11 +303,12 @@ async function startNode(d: {
 		body: {
 			node: name,
 			secret: `${tokenId}.${secret}`,
-			public_key: keys.publicKey,
+			certificate_request,
 			protocol_version: PROTOCOL_VERSION,
 			version: "test",
 		},
 	});
+	if (membership.status !== "joined") throw new Error(`${name} has to wait`);
 	const roots: Record<string, string> = {
 		disk: join(home, "disk"),
 		disk1: join(home, "disk1"),
@@ -339,6 +345,7 @@ async function startNode(d: {
 						ids: systemIds,
 						log,
 						audit,
+						pushed: identity.pushed,
 						onLink: (link) =>
 							identity.trustHost({
 								nodeName: name,
@@ -352,11 +359,21 @@ async function startNode(d: {
 						tiers,
 						maxConcurrentTasks: 4,
 						sources: { outbound, clock: systemClock, hub: { endpoint: d.hub.url } },
-						host: { url: host.url, nodeToken: membership.node_token, clusterId: membership.cluster_id },
+						host: {
+							url: () => host.url,
+							nodeToken: membership.node_token,
+							clusterId: membership.cluster_id,
+							trust: { ca: membership.ca_certificate, serverName: HOST_SERVER_NAME },
+						},
 						incarnation: ++incarnation,
 						environment: {},
 						engineCommand: ["/bin/false"],
-						ports: () => ({ node: listeners[0]?.port ?? 0, peer: listeners[1]?.port ?? 0 }),
+						listeners: () => ({
+							port: listeners[0]?.port ?? 0,
+							tls: false,
+							peerPort: listeners[1]?.port ?? 0,
+							peerTls: false,
+						}),
 						urlOf: () => listeners[0]?.url ?? "",
 						openFront: () => {
 							throw new Error("no service has a port of its own here");

@@ -1,57 +1,41 @@
 /** What nodes ask of the host: to join, to be heard, to read a source, to destroy a copy. */
 import { HEARTBEAT_MS, isReachable } from "../../core/cluster/cluster.ts";
 import { GswarmError } from "../../schema/errors.ts";
-import { isModelName, parseModelName, parseNewNodeName } from "../../schema/names.ts";
+import { isModelName, parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { HostRouteDependencies } from "./host-requests.ts";
+import { joinRoutes } from "./join-routes.ts";
 import { grantForOperation, isUnregistering } from "./operations.ts";
 
-type AgentRoutes = Pick<Handlers<"host">, "createToken" | "join" | "heartbeat" | "requestGrant" | "condemn">;
+type AgentRoutes = Pick<
+	Handlers<"host">,
+	"authority" | "join" | "renewCertificate" | "heartbeat" | "requestGrant" | "condemn"
+>;
 
 export function agentRoutes(d: HostRouteDependencies): AgentRoutes {
-	let lastJoin: Promise<unknown> = Promise.resolve();
-	/** One join after the other: a name is not given away between the look at it and the credential for it. */
-	const inTurn = <T>(join: () => Promise<T>): Promise<T> => {
-		const turn = lastJoin.then(join);
-		lastJoin = turn.catch(() => undefined);
-		return turn;
-	};
-
 	return {
-		createToken: async ({ body }) => {
-			const { text, expiresAt } = await d.identity.createJoinString({ ttlS: body.ttl_s, uses: body.uses });
-			return {
-				token: text,
-				expires_at: expiresAt,
-				uses: body.uses,
-				command: `gswarm agent --join ${d.hostUrl()}`,
-			};
-		},
-		join: ({ body, address }) =>
-			inTurn(async () => {
-				const node = parseNewNodeName(body.node);
-				const input = { node, publicKey: body.public_key, protocolVersion: body.protocol_version };
-				d.cluster.checkJoin(input);
-				const bearer = await d.identity.spendJoin(body.secret, node);
-				await d.cluster.join({ ...input, address, version: body.version });
-				return { node, node_token: bearer, cluster_id: d.clusterId, host_public_key: d.publicKey };
-			}),
+		...joinRoutes(d),
 		heartbeat: async ({ body, caller, address }) => {
 			const node = caller?.node;
 			if (node === undefined)
 				throw new GswarmError("FORBIDDEN", "Only a node may report.", { reason: "not_your_node" });
 			const taken = await d.cluster.beat(node, body, address);
 			const wanted = `${body.incarnation}.${body.inventory_version}`;
+			if (taken === "taken" && body.leaving !== true) d.authPush.heard(node, body.auth_version);
 			if (taken === "taken" && body.inventory !== undefined) {
 				const named = body.inventory.filter((copy) => isModelName(copy.model_name) && isTier(copy.tier));
 				const condemned = await d.registry.takeInventory(node, named);
-				d.inventoryVersions.set(node, wanted);
+				// Removed meanwhile: what it holds is no longer known.
+				if (d.cluster.keyOf(node) === undefined) await d.registry.dropNode(node);
+				else d.inventoryVersions.set(node, wanted);
 				if (condemned.length > 0) d.removeAgain(condemned);
 			}
 			return {
 				want_inventory: d.inventoryVersions.get(node) !== wanted,
 				interval_ms: HEARTBEAT_MS,
 				host_time_ms: d.clock.nowMs(),
+				auth_version: d.identity.people.version(),
+				trusted_network: d.trustedNetwork,
 			};
 		},
 		requestGrant: ({ body, caller }) =>

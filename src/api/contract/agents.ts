@@ -7,30 +7,65 @@ import { PRIORITIES } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
 import { HOST, NODE, PEER, name, device, bandwidth, size, submittedOn } from "./fields.ts";
 
+const certificateRequest = z.string().max(8_192);
+/** What a node would like its certificate to vouch for; the host decides. */
+const askedAddresses = z.array(z.string().max(253)).max(32).default([]);
+
 export const agentsRoutes = {
+	authority: {
+		method: "GET",
+		path: "/cacerts",
+		summary: "The certificate of the cluster's CA (PEM), which a pin or a person has to vouch for",
+		role: "public",
+		on: HOST,
+		status: 200,
+	},
 	join: {
 		method: "POST",
 		path: "/api/v1/join",
-		summary: "A new node presents the secret of a join string and its key, and gets its credential",
+		summary:
+			"A new node presents the secret of a join string and a request signed with its key, and gets its credentials",
 		role: "join",
 		on: HOST,
+		audited: ["node"],
 		internal: true,
 		body: z.object({
 			node: name,
 			secret: z.string().max(200),
-			/** The node's own Ed25519 public key, SPKI, base64: the same key may join again under its name. */
-			public_key: z.string().max(400),
+			/** PKCS #10, PEM: proves that the node has the key. The same key may join again under its name. */
+			certificate_request: certificateRequest,
+			addresses: askedAddresses,
 			protocol_version: z.number().int(),
 			version: z.string().max(64),
 		}),
 		status: 200,
-		response: z.object({
-			node: z.string(),
-			node_token: z.string(),
-			cluster_id: z.string(),
-			/** The host signs its calls to nodes with the private half. SPKI, base64. */
-			host_public_key: z.string(),
-		}),
+		response: z.discriminatedUnion("status", [
+			z.object({
+				status: z.literal("joined"),
+				node: z.string(),
+				node_token: z.string(),
+				cluster_id: z.string(),
+				/** The host signs its calls to nodes with the private half. SPKI, base64. */
+				host_public_key: z.string(),
+				/** PEM. */
+				ca_certificate: z.string(),
+				/** PEM, of the node's key: for its name and the addresses that the host approved. */
+				certificate: z.string(),
+			}),
+			/** An admin has to approve the node; ask again until then. */
+			z.object({ status: z.literal("waiting"), node: z.string() }),
+		]),
+	},
+	renewCertificate: {
+		method: "POST",
+		path: "/api/v1/certificate",
+		summary: "A node asks for its next certificate, for the key that it joined with",
+		role: "node",
+		on: HOST,
+		internal: true,
+		body: z.object({ certificate_request: certificateRequest, addresses: askedAddresses }),
+		status: 200,
+		response: z.object({ certificate: z.string(), ca_certificate: z.string() }),
 	},
 	heartbeat: {
 		method: "POST",
@@ -60,6 +95,7 @@ export const agentsRoutes = {
 		summary: "The host allows a receiver to read the parts of one manifest from this node",
 		role: "host",
 		on: NODE,
+		audited: ["operation_id", "receiver"],
 		internal: true,
 		body: z.object({
 			operation_id: z.string().max(200),
@@ -87,6 +123,7 @@ export const agentsRoutes = {
 		summary: "The host has this node receive a model from another node",
 		role: "host",
 		on: NODE,
+		audited: ["operation_id", "target_device"],
 		internal: true,
 		body: z.object({
 			operation_id: z.string(),
@@ -112,10 +149,17 @@ export const agentsRoutes = {
 			"The receiver of an operation asks for access to its source's parts; the host pushes a grant there",
 		role: "node",
 		on: HOST,
+		audited: ["operation_id"],
 		internal: true,
 		body: z.object({ operation_id: z.string().max(200) }),
 		status: 200,
-		response: z.object({ base_url: z.string(), grant: z.string(), manifest: manifestSchema }),
+		/** `node`: whose certificate the receiver has to meet at an https base_url. */
+		response: z.object({
+			base_url: z.string(),
+			node: z.string(),
+			grant: z.string(),
+			manifest: manifestSchema,
+		}),
 	},
 	condemn: {
 		method: "POST",
@@ -124,6 +168,7 @@ export const agentsRoutes = {
 			"A node asks leave to destroy a durable copy; granted only while another one is safe, or with force",
 		role: "node",
 		on: HOST,
+		audited: ["model_name", "tier", "force", "dry_run"],
 		internal: true,
 		body: z.object({
 			model_name: name,

@@ -1,16 +1,17 @@
 /**
  * The host's view of its nodes: who joined (durable), what each reported last (memory), and from the silence since
  * then whether it is alive, suspect, unreachable or dead. The truth of what a node holds is on the node.
- * Does not call nodes, place work or move anything.
+ * Whoever joins and may not yet, waits here for an admin. Does not call nodes, place work or move anything.
  */
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
-import { GswarmError, notFound } from "../../schema/errors.ts";
-import { type Heartbeat, type Liveness, type NodeDocument, PROTOCOL_VERSION } from "../../schema/node.ts";
+import { notFound } from "../../schema/errors.ts";
+import type { Heartbeat, Liveness, NodeDocument } from "../../schema/node.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
+import { type Admission, checkProtocol, createAdmission, listOf } from "./admission.ts";
 import { UNREACHABLE_MS, isReachable, livenessOf } from "./liveness.ts";
-import { type NodeRow, clusterModule, nameTaken } from "./node-store.ts";
+import { type NodeRow, type WaitingRow, clusterModule } from "./node-store.ts";
 
 export { HEARTBEAT_MS, isReachable } from "./liveness.ts";
 export { clusterModule } from "./node-store.ts";
@@ -26,17 +27,7 @@ export interface NodeView {
 	beat: Heartbeat | undefined;
 }
 
-export interface Cluster {
-	/** @throws 409 node_name_taken, 400 protocol_not_supported */
-	checkJoin(input: { node: string; publicKey: string; protocolVersion: number }): void;
-	/** Stores a joined node. @throws as checkJoin */
-	join(input: {
-		node: string;
-		publicKey: string;
-		address: string;
-		version: string;
-		protocolVersion: number;
-	}): Promise<void>;
+export interface Cluster extends Omit<Admission, "waiting"> {
 	/**
 	 * Takes a beat; `stale` when it is older than one already taken.
 	 * @throws 404 node_not_found, 400 protocol_not_supported
@@ -48,6 +39,7 @@ export interface Cluster {
 	views(): NodeView[];
 	/** A node by name or address. @throws 404 node_not_found */
 	view(nameOrAddress: string): NodeView;
+	/** Nodes, and those that wait to be let in. */
 	documents(): NodeDocument[];
 	/** As the nodes reported them; none is `ready` on a node that cannot be reached. */
 	services(): ServiceDocument[];
@@ -83,43 +75,33 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 	};
 	const livenessFor = (name: string, now: number): Liveness =>
 		livenessOf(now - (live.get(name)?.atMs ?? startedMs));
-	const viewOf = (row: NodeRow, now: number): NodeView => ({
-		name: row.name,
-		address: row.address,
-		apiUrl: urlOf(row.address, row.api_port),
-		peerUrl: urlOf(row.address, row.peer_port),
-		liveness: livenessFor(row.name, now),
-		beat: live.get(row.name)?.beat,
-	});
-	const sorted = (): NodeRow[] => [...rows.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-	const checkJoin: Cluster["checkJoin"] = ({ node, publicKey, protocolVersion }) => {
-		checkProtocol(protocolVersion);
-		const row = rows.get(node);
-		if (row !== undefined && row.public_key !== publicKey) throw nameTaken(node);
+	const viewOf = (row: NodeRow, now: number): NodeView => {
+		const beat = live.get(row.name)?.beat;
+		return {
+			name: row.name,
+			address: row.address,
+			apiUrl: urlOf(row.address, row.api_port, beat?.tls === true),
+			peerUrl: urlOf(row.address, row.peer_port, beat?.peer_tls === true),
+			liveness: livenessFor(row.name, now),
+			beat,
+		};
 	};
+	const sorted = (): NodeRow[] => [...rows.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+	const { waiting, ...admission } = createAdmission({ db, clock, log }, rows);
 
 	return {
-		checkJoin,
+		...admission,
 		async join(input) {
-			checkJoin(input);
-			const known = rows.get(input.node);
-			const row: NodeRow = {
-				name: input.node,
-				public_key: input.publicKey,
-				joined_at: known?.joined_at ?? clock.nowMs() / 1000,
-				address: input.address,
-				api_port: known?.api_port ?? 0,
-				peer_port: known?.peer_port ?? 0,
-				version: input.version,
-				protocol_version: input.protocolVersion,
-			};
-			await write.upsertNode(row);
-			rows.set(row.name, row);
+			const state = await admission.join(input);
 			// A node that was set up anew under its old key counts its beats from the beginning again.
-			const before = live.get(row.name);
+			const before = live.get(input.node);
 			if (before !== undefined)
-				live.set(row.name, { ...before, beat: { ...before.beat, incarnation: 0, seq: 0 } });
-			log.info("cluster.node_joined", { node: row.name, address: row.address, version: row.version });
+				live.set(input.node, { ...before, beat: { ...before.beat, incarnation: 0, seq: 0 } });
+			return state;
+		},
+		async remove(node) {
+			await admission.remove(node);
+			live.delete(node);
 		},
 		async beat(node, beat, address) {
 			const row = rows.get(node);
@@ -178,7 +160,10 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 		},
 		documents() {
 			const now = awakeMs();
-			return sorted().map((row) => documentOf(row, live.get(row.name), livenessFor(row.name, now), now));
+			const nodes = sorted().map((row) =>
+				documentOf(row, live.get(row.name), livenessFor(row.name, now), now),
+			);
+			return [...nodes, ...waiting().map(waitingDocument)];
 		},
 		services() {
 			const now = awakeMs();
@@ -206,21 +191,41 @@ function documentOf(row: NodeRow, live: Live | undefined, status: Liveness, nowM
 		services: live?.beat.services.length ?? 0,
 		joined_at: row.joined_at,
 		last_seen_s: live === undefined ? null : Math.max(0, Math.round((nowMs - live.atMs) / 100) / 10),
+		...addressesOf(row),
 	};
 }
 
-/** @throws 400 protocol_not_supported */
-function checkProtocol(version: number): void {
-	if (version === PROTOCOL_VERSION || version === PROTOCOL_VERSION - 1) return;
-	throw new GswarmError(
-		"INVALID_REQUEST",
-		`The node speaks protocol ${version}, this host ${PROTOCOL_VERSION} and the one before.`,
-		{
-			reason: "protocol_not_supported",
-			details: { protocol_version: version, supported: [PROTOCOL_VERSION - 1, PROTOCOL_VERSION] },
-			hint: "Install the same gswarm version on both machines.",
-		},
-	);
+/** A node that waits offers nothing yet. */
+function waitingDocument(row: WaitingRow): NodeDocument {
+	return {
+		name: row.name,
+		status: "waiting",
+		address: row.address,
+		api_port: 0,
+		peer_port: 0,
+		version: row.version,
+		protocol_version: row.protocol_version,
+		cpus: 0,
+		tiers: {},
+		tasks: { pending: 0, running: 0, completed: 0 },
+		models: 0,
+		services: 0,
+		joined_at: row.asked_at,
+		last_seen_s: null,
+		...addressesOf({ ...row, approved_addresses: row.approved_addresses ?? "[]" }),
+	};
+}
+
+function addressesOf(row: {
+	asked_addresses: string;
+	approved_addresses: string;
+}): Pick<NodeDocument, "approved_addresses" | "asked_addresses"> {
+	const approved = listOf(row.approved_addresses);
+	const asked = listOf(row.asked_addresses).filter((it) => !approved.includes(it));
+	return {
+		...(approved.length === 0 ? {} : { approved_addresses: approved }),
+		...(asked.length === 0 ? {} : { asked_addresses: asked }),
+	};
 }
 
 /** What is known of a service whose node went away. */
@@ -229,8 +234,8 @@ function lost(service: ServiceDocument, status: Liveness): ServiceDocument {
 	return { ...service, state: "unhealthy", error: `the node ${service.node} is ${status}` };
 }
 
-function urlOf(address: string, port: number): string {
-	return `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+function urlOf(address: string, port: number, tls: boolean): string {
+	return `${tls ? "https" : "http"}://${address.includes(":") ? `[${address}]` : address}:${port}`;
 }
 
 function onlyOne<T>(items: T[]): T | undefined {

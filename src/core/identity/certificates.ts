@@ -9,6 +9,7 @@ import type { X509Certificate } from "@peculiar/x509";
 import { isAddress } from "../../platform/address.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
+import { certificatePin, fromPem, toPem } from "../../platform/pem.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import type { KeyPair } from "./assertion.ts";
 
@@ -89,7 +90,9 @@ export function isTlsKey(publicKey: string): boolean {
 
 /** sha256 of the certificate's DER in hex, which join strings carry. @throws 400 bad_certificate */
 export function pin(certificate: string): string {
-	return sha256Hex(toDer(certificate));
+	const digest = certificatePin(certificate);
+	if (digest === undefined) throw badCertificate();
+	return digest;
 }
 
 /** Whether a certificate can vouch for this; a wildcard, a number and an internal name are none. */
@@ -185,10 +188,12 @@ export async function readRequest(text: string): Promise<{ publicKey: string }> 
 			cause,
 		});
 	if (text.length > MAX_REQUEST_CHARS) throw refused("is too long");
+	const der = fromPem("CERTIFICATE REQUEST", text);
+	if (der === undefined) throw refused("is not one in PEM");
 	let publicKey: string;
 	let signed: boolean;
 	try {
-		const request = new x509.Pkcs10CertificateRequest(fromPem("CERTIFICATE REQUEST", text));
+		const request = new x509.Pkcs10CertificateRequest(der);
 		publicKey = Buffer.from(request.publicKey.rawData).toString("base64");
 		if (!isTlsKey(publicKey)) throw refused("is not for an ECDSA key on P-256");
 		signed = await request.verify();
@@ -284,8 +289,9 @@ async function library(): Promise<typeof import("@peculiar/x509")> {
 }
 
 async function importKeys(privateKey: string): Promise<CryptoKeyPair> {
-	const pkcs8 = fromPem("PRIVATE KEY", privateKey);
-	const jwk = createPrivateKey(privateKey).export({ format: "jwk" });
+	const key = createPrivateKey(privateKey);
+	const pkcs8 = key.export({ type: "pkcs8", format: "der" });
+	const jwk = key.export({ format: "jwk" });
 	const point = { kty: "EC", crv: "P-256", x: jwk.x ?? "", y: jwk.y ?? "", ext: true };
 	return {
 		privateKey: await crypto.subtle.importKey("pkcs8", pkcs8, SIGNING, true, ["sign"]),
@@ -302,31 +308,14 @@ function pemOf(certificate: X509Certificate): string {
 	return toPem("CERTIFICATE", Buffer.from(certificate.rawData));
 }
 
-function toPem(label: string, der: Buffer): string {
-	const lines = der.toString("base64").match(/.{1,64}/g) ?? [];
-	return `-----BEGIN ${label}-----\n${lines.join("\n")}\n-----END ${label}-----\n`;
-}
-
 /** The one certificate of a PEM text. @throws 400 bad_certificate */
 function toDer(text: string): Buffer<ArrayBuffer> {
-	try {
-		return fromPem("CERTIFICATE", text);
-	} catch (cause) {
-		throw badCertificate(cause);
-	}
+	const der = fromPem("CERTIFICATE", text);
+	if (der === undefined) throw badCertificate();
+	return der;
 }
 
-/** Exactly one block and nothing beside it: what was checked is then what is used. */
-function fromPem(label: string, text: string): Buffer<ArrayBuffer> {
-	const match = new RegExp(`^-----BEGIN ${label}-----([A-Za-z0-9+/=\\s]+)-----END ${label}-----$`).exec(
-		text.trim(),
-	);
-	const base64 = match?.[1]?.replaceAll(/\s/g, "");
-	if (base64 === undefined || base64 === "") throw new Error(`no single PEM block ${label}`);
-	return Buffer.from(base64, "base64");
-}
-
-function badCertificate(cause: unknown): GswarmError {
+function badCertificate(cause?: unknown): GswarmError {
 	return new GswarmError("INVALID_REQUEST", "That is not a certificate in PEM.", {
 		reason: "bad_certificate",
 		cause,

@@ -16,7 +16,7 @@ import { type People, createPeople, tokenStatus } from "./people.ts";
 import { type PushedTokens, createPushedTokens } from "./pushed-tokens.ts";
 import type { CallerRole } from "./roles.ts";
 import { type TaskOwners, createTaskOwners } from "./task-owners.ts";
-import { type NewToken, type TokenRow, identityModule, joinRefused } from "./token-store.ts";
+import { type NewToken, type TokenRow, identityModule } from "./token-store.ts";
 import { type Token, formatToken, makeToken, parseToken, secretHash, secretMatches } from "./token.ts";
 
 export { type KeyPair, generateKeyPair, signAssertion } from "./assertion.ts";
@@ -45,6 +45,8 @@ export {
 	readRequest,
 } from "./certificates.ts";
 export { parseJoinString } from "./join-string.ts";
+export { type Joiner, type Joining, createJoining, joinModule } from "./joining.ts";
+export type { People } from "./people.ts";
 export type { PushedTokens } from "./pushed-tokens.ts";
 export { type CallerRole, allows, mayGrant, roleRefused } from "./roles.ts";
 export type { Ownership, TaskOwners } from "./task-owners.ts";
@@ -90,10 +92,15 @@ export interface Identity {
 	/** Tokens of people as the host pushed them; a node's. */
 	readonly pushed: PushedTokens;
 	readonly taskOwners: TaskOwners;
-	createJoinString(options: { ttlS: number; uses: number }): Promise<{ text: string; expiresAt: number }>;
-	/** Spends a join secret (`<id>.<secret>` of the join string) and makes the bearer of a node. @throws 401 join_refused */
-	spendJoin(secret: string, node: string): Promise<string>;
-	/** Makes a node's bearer without a join secret, for a node in this very process. */
+	/** A join string for the cluster with this CA (see `pin`); `createJoining` says what it is good for. */
+	createJoinString(options: {
+		ttlS: number;
+		uses: number;
+		caSha256?: string | undefined;
+		/** Name of the token that makes it. */
+		createdBy?: string | undefined;
+	}): Promise<{ text: string; tokenId: string; expiresAt: number }>;
+	/** Makes the bearer of a node that was let in; the former one is nobody's from then on. */
 	createNodeBearer(node: string): Promise<string>;
 }
 
@@ -212,10 +219,10 @@ export function createIdentity({ db, clock, ids }: { db: Database; clock: Clock;
 		people,
 		pushed,
 		taskOwners: createTaskOwners({ db, clock, ids }),
-		async createJoinString({ ttlS, uses }) {
+		async createJoinString({ ttlS, uses, caSha256, createdBy }) {
 			const token = makeToken(ids, "join");
 			const expiresAt = nowS() + ttlS;
-			await write.insertToken({
+			const row: NewToken = {
 				token_id: token.id,
 				kind: "join",
 				role: "join",
@@ -224,18 +231,14 @@ export function createIdentity({ db, clock, ids }: { db: Database; clock: Clock;
 				created_at: nowS(),
 				expires_at: expiresAt,
 				uses_left: uses,
-			});
+				created_by: createdBy ?? null,
+			};
+			await write.addToken({ row, nowMs: clock.nowMs() });
 			return {
-				text: formatJoinString({ caSha256: undefined, tokenId: token.id, secret: token.secret }),
+				text: formatJoinString({ caSha256, tokenId: token.id, secret: token.secret }),
+				tokenId: token.id,
 				expiresAt,
 			};
-		},
-		async spendJoin(secret, node) {
-			const [id, text, ...rest] = secret.split(".");
-			if (id === undefined || text === undefined || rest.length > 0) throw joinRefused();
-			const bearer = makeBearer(node);
-			await write.spendJoin({ token_id: id, secret: text, now: nowS(), bearer: bearer.row });
-			return bearer.text;
 		},
 		async createNodeBearer(node) {
 			const bearer = makeBearer(node);

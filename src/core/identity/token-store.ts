@@ -1,8 +1,8 @@
-/** Rows of tokens and of who submitted what. A join secret is spent, and a node bearer made, in one transaction. */
+/** Rows of tokens and of who submitted what. */
 import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import type { WriterModule } from "../../platform/database.ts";
-import { type TokenKind, secretMatches } from "./token.ts";
+import type { TokenKind } from "./token.ts";
 import sql from "./sql/0001_identity.sql" with { type: "text" };
 import people from "./sql/0002_people.sql" with { type: "text" };
 
@@ -108,25 +108,6 @@ const identityWrites = {
 		db.query("DELETE FROM token WHERE kind = 'admin'").run();
 		identityWrites.insertToken(db, row);
 	},
-	/**
-	 * Spends one use of a join secret and stores the node's bearer in its place of the former one.
-	 * @throws 401 join_refused
-	 */
-	spendJoin(db: Sqlite, input: { token_id: string; secret: string; now: number; bearer: NewToken }): void {
-		const [row] = db
-			.query<TokenRow, [string]>(
-				"SELECT * FROM token WHERE token_id = ?1 AND kind = 'join' AND revoked_at IS NULL",
-			)
-			.all(input.token_id);
-		const good =
-			row !== undefined &&
-			secretMatches(input.secret, row.secret_sha256) &&
-			(row.expires_at === null || row.expires_at > input.now) &&
-			(row.uses_left ?? 1) > 0;
-		if (!good) throw joinRefused();
-		db.query("UPDATE token SET uses_left = uses_left - 1 WHERE token_id = ?1").run(input.token_id);
-		identityWrites.replaceBearer(db, input.bearer);
-	},
 	/** Stores a node's bearer; the former one of that node is gone with it. */
 	replaceBearer(db: Sqlite, bearer: NewToken): void {
 		db.query("DELETE FROM token WHERE kind = 'node' AND node = ?1").run(bearer.node);
@@ -139,14 +120,6 @@ export const identityModule = {
 	migrations: [sql, people],
 	writes: identityWrites,
 } satisfies WriterModule;
-
-/** The answer to every join that is not let in; it does not tell which part was wrong. */
-export function joinRefused(): GswarmError {
-	return new GswarmError("UNAUTHORIZED", "The join string is unknown, expired or used up.", {
-		reason: "join_refused",
-		hint: "`gswarm token create --join` on the host prints a fresh one.",
-	});
-}
 
 function versionOf(db: Sqlite): number {
 	const [row] = db.query<{ version: number }, []>("SELECT version FROM auth_version").all();

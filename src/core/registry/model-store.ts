@@ -183,6 +183,11 @@ const registryWrites = {
 		}
 		return true;
 	},
+	/** A node is no longer one of the cluster: nothing is known of what it holds. */
+	dropNode(db: Sqlite, { node }: { node: string }): void {
+		db.query("DELETE FROM registry_location WHERE node = ?1").run(node);
+		db.query("DELETE FROM registry_tombstone WHERE node = ?1").run(node);
+	},
 	dropClaim(db: Sqlite, input: { model_name: string; node: string; tier: string }): void {
 		db.query(
 			"DELETE FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3 AND claimed = 1",

@@ -55,6 +55,10 @@ export interface Registry {
 	forget(name: string, tombstones: CopyKey[]): Promise<void>;
 	/** Leave for a node to destroy a durable copy; false when it is the last one on the alive nodes. */
 	condemn(copy: CopyKey, options: { alive: string[]; force: boolean; dryRun: boolean }): Promise<boolean>;
+	/** Models of which this node has the only ready durable copy of a revision, as far as the `alive` nodes go. */
+	onlyOn(node: string, alive: readonly string[]): string[];
+	/** Forgets what a node holds. */
+	dropNode(node: string): Promise<void>;
 	/** The copy is wanted (again): a former delete no longer applies to it. */
 	want(name: string, node: string, tier: string): Promise<void>;
 	/** Every model, for the registry document. */
@@ -205,6 +209,19 @@ export function createRegistry({
 		forget: (name, tombstones) =>
 			write.forgetModel({ model_name: name, tombstones, now: clock.nowMs() / 1000 }),
 		condemn: (copy, { alive, force, dryRun }) => write.condemn({ ...copy, alive, force, dry_run: dryRun }),
+		onlyOn: (node, alive) =>
+			read
+				.query<{ model_name: string }, [string, string]>(
+					`SELECT DISTINCT model_name FROM registry_location l
+					 WHERE node = ?1 AND status = 'ready' AND tier GLOB 'disk*' AND NOT EXISTS (
+					   SELECT 1 FROM registry_location o
+					   WHERE o.model_name = l.model_name AND o.revision = l.revision AND o.node <> ?1
+					   AND o.status = 'ready' AND o.tier GLOB 'disk*' AND o.node IN (SELECT value FROM json_each(?2)))
+					 ORDER BY model_name`,
+				)
+				.all(node, JSON.stringify(alive))
+				.map((row) => row.model_name),
+		dropNode: (node) => write.dropNode({ node }),
 		want: (name, node, tier) => write.dropTombstones({ model_name: name, node, tier }),
 		all() {
 			const [activities, services] = [facts.activities(), facts.services()];

@@ -1,0 +1,53 @@
+/**
+ * The first step towards a cluster that one has never met: its CA by its pin. The connection is not verified, and so
+ * nothing but this request goes over it; what comes is what the pin says or nothing.
+ */
+import { fetchDirectly } from "../platform/fetch-directly.ts";
+import { networkError } from "../platform/network-error.ts";
+import { certificatePin } from "../platform/pem.ts";
+import { readBounded } from "../platform/body-reader.ts";
+import { GswarmError } from "../schema/errors.ts";
+
+/** A certificate is under 1 kB. */
+const MAX_BYTES = 64 * 1024;
+const TIMEOUT_MS = 10_000;
+
+/**
+ * The certificate (PEM) of the CA of the host at `origin`, whose sha256 is `pin` (hex).
+ * @throws UNAUTHORIZED wrong_pin; NETWORK_ERROR
+ */
+export async function fetchAuthority(origin: string, pin: string, signal?: AbortSignal): Promise<string> {
+	const timeout = AbortSignal.timeout(TIMEOUT_MS);
+	let text: string;
+	try {
+		const response = await fetchDirectly(`${origin}/cacerts`, {
+			tls: { rejectUnauthorized: false },
+			redirect: "manual",
+			signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
+		});
+		if (!response.ok) throw notAHost(origin, response.status);
+		text = new TextDecoder().decode(await readBounded(response.body, MAX_BYTES));
+	} catch (error) {
+		if (error instanceof GswarmError) throw error;
+		throw networkError(error, origin);
+	}
+	const got = certificatePin(text);
+	if (got === pin) return text;
+	throw new GswarmError(
+		"UNAUTHORIZED",
+		`${origin} is not the cluster that was meant: its CA has another fingerprint. Nothing was sent to it.`,
+		{
+			reason: "wrong_pin",
+			details: { url: origin, wanted: pin, got: got ?? null },
+			hint: "Somebody may be in between, or this is another cluster: compare the address, and take a fresh join string or pin from the host itself.",
+		},
+	);
+}
+
+function notAHost(origin: string, status: number): GswarmError {
+	return new GswarmError("NETWORK_ERROR", `${origin} answered ${status}; a host of a cluster shows its CA.`, {
+		reason: "unexpected_answer",
+		details: { url: origin, status },
+		hint: "The address of a host is printed when its agent starts.",
+	});
+}

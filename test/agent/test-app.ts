@@ -6,7 +6,10 @@ import { allowedHosts } from "../../src/agent/http/browser-guard.ts";
 import { contract } from "../../src/api/contract.ts";
 import type { Listener, Route } from "../../src/api/route.ts";
 import {
+	type Audit,
+	auditModule,
 	type CallerRole,
+	createAudit,
 	createIdentity,
 	formatToken,
 	generateKeyPair,
@@ -50,6 +53,10 @@ export interface TestApp extends AsyncDisposable {
 	log: Record<string, unknown>[];
 	/** Which routes were handled. */
 	handled: string[];
+	/** Only where it was asked for. */
+	audit: Audit | undefined;
+	/** The directory of the database. */
+	path: string;
 	ask(method: string, path: string, ask?: Ask): Promise<Response>;
 }
 
@@ -79,11 +86,11 @@ const surgery = {
 
 export async function testApp(
 	listener: Listener,
-	change: { handle?: (echo: Echo) => unknown; port?: () => number } = {},
+	change: { handle?: (echo: Echo) => unknown; port?: () => number; isAudited?: boolean } = {},
 ): Promise<TestApp> {
 	const dir = tempDir();
 	const clock = new FakeClock();
-	const db = openInlineDatabase(join(dir.path, "agent.sqlite"), [identityModule, surgery]);
+	const db = openInlineDatabase(join(dir.path, "agent.sqlite"), [identityModule, auditModule, surgery]);
 	const identity = createIdentity({ db, clock, ids: systemIds });
 	const host = generateKeyPair();
 	identity.trustHost({ nodeName: "node1", hostPublicKey: host.publicKey, hostNowMs: () => clock.nowMs() });
@@ -115,11 +122,14 @@ export async function testApp(
 				},
 			]),
 	) as unknown as Handlers<Listener>;
+	const logger = createLog({ clock, write: (line) => log.push(JSON.parse(line)) }, { level: "debug" });
+	const audit = change.isAudited === true ? createAudit({ db, clock, log: logger }) : undefined;
 	const app = createApp(listener, handlers, {
 		identity,
 		clock,
 		ids: systemIds,
-		log: createLog({ clock, write: (line) => log.push(JSON.parse(line)) }, { level: "debug" }),
+		log: logger,
+		audit,
 		allowedHosts: () => allowedHosts(["node1"], change.port?.() ?? 8000),
 	});
 	const bearer = (role: CallerRole): string =>
@@ -131,6 +141,8 @@ export async function testApp(
 		bearer,
 		log,
 		handled,
+		audit,
+		path: dir.path,
 		ask(method, path, ask = {}) {
 			const { headers = {}, body } = ask;
 			const who = "as" in ask ? ask.as : "admin";
@@ -147,6 +159,7 @@ export async function testApp(
 			return app(request, "127.0.0.1");
 		},
 		async [Symbol.asyncDispose]() {
+			await audit?.[Symbol.asyncDispose]();
 			await db[Symbol.asyncDispose]();
 			dir[Symbol.dispose]();
 		},

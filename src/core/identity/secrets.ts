@@ -7,14 +7,8 @@
 import { z } from "zod";
 import type { Clock } from "../../platform/clock.ts";
 import { GswarmError, invalid, notFound } from "../../schema/errors.ts";
-import {
-	MAX_ORIGINS,
-	MAX_SECRETS,
-	type SecretDocument,
-	parseSecretName,
-	parseSecretOrigin,
-	secretSchema,
-} from "../../schema/secret.ts";
+import { parseSecretName, parseSecretOrigin } from "../../schema/secret-name.ts";
+import { MAX_ORIGINS, MAX_SECRETS, type SecretDocument, secretSchema } from "../../schema/secret.ts";
 
 /** Where the secrets are kept: readable by this user alone, replaced as a whole. */
 export interface SecretFile {

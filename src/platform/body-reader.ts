@@ -73,6 +73,24 @@ export function createBodyReader({ clock }: { clock: Clock }): BodyReader {
 	};
 }
 
+/**
+ * A stream up to `limitBytes`; what comes after is not read. For answers of others, whose time the caller bounds.
+ * @throws 413 body_too_large
+ */
+export async function readBounded(
+	body: ReadableStream<Uint8Array> | null,
+	limitBytes: number,
+): Promise<Uint8Array> {
+	const pieces: Uint8Array[] = [];
+	let sizeBytes = 0;
+	for await (const piece of body ?? []) {
+		sizeBytes += piece.length;
+		if (sizeBytes > limitBytes) throw tooLarge(limitBytes);
+		pieces.push(piece);
+	}
+	return joined(pieces);
+}
+
 interface Watched {
 	windowEndsMs: number;
 	/** Within this window. */
@@ -111,8 +129,13 @@ async function readStream(
 			}
 			pieces.push(value);
 		}
-		return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces);
+		return joined(pieces);
 	});
+}
+
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+	const [first] = pieces;
+	return pieces.length === 1 && first !== undefined ? first : Buffer.concat(pieces);
 }
 
 function tooLarge(limitBytes: number): GswarmError {

@@ -1,67 +1,83 @@
-/** The one reader of JSON from outside: a byte cap, strict UTF-8, bounded depth, no prototype keys, finite numbers. */
-import { GswarmError, invalid } from "../schema/errors.ts";
+/**
+ * The one reader of JSON from outside: strict UTF-8, bounded depth and number of keys, and nothing that two readers
+ * could take differently: no key twice, no key of the prototype, no number that would be rounded, no half characters.
+ */
+import { type GswarmError, invalid } from "../schema/errors.ts";
+import { scanJson } from "./json-scan.ts";
+import { MAX_JSON_DEPTH, MAX_JSON_KEYS } from "./limits.ts";
 
-export const MAX_JSON_BYTES = 1024 * 1024;
-const MAX_DEPTH = 32;
 export const FORBIDDEN_KEYS: ReadonlySet<string> = new Set(["__proto__", "constructor", "prototype"]);
 
-/**
- * Reads a body up to `limit` bytes; what comes after is not read, and nothing when `declared` (Content-Length) is more.
- * @throws 413 body_too_large
- */
-export async function readBounded(
-	body: ReadableStream<Uint8Array> | null,
-	limit: number,
-	declared = 0,
-): Promise<Uint8Array> {
-	if (declared > limit) throw tooLarge(limit);
-	if (body === null) return new Uint8Array();
-	const pieces: Uint8Array[] = [];
-	let length = 0;
-	for await (const piece of body) {
-		length += piece.length;
-		if (length > limit) throw tooLarge(limit);
-		pieces.push(piece);
-	}
-	return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces);
+export interface JsonOptions {
+	maxDepth?: number;
+	/** Keys such as `constructor`: only for values that nobody copies into objects. */
+	allowAnyKey?: boolean;
 }
 
 /**
- * Parses JSON of people or agents.
- * @throws 400 bad_json, forbidden_key
+ * The value of one JSON text.
+ * @throws 400 bad_json, duplicate_key, forbidden_key, bad_field for a number that cannot be kept exactly
  */
-export function parseJson(bytes: Uint8Array): unknown {
+export function parseJson(
+	bytes: Uint8Array,
+	{ maxDepth = MAX_JSON_DEPTH, allowAnyKey = false }: JsonOptions = {},
+): unknown {
+	let text: string;
+	try {
+		text = UTF8.decode(bytes);
+	} catch (cause) {
+		throw bad("The body is not text in UTF-8.", {}, cause);
+	}
+	if (text.startsWith("\ufeff")) throw bad("The body begins with a byte order mark; JSON has none.");
 	let value: unknown;
 	try {
-		value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+		value = JSON.parse(text);
 	} catch (cause) {
-		throw new GswarmError("INVALID_REQUEST", "The body is not valid JSON in UTF-8.", {
-			reason: "bad_json",
+		throw bad(
+			text.trim() === "" ? "The body is empty; wanted JSON." : "The body is not valid JSON.",
+			{},
 			cause,
-		});
+		);
 	}
-	check(value, 0);
-	return value;
-}
-
-function check(value: unknown, depth: number): void {
-	if (depth > MAX_DEPTH) throw invalid("bad_json", `The JSON is nested deeper than ${MAX_DEPTH} levels.`);
-	if (typeof value === "number" && !Number.isFinite(value)) {
-		throw invalid("bad_json", "A number in the JSON is too large to be represented.");
-	}
-	if (typeof value !== "object" || value === null) return;
-	for (const [key, inner] of Object.entries(value)) {
-		if (!Array.isArray(value) && FORBIDDEN_KEYS.has(key)) {
-			throw invalid("forbidden_key", `The key ${JSON.stringify(key)} is not allowed.`, { key });
-		}
-		check(inner, depth + 1);
-	}
-}
-
-function tooLarge(limit: number): GswarmError {
-	return new GswarmError("INVALID_REQUEST", `The body is larger than ${limit} bytes.`, {
-		reason: "body_too_large",
-		details: { limit },
-		status: 413,
+	const found = scanJson(text, {
+		maxDepth,
+		maxKeys: MAX_JSON_KEYS,
+		...(allowAnyKey ? {} : { forbiddenKeys: FORBIDDEN_KEYS }),
 	});
+	if (found === undefined) return value;
+	const { field } = found;
+	switch (found.problem) {
+		case "too_deep":
+			throw bad(`The JSON is nested deeper than ${maxDepth} levels.`);
+		case "too_many_keys":
+			throw bad(`An object of the JSON has more than ${MAX_JSON_KEYS} keys.`);
+		case "half_character":
+			throw bad(`A text of the JSON has half a character (an unpaired surrogate).`, { path: field });
+		case "not_finite":
+			throw bad(`The number of ${JSON.stringify(field)} is too large to be represented.`, { path: field });
+		case "not_exact":
+			throw invalid(
+				"bad_field",
+				`Field ${JSON.stringify(field)}: a whole number beyond ±${Number.MAX_SAFE_INTEGER} cannot be kept exactly.`,
+				{ field },
+			);
+		case "duplicate_key":
+			throw invalid("duplicate_key", `The key ${JSON.stringify(found.key)} is there twice.`, {
+				key: found.key,
+				path: field,
+			});
+		case "forbidden_key":
+			throw invalid("forbidden_key", `The key ${JSON.stringify(found.key)} is not allowed.`, {
+				key: found.key,
+			});
+	}
+}
+
+/** A byte order mark stays, so that it can be refused. */
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function bad(message: string, details: Record<string, unknown> = {}, cause?: unknown): GswarmError {
+	const error = invalid("bad_json", message, details);
+	if (cause !== undefined) error.cause = cause;
+	return error;
 }

@@ -101,6 +101,21 @@ export const TREE: Branch = {
 				},
 			},
 		},
+		secret: {
+			summary: "Keep tokens for downloads, such as the hub's",
+			children: {
+				set: {
+					summary: "Store a secret, and where it may be sent",
+					load: () => import("./commands/secret-set.ts"),
+				},
+				list: {
+					summary: "List secrets, without their values",
+					load: () => import("./commands/secret-list.ts"),
+				},
+				remove: { summary: "Forget a secret", load: () => import("./commands/secret-remove.ts") },
+			},
+		},
+		audit: { summary: "Show who did what, and who was refused", load: () => import("./commands/audit.ts") },
 		health: { summary: "Ask the agent how it is", load: () => import("./commands/health.ts") },
 		version: {
 			summary: "Print the versions of this program and of the agent",

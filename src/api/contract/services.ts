@@ -28,6 +28,7 @@ export const servicesRoutes = {
 		summary: "Serve a model: on a device (node and host), or on named nodes (host)",
 		role: "user",
 		on: BOTH,
+		audited: ["model_name", "device"],
 		body: z.strictObject({
 			model_name: name,
 			device: device.optional(),

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { canonicalPath, rawPath } from "../../src/agent/http/path.ts";
 import { contract } from "../../src/api/contract.ts";
 import type { Route } from "../../src/api/route.ts";
-import { MAX_JSON_BYTES } from "../../src/platform/safe-json.ts";
+import { MAX_JSON_BYTES } from "../../src/platform/limits.ts";
 import { GswarmError } from "../../src/schema/errors.ts";
 import { isModelName, MODEL_SUB_ROUTES } from "../../src/schema/names.ts";
 import { type Ask, type Echo, errorOf, HOST, type TestApp, testApp, told } from "./test-app.ts";

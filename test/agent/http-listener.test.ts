@@ -1,7 +1,7 @@
 // Bytes on a socket, as no well-meaning client sends them.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type OpenListener, openListener } from "../../src/agent/http/listener.ts";
-import { MAX_JSON_BYTES } from "../../src/platform/safe-json.ts";
+import { MAX_JSON_BYTES } from "../../src/platform/limits.ts";
 import { type TestApp, testApp } from "./test-app.ts";
 
 const LIMIT_MS = 10_000;

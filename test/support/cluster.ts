@@ -117,11 +117,14 @@ export interface LocalCluster extends AsyncDisposable {
 export async function localCluster({
 	nodes = ["node1", "node2"],
 	files = {},
+	privateTo,
 	dramBytes = DRAM_BYTES,
 }: {
 	nodes?: readonly string[];
 	/** By repository. */
 	files?: Record<string, Record<string, Uint8Array | string>>;
+	/** The token that one needs to see any of them. */
+	privateTo?: string;
 	/** Each node's budget. */
 	dramBytes?: number;
 } = {}): Promise<LocalCluster> {
@@ -138,8 +141,13 @@ export async function localCluster({
 		}
 		return dir;
 	};
-	const repositories = Object.entries(files).map(([id, content]) => [id, { dir: publish(id, content) }]);
-	const hub = startHub({ repositories: Object.fromEntries(repositories) });
+	const isPrivate = privateTo !== undefined;
+	const repositories = Object.entries(files).map(([id, content]) => [
+		id,
+		{ dir: publish(id, content), private: isPrivate },
+	]);
+	const tokens = isPrivate ? { [privateTo]: Object.keys(files) } : {};
+	const hub = startHub({ repositories: Object.fromEntries(repositories), tokens });
 	stack.defer(() => hub.stop());
 	const host = await startHost(join(home.path, "host"), log);
 	stack.defer(() => host.stop());

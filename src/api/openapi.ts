@@ -42,6 +42,7 @@ const PARAMETER_TEXTS: Record<string, string> = {
 	device: "Device, `[node:]disk`, `[node:]diskN`, `[node:]dram` or `[node:]gpuN`.",
 	task_id: "Id of a task.",
 	service_id: "Id of a service.",
+	token_id: "Id or name of a token.",
 };
 
 const TAGS: readonly (readonly [RegExp, string])[] = [
@@ -49,7 +50,7 @@ const TAGS: readonly (readonly [RegExp, string])[] = [
 	[/^\/api\/v1\/models/, "Models"],
 	[/^\/api\/v1\/services/, "Services"],
 	[/^\/api\/v1\/queue/, "Queue"],
-	[/^\/api\/v1\/tokens/, "Identity"],
+	[/^\/api\/v1\/(tokens|whoami)/, "Identity"],
 	[/^/, "System"],
 ];
 
@@ -101,7 +102,7 @@ function operation(id: string, route: Route, convert: SchemaConverter): Json {
 	return {
 		operationId: id,
 		summary: route.summary,
-		...(route.role === "public" ? {} : { description: `Needs a token with the role \`${route.role}\`.` }),
+		...(route.role === "public" ? {} : { description: neededRole(route) }),
 		tags: [tagOf(route.path)],
 		...(route.role === "public" ? { security: [{}, { bearer: [] }] } : {}),
 		...(parameters.length === 0 ? {} : { parameters }),
@@ -110,6 +111,12 @@ function operation(id: string, route: Route, convert: SchemaConverter): Json {
 			: { requestBody: { required: true, content: { "application/json": { schema: body } } } }),
 		responses: { [route.status]: success(route, convert), "4XX": error, "5XX": error },
 	};
+}
+
+function neededRole({ role, forceRole }: Route): string {
+	if (role === "any") return "Needs a token, of whatever role.";
+	const force = forceRole === undefined ? "" : `; with \`force\` the role \`${forceRole}\``;
+	return `Needs a token with the role \`${role}\`${force}.`;
 }
 
 function pathParameters({ path }: Route): Json[] {

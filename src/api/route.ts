@@ -3,10 +3,12 @@ import type { z } from "zod";
 
 /**
  * Who may call. viewer < user < operator < admin; `inference` is `/v1` only (user and above have it too);
- * `node` and `host` are agents calling each other; `public` needs no token; `join` and `grant` carry their own secret.
+ * `any` is whoever has a token that is good; `node` and `host` are agents calling each other; `public` needs no
+ * token; `join` and `grant` carry their own secret.
  */
 export type Role =
 	| "public"
+	| "any"
 	| "join"
 	| "grant"
 	| "viewer"
@@ -26,7 +28,13 @@ export interface Route {
 	path: `/${string}`;
 	summary: string;
 	role: Role;
+	/** With `force=true` in the query the call needs this role. */
+	forceRole?: Role;
+	/** A user may do it to the task that the path names only when they submitted it; an operator to any. */
+	ownTask?: true;
 	on: readonly Listener[];
+	/** Fields of query and body that the audit log tells; never one that may hold a secret. */
+	audited?: readonly string[];
 	query?: z.ZodObject;
 	body?: z.ZodObject;
 	/** Status of the successful answer. */

@@ -1,12 +1,14 @@
 /** What every handler that submits to the host's queue, or forwards to a node, needs. */
 import type { Cluster } from "../../core/cluster/cluster.ts";
-import type { Identity } from "../../core/identity/identity.ts";
+import type { Audit, Identity, Joining, Secrets } from "../../core/identity/identity.ts";
 import type { Queue } from "../../core/queue/queue.ts";
 import type { Registry } from "../../core/registry/registry.ts";
 import type { Gateway } from "../../core/service/service.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Submitted, TaskType } from "../../schema/task.ts";
+import type { HostCredentials } from "../credentials.ts";
 import { idempotencyKey } from "../http/answers.ts";
+import type { AuthPush } from "./auth-push.ts";
 import type { OperationDependencies } from "./operations.ts";
 import type { TaskFinder } from "./task-finder.ts";
 
@@ -15,8 +17,15 @@ export interface HostRouteDependencies extends OperationDependencies {
 	hostName: string;
 	clusterId: string;
 	publicKey: string;
+	/** The cluster's CA, and what it signs. */
+	credentials: HostCredentials;
 	clock: Clock;
 	identity: Identity;
+	joining: Joining;
+	/** Every node that joins waits for an admin, whatever its join string says. */
+	approveJoins: boolean;
+	audit: Audit;
+	secrets: Secrets;
 	registry: Registry;
 	cluster: Cluster;
 	queue: Queue;
@@ -24,8 +33,9 @@ export interface HostRouteDependencies extends OperationDependencies {
 	gateway: Gateway;
 	maxConcurrentTasks: number;
 	uptimeS(): number;
-	/** For the join command that is printed. */
+	/** As other machines reach it, for commands that are printed. */
 	hostUrl(): string;
+	authPush: AuthPush;
 	/** Copies that were deleted while their node was away and came back with its inventory. */
 	removeAgain(copies: { model_name: string; node: string; tier: string }[]): void;
 	inventoryVersions: Map<string, string>;

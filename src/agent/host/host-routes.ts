@@ -8,6 +8,9 @@ import type { Handlers } from "../http/app.ts";
 import { agentRoutes } from "./agent-routes.ts";
 import { type HostRouteDependencies, createHostRequests } from "./host-requests.ts";
 import { modelRoutes } from "./model-routes.ts";
+import { nodeAdminRoutes } from "./node-admin-routes.ts";
+import { peopleRoutes } from "./people-routes.ts";
+import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 
 export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
@@ -16,6 +19,10 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
 		...agentRoutes(d),
+		...nodeAdminRoutes(d),
+		...secretRoutes(d),
+		...peopleRoutes(d),
+		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {
 			if (!seesDetails(caller)) return { status: "ok" as const };
 			const views = d.cluster.views();

@@ -36,6 +36,21 @@ export function historyFilter({
 	return { limit, status, type, since, cursor };
 }
 
+/** Whose token it is, as the agent that was asked sees it. */
+export function whoIs(
+	caller: Caller | undefined,
+	agent: { role: "host" | "node"; name: string; clusterId: string },
+) {
+	if (caller === undefined) throw new Error("whoami is only for who has a token");
+	return {
+		token_id: caller.id,
+		name: caller.name,
+		role: caller.role,
+		expires_at: caller.expiresAt,
+		agent: { role: agent.role, name: agent.name, cluster_id: agent.clusterId },
+	};
+}
+
 /** Liveness is for everybody, details are for those who may read. */
 export function seesDetails(caller: Caller | undefined): boolean {
 	return caller !== undefined && caller.role !== "inference";

@@ -1,6 +1,7 @@
 /** What every handler that submits work to the node's queue needs. */
 import type { Queue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
+import type { Audit, PushedTokens } from "../../core/identity/identity.ts";
 import type { Gateway, Services } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
@@ -23,6 +24,9 @@ export interface NodeRouteDependencies {
 	gateway: Gateway;
 	grants: Grants;
 	removal: Pick<Removal, "check">;
+	/** Where tokens of people go that the host pushes. */
+	pushed: PushedTokens;
+	audit: Audit;
 	uptimeS(): number;
 	activities(): Activity[];
 	hostUrl(): string;

@@ -4,7 +4,7 @@ import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
 import { invalid } from "../../schema/errors.ts";
 import { PRIORITIES } from "../../schema/task.ts";
-import { historyFilter, seesDetails } from "../http/answers.ts";
+import { historyFilter, seesDetails, whoIs } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { modelSummaries } from "./model-view.ts";
@@ -16,6 +16,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
+		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {
 			const problems = d.problems();
 			const status = problems.length === 0 ? ("ok" as const) : ("degraded" as const);
@@ -46,6 +47,11 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 			data_pool: { chunks: 0, total_size: 0, locations: {} },
 		}),
 		openapi: () => openApiDocument(contract, { listener: "node", version }),
+		whoami: ({ caller }) => whoIs(caller, { role: "node", name: d.nodeName, clusterId: d.clusterId }),
+		pushAuth: ({ body }) => {
+			d.pushed.take(body);
+			return { auth_version: body.auth_version };
+		},
 		queueStatus: ({ query }) => {
 			if (query.node !== undefined && query.node !== d.nodeName)
 				throw invalid("wrong_node", `This node is ${d.nodeName}.`, { node: query.node });

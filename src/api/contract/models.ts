@@ -54,6 +54,7 @@ export const modelsRoutes = {
 		summary: "Register a model, so that its name stands for its source",
 		role: "user",
 		on: HOST,
+		audited: ["model_name"],
 		body: z.strictObject({
 			model_name: name,
 			model_type: z.string().min(1).max(64).default("unknown"),
@@ -70,7 +71,9 @@ export const modelsRoutes = {
 		summary:
 			"Host: unregister and remove every copy, or with `device` one copy. Node: remove the copy on `device`",
 		role: "operator",
+		forceRole: "admin",
 		on: BOTH,
+		audited: ["device", "force"],
 		query: z.strictObject({ device: device.optional(), force: flag.default(false) }),
 		status: 202,
 		response: submittedOn,
@@ -90,6 +93,7 @@ export const modelsRoutes = {
 		summary: "Claim that a copy is on a device: `unavailable` until the node confirms it",
 		role: "operator",
 		on: HOST,
+		audited: ["device"],
 		body: z.strictObject({ device, status: z.enum(MODEL_STATUSES).default("ready") }),
 		status: 201,
 		response: locationSchema,
@@ -99,7 +103,9 @@ export const modelsRoutes = {
 		path: "/api/v1/models/{model_name}/locations/{device}",
 		summary: "Remove the copy on a device, bytes included",
 		role: "operator",
+		forceRole: "admin",
 		on: HOST,
+		audited: ["force"],
 		query: z.strictObject({ force: flag.default(false) }),
 		status: 202,
 		response: submittedOn,
@@ -110,6 +116,7 @@ export const modelsRoutes = {
 		summary: "Download a model from its source to a device",
 		role: "user",
 		on: BOTH,
+		audited: ["target_device"],
 		body: z.strictObject({
 			source_url: z.string().min(1).max(4096).optional(),
 			target_device: device.optional(),
@@ -130,6 +137,7 @@ export const modelsRoutes = {
 		summary: "Move a model between devices; the source stays when it is the last durable copy or in use",
 		role: "operator",
 		on: BOTH,
+		audited: ["source_device", "target_device"],
 		body: z.strictObject({
 			source_device: device,
 			target_device: device,
@@ -148,6 +156,7 @@ export const modelsRoutes = {
 		summary: "Copy a model to another device, on the same node or another",
 		role: "user",
 		on: BOTH,
+		audited: ["source_device", "target_device"],
 		body: z.strictObject({
 			source_device: device,
 			target_device: device,

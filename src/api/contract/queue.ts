@@ -36,8 +36,9 @@ export const queueRoutes = {
 	cancelTask: {
 		method: "POST",
 		path: "/api/v1/queue/tasks/{task_id}/cancel",
-		summary: "Cancel a pending or running task",
+		summary: "Cancel a pending or running task: a user one that they submitted, an operator any",
 		role: "user",
+		ownTask: true,
 		on: BOTH,
 		status: 200,
 		response: taskSchema,

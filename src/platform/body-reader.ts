@@ -11,7 +11,10 @@ export interface BodyReader {
 	 * The whole body up to `limitBytes`; what comes after is not read, and nothing when its announced length is more.
 	 * @throws 413 body_too_large; 408 slow_body; 400 body_incomplete
 	 */
-	read(request: Pick<Request, "body" | "headers" | "arrayBuffer">, limitBytes: number): Promise<Uint8Array>;
+	read(
+		request: Pick<Request, "body" | "headers" | "arrayBuffer">,
+		limitBytes: number,
+	): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 export function createBodyReader({ clock }: { clock: Clock }): BodyReader {
@@ -74,13 +77,16 @@ export function createBodyReader({ clock }: { clock: Clock }): BodyReader {
 }
 
 /**
- * A stream up to `limitBytes`; what comes after is not read. For answers of others, whose time the caller bounds.
+ * A stream up to `limitBytes`; what comes after is not read, and nothing when the announced length is more. For
+ * answers of others, whose time the caller bounds.
  * @throws 413 body_too_large
  */
 export async function readBounded(
 	body: ReadableStream<Uint8Array> | null,
 	limitBytes: number,
+	announcedBytes = 0,
 ): Promise<Uint8Array> {
+	if (announcedBytes > limitBytes) throw tooLarge(limitBytes);
 	const pieces: Uint8Array[] = [];
 	let sizeBytes = 0;
 	for await (const piece of body ?? []) {
@@ -88,7 +94,7 @@ export async function readBounded(
 		if (sizeBytes > limitBytes) throw tooLarge(limitBytes);
 		pieces.push(piece);
 	}
-	return joined(pieces);
+	return Buffer.concat(pieces);
 }
 
 interface Watched {
@@ -102,13 +108,13 @@ const TICK_MS = 1_000;
 const WINDOW_BYTES = (SLOW_BODY_BYTES_PER_SECOND * SLOW_BODY_WINDOW_MS) / 1000;
 
 async function readStream(
-	body: ReadableStream<Uint8Array> | null,
+	body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
 	limitBytes: number,
 	watching: <T>(giveUp: () => void, read: (body: Watched) => Promise<T>) => Promise<T>,
-): Promise<Uint8Array> {
+): Promise<Uint8Array<ArrayBuffer>> {
 	if (body === null) return new Uint8Array();
 	const reader = body.getReader();
-	const pieces: Uint8Array[] = [];
+	const pieces: Uint8Array<ArrayBuffer>[] = [];
 	let isSlow = false;
 	let sizeBytes = 0;
 	const giveUp = (): void => {
@@ -133,7 +139,7 @@ async function readStream(
 	});
 }
 
-function joined(pieces: readonly Uint8Array[]): Uint8Array {
+function joined(pieces: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
 	const [first] = pieces;
 	return pieces.length === 1 && first !== undefined ? first : Buffer.concat(pieces);
 }

@@ -9,6 +9,8 @@ export interface JsonBounds {
 	/** Of one object. */
 	maxKeys: number;
 	forbiddenKeys?: ReadonlySet<string>;
+	/** Whether numbers must be finite, and whole numbers exact. */
+	exactNumbers?: boolean;
 }
 
 export interface JsonFinding {
@@ -31,7 +33,7 @@ export interface JsonFinding {
 /** The first finding in a text that `JSON.parse` accepts. */
 export function scanJson(
 	text: string,
-	{ maxDepth, maxKeys, forbiddenKeys }: JsonBounds,
+	{ maxDepth, maxKeys, forbiddenKeys, exactNumbers = false }: JsonBounds,
 ): JsonFinding | undefined {
 	/** Of the values that are open, and kept to be used again: a text may open hundreds of thousands. */
 	const levels = new Levels();
@@ -79,7 +81,8 @@ export function scanJson(
 			at++;
 		} else if (code === MINUS || (code >= ZERO && code <= NINE)) {
 			const end = endOfNumber(text, at);
-			const problem = end - at < SHORTEST_SUSPECT ? undefined : problemOfNumber(text.slice(at, end));
+			const isSuspect = exactNumbers && end - at >= SHORTEST_SUSPECT;
+			const problem = isSuspect ? problemOfNumber(text.slice(at, end)) : undefined;
 			if (problem !== undefined) return found(problem);
 			at = end;
 		} else at++;

@@ -12,6 +12,9 @@ export const MAX_INTERNAL_JSON_BYTES = 64 * MAX_JSON_BYTES;
 /** JSON of somebody who has no token yet. */
 export const MAX_OPEN_JSON_BYTES = 64 * 1024;
 export const MAX_JSON_DEPTH = 32;
+/** Requests of OpenAI's clients, with pictures and tools, whose parameters are schemas in schemas. */
+export const MAX_GATEWAY_BYTES = 64 * 1024 * 1024;
+export const MAX_GATEWAY_DEPTH = 128;
 export const MAX_JSON_KEYS = 10_000;
 
 export const MAX_YAML_BYTES = 1024 * 1024;

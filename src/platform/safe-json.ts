@@ -10,8 +10,8 @@ export const FORBIDDEN_KEYS: ReadonlySet<string> = new Set(["__proto__", "constr
 
 export interface JsonOptions {
 	maxDepth?: number;
-	/** Keys such as `constructor`: only for values that nobody copies into objects. */
-	allowAnyKey?: boolean;
+	/** The bytes go on to somebody else as they came: numbers of any size and keys of any name are theirs to judge. */
+	isPassedOn?: boolean;
 }
 
 /**
@@ -20,7 +20,7 @@ export interface JsonOptions {
  */
 export function parseJson(
 	bytes: Uint8Array,
-	{ maxDepth = MAX_JSON_DEPTH, allowAnyKey = false }: JsonOptions = {},
+	{ maxDepth = MAX_JSON_DEPTH, isPassedOn = false }: JsonOptions = {},
 ): unknown {
 	let text: string;
 	try {
@@ -42,7 +42,7 @@ export function parseJson(
 	const found = scanJson(text, {
 		maxDepth,
 		maxKeys: MAX_JSON_KEYS,
-		...(allowAnyKey ? {} : { forbiddenKeys: FORBIDDEN_KEYS }),
+		...(isPassedOn ? {} : { forbiddenKeys: FORBIDDEN_KEYS, exactNumbers: true }),
 	});
 	if (found === undefined) return value;
 	const { field } = found;

@@ -43,6 +43,14 @@ test("no body is no bytes", async () => {
 	expect(await readBounded(pieces().body, 100)).toHaveLength(0);
 });
 
+test("a body that says it is too long is refused without reading it", async () => {
+	const long = pieces(10);
+	expect(await readBounded(long.body, 100, 100)).toHaveLength(10);
+	const longer = pieces(10);
+	expect(await readBounded(longer.body, 100, 101).catch(asGswarmError)).toMatchObject({ status: 413 });
+	expect(longer.asked()).toBe(0);
+});
+
 test("an endless body is left where the limit was passed", async () => {
 	const endless = pieces(...Array<number>(1000).fill(50));
 	expect(await readBounded(endless.body, 100).catch(asGswarmError)).toMatchObject({ status: 413 });

@@ -166,11 +166,14 @@ test("10,000 keys of an object are read, one more is not", () => {
 	expect(reasonOf(object(10_001))).toBe("400 bad_json");
 });
 
-test("a reader that copies no keys may take any, and has a depth of its own", () => {
-	expect(parseJson(bytes('{"a":{"constructor":1}}'), { allowAnyKey: true })).toEqual({
+test("what is only passed on may have any key and number, and a depth of its own, but no key twice", () => {
+	expect(
+		parseJson(bytes('{"a":{"constructor":1},"seed":18446744073709551615}'), { isPassedOn: true }),
+	).toEqual({
 		a: { constructor: 1 },
+		seed: 2 ** 64,
 	});
-	expect(failureOf('{"a":1,"a":2}', { allowAnyKey: true }).reason).toBe("duplicate_key");
+	expect(failureOf('{"a":1,"a":2}', { isPassedOn: true }).reason).toBe("duplicate_key");
 	expect(parseJson(bytes("[[[]]]"), { maxDepth: 3 })).toEqual([[[]]]);
 	expect(failureOf("[[[]]]", { maxDepth: 2 }).reason).toBe("bad_json");
 });

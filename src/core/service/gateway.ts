@@ -3,6 +3,7 @@
  * body. It parses nothing else, changes no byte of a body, keeps no credentials, and knows no listener: the HTTP layer
  * checks the caller and switches the connection's idle timeout off.
  */
+import { createBodyReader } from "../../platform/body-reader.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError, asGswarmError, invalid } from "../../schema/errors.ts";
@@ -33,6 +34,7 @@ export interface GatewayDependencies {
 export function createGateway({ clock, log, local, remote }: GatewayDependencies): Gateway {
 	/** Of upstreams that do not count themselves; an entry lives as long as a request. */
 	const loads = new Map<string, Load>();
+	const bodies = createBodyReader({ clock });
 	let turn = 0;
 
 	const sourcesFor = (request: Request): UpstreamSource[] =>
@@ -61,7 +63,7 @@ export function createGateway({ clock, log, local, remote }: GatewayDependencies
 	};
 
 	const proxy = async (request: Request, path: string): Promise<Response> => {
-		const body = await readBody(request);
+		const body = await readBody(request, bodies);
 		const model = readModel(body);
 		const target = `${path}${new URL(request.url).search}`;
 		for (const upstream of candidatesFor(model, request)) {

@@ -109,6 +109,12 @@ export function withoutSecrets(text: string): string {
 	}
 }
 
+/** A source as documents tell it: a web address without secrets but with the digest it claims, anything else as it is. */
+export function shownSource(text: string): string {
+	if (!/^https?:/i.test(text)) return text;
+	return `${withoutSecrets(text)}${/#sha256=[0-9a-f]{64}$/i.exec(text)?.[0] ?? ""}`;
+}
+
 function checkAddress(address: string, url: URL, guard: Guard): void {
 	const kind = addressKind(address);
 	if (!isAllowedAddress(kind, guard)) {

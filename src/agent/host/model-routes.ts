@@ -1,8 +1,10 @@
 /** The host's routes about models: the registry, and moving bytes by nodes. */
 import type { Cluster } from "../../core/cluster/cluster.ts";
 import { modelReservation } from "../../core/queue/queue.ts";
+import { parseOutboundUrl, shownSource } from "../../platform/outbound-guard.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, asGswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+import type { ModelDetail } from "../../schema/model.ts";
 import { parseModelName } from "../../schema/names.ts";
 import { isServing } from "../../schema/service.ts";
 import type { PRIORITIES, TaskDocument, TaskType } from "../../schema/task.ts";
@@ -115,10 +117,11 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			};
 			return { ...d.registry.list(filter), page: query.page, per_page: query.per_page };
 		},
-		getModel: ({ params }) => d.registry.get(parseModelName(params.model_name)),
+		getModel: ({ params }) => shown(d.registry.get(parseModelName(params.model_name))),
 		registerModel: async ({ body }) => {
 			const model = parseModelName(body.model_name);
 			checkMetadata(body.metadata);
+			checkSource(body.source_url);
 			await d.registry.register({
 				modelName: model,
 				modelType: body.model_type,
@@ -126,7 +129,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 				sourceUrl: body.source_url ?? null,
 				metadata: body.metadata,
 			});
-			return d.registry.get(model);
+			return shown(d.registry.get(model));
 		},
 		deleteModel: async ({ params, query, request }) => {
 			const model = parseModelName(params.model_name);
@@ -190,6 +193,16 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 		copyModel: ({ params, body, request }) =>
 			transferBetween("copy", params.model_name, body, request.headers),
 	};
+}
+
+/** @throws 400 bad_url, credentials_in_url; other sources are checked where they are read, by who can read them */
+function checkSource(source: string | undefined): void {
+	if (source !== undefined && /^https?:/i.test(source)) parseOutboundUrl(source);
+}
+
+/** Whoever reads about a model need not learn what signs the address it comes from. */
+function shown(model: ModelDetail): ModelDetail {
+	return { ...model, source_url: model.source_url === null ? null : shownSource(model.source_url) };
 }
 
 /** What a `location` filter names: a device, a node, or a tier. */

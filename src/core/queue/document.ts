@@ -1,4 +1,5 @@
 /** A task as the API shows it, made from its row and, while it runs, from its live progress. */
+import { shownSource } from "../../platform/outbound-guard.ts";
 import type { StoredError } from "../../schema/errors.ts";
 import { type TaskDocument, type TaskPhase, taskStatus } from "../../schema/task.ts";
 import type { ProgressMeter } from "./progress.ts";
@@ -37,10 +38,16 @@ export function toDocument(row: TaskRow, meter: ProgressMeter | undefined, shown
 		started_at: seconds(row.started_at_ms),
 		completed_at: seconds(row.completed_at_ms),
 		waiting_for: meter === undefined ? waitingFor(row, dependencies, shown) : meter.waitingFor,
-		request: JSON.parse(row.request) as Record<string, unknown>,
+		request: shownRequest(JSON.parse(row.request) as Record<string, unknown>),
 		result: row.result === null ? null : (JSON.parse(row.result) as Record<string, unknown>),
 		error: row.error === null ? null : (JSON.parse(row.error) as StoredError),
 	};
+}
+
+/** The row has the whole address, which a restart needs; who reads tasks does not need what signs it. */
+function shownRequest(request: Record<string, unknown>): Record<string, unknown> {
+	const { source_url: source } = request;
+	return typeof source === "string" ? { ...request, source_url: shownSource(source) } : request;
 }
 
 function phaseOf({ state, phase }: TaskRow): TaskPhase {

@@ -3,31 +3,54 @@
  * → data directory and its lock → database → identity → join → roles → listeners → `agent.json` → queues.
  * Order of a stop is the reverse, within 10 s.
  */
-import { chmodSync, closeSync, openSync, statSync } from "node:fs";
+import { chmodSync, closeSync, openSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { createIdentity } from "../core/identity/identity.ts";
+import { createApiClient } from "../api/client.ts";
+import {
+	type Audit,
+	HOST_SERVER_NAME,
+	type Identity,
+	certificateNames,
+	createAudit,
+	createIdentity,
+	isCertificateName,
+	nodeServerName,
+} from "../core/identity/identity.ts";
 import type { TierOptions } from "../core/storage/storage.ts";
 import { ensureBallast } from "../platform/ballast.ts";
-import { systemClock } from "../platform/clock.ts";
-import { type Config, loadConfig, readAgentEnvironment, readProcessEnvironment } from "../platform/config.ts";
-import { openWorkerDatabase } from "../platform/database.ts";
-import { systemIds } from "../platform/ids.ts";
+import { type Clock, systemClock } from "../platform/clock.ts";
+import {
+	type AgentEnvironment,
+	type Config,
+	loadConfig,
+	readAgentEnvironment,
+	readProcessEnvironment,
+} from "../platform/config.ts";
+import { type Database, openWorkerDatabase } from "../platform/database.ts";
+import { type Ids, systemIds } from "../platform/ids.ts";
 import { type Log, createLog } from "../platform/log.ts";
 import { createOutbound } from "../platform/outbound.ts";
 import { version } from "../platform/version.ts";
-import { invalid } from "../schema/errors.ts";
 import { banner } from "./banner.ts";
+import { hostCredentials, nodeCredentials } from "./credentials.ts";
 import { type AgentFile, type DataDir, type NodeFile, openDataDir } from "./data-dir.ts";
 import { type HostRole, openHost } from "./host/host.ts";
-import { type App, createApp } from "./http/app.ts";
-import { allowedHosts } from "./http/browser-guard.ts";
+import { createApp } from "./http/app.ts";
+import { createAttempts } from "./http/attempts.ts";
+import type { DoorDependencies } from "./http/door.ts";
 import { createFrontApp } from "./http/front.ts";
-import { type OpenListener, openListener, urlOf } from "./http/listener.ts";
-import { refuseOpenBind } from "./loopback.ts";
-import { ensureNode, joinHost, joinOwnHost, keepName, roleOf } from "./membership.ts";
-import { type NodeRole, openNode } from "./node/node.ts";
+import type { ListenerCertificate } from "./http/listener.ts";
+import { hostOrigin, joinHost } from "./join-host.ts";
+import { type AgentListener, type Listening, createListening } from "./listening.ts";
+import { type Membership, ensureNode, joinOwnHost, keepName, roleOf } from "./membership.ts";
+import { openNode } from "./node/node.ts";
 import { AGENT_DEFAULTS, type AgentOptions } from "./options.ts";
+import { readOwnCertificate } from "./own-certificate.ts";
+import { type Reach, checkBind, createReach } from "./reach.ts";
+import { openSecretsOf } from "./secret-file.ts";
+import { surroundings } from "./surroundings.ts";
+import { tiersOf } from "./tiers.ts";
 
 const STOP_DEADLINE_MS = 9_000;
 
@@ -36,8 +59,9 @@ const STOP_DEADLINE_MS = 9_000;
  * @throws GswarmError for what makes a start impossible; nothing is left running then
  */
 export async function runAgent(options: AgentOptions): Promise<number> {
-	const bind = options.bind ?? AGENT_DEFAULTS.bind;
-	refuseOpenBind(bind);
+	if (options.bind !== undefined) checkBind(options.bind);
+	certificateNames(options.advertise ?? []);
+	ownCertificate(options)?.();
 	const log = createLog(
 		{ clock: systemClock, write: (line) => void process.stderr.write(line) },
 		{ level: options.logLevel },
@@ -45,11 +69,11 @@ export async function runAgent(options: AgentOptions): Promise<number> {
 	const config = loadConfig(options.dataDir);
 	await using stack = new AsyncDisposableStack();
 	const dataDir = stack.use(openDataDir(options.dataDir, systemIds));
-	const agent = await startAgent({ options, bind, config, dataDir, log }, stack);
+	const agent = await startAgent({ options, config, dataDir, log }, stack);
 	process.stdout.write(banner({ ...agent, dataDir: dataDir.path }));
 	const signal = await stopSignal();
 	log.info("agent.stopping", { signal });
-	dataDir.removeAgent();
+	agent.forget();
 	// What does not end in time ends with the process; every journal is durable.
 	const deadline = systemClock.sleep(STOP_DEADLINE_MS).then(() => "late");
 	const ended = await Promise.race([stack.disposeAsync().then(() => "ended"), deadline]);
@@ -59,22 +83,60 @@ export async function runAgent(options: AgentOptions): Promise<number> {
 
 interface Start {
 	options: AgentOptions;
-	bind: string;
 	config: Config;
 	dataDir: DataDir;
 	log: Log;
 }
 
-interface Started {
-	file: AgentFile;
-	tiers: readonly TierOptions[];
-	joined: string | undefined;
+/** What both roles are made of. */
+interface Base extends Start {
+	clock: Clock;
+	ids: Ids;
+	db: Database;
+	identity: Identity;
+	audit: Audit;
+	environment: AgentEnvironment;
+	nodeFile: NodeFile;
+	reach: Reach;
+	listening: Listening;
+	/** For the door of a listener, whose port is known once it is open. */
+	door: (port: () => number) => DoorDependencies;
+	stack: AsyncDisposableStack;
 }
 
-async function startAgent(
-	{ options, bind, config, dataDir, log }: Start,
-	stack: AsyncDisposableStack,
-): Promise<Started> {
+interface OpenedHost {
+	role: HostRole;
+	listener: AgentListener;
+	/** Makes the host's own node a member; its certificate comes from the CA here. */
+	letOwnNodeIn: () => Promise<Member>;
+}
+
+/** A node of a cluster, and how it gets its certificates. */
+interface Member {
+	membership: Membership;
+	hostUrl: () => string;
+	renew: (request: string, addresses: readonly string[]) => Promise<string>;
+	keep: (certificate: string) => void;
+}
+
+interface OpenedNode {
+	start: () => Promise<void>;
+	listener: AgentListener;
+	peer: AgentListener;
+	tiers: readonly TierOptions[];
+}
+
+interface Started {
+	file: AgentFile;
+	urls: { host: string | undefined; node: string | undefined };
+	tiers: readonly TierOptions[];
+	joined: string | undefined;
+	/** No command is to find this agent any more. */
+	forget: () => void;
+}
+
+async function startAgent(start: Start, stack: AsyncDisposableStack): Promise<Started> {
+	const { options, config, dataDir, log } = start;
 	const [clock, ids] = [systemClock, systemIds];
 	ensureBallast(dataDir.path);
 	const path = join(dataDir.path, "agent.sqlite");
@@ -85,190 +147,314 @@ async function startAgent(
 	const db = stack.use(await openWorkerDatabase(path, worker));
 	const identity = createIdentity({ db, clock, ids });
 	await identity.setAdmin(dataDir.adminToken);
+	const audit = stack.use(createAudit({ db, clock, log }));
+	const attempts = createAttempts({ clock });
+	const environment = readAgentEnvironment();
 	const nodeFile = ensureNode(options, dataDir);
 	const role = options.role ?? roleOf(nodeFile);
-	const incarnation = dataDir.nextIncarnation();
 
-	let hostListener: OpenListener | undefined;
-	let nodeListener: OpenListener | undefined;
-	let peerListener: OpenListener | undefined;
-	const names = [hostname(), nodeFile.name];
-	const appFor = (port: () => number): Parameters<typeof createApp>[2] => ({
+	/** Tells the CLI where this agent is, once it is ready and until it stops. */
+	let tell = (): void => {};
+	const { reach, listening } = await openListening(start, {
+		clock,
+		nodeFile,
+		hostUrl: role.host ? undefined : hostUrlOf(options, nodeFile),
+		onChange: () => tell(),
+	});
+	stack.use(listening);
+	const door = (port: () => number): DoorDependencies => ({
 		identity,
 		clock,
 		ids,
 		log,
-		allowedHosts: () => allowedHosts([...names, bind], port()),
+		audit,
+		attempts,
+		allowedHosts: () => listening.allowedHosts(port()),
+		trustedProxies: config.cluster.trusted_proxies,
 	});
-	const listen = (port: number, app: App): OpenListener => {
-		const listener = openListener({ bind, port, app });
-		stack.defer(() => listener.close());
-		return listener;
+	const base: Base = {
+		...start,
+		clock,
+		ids,
+		db,
+		identity,
+		audit,
+		environment,
+		nodeFile,
+		reach,
+		listening,
+		door,
+		stack,
 	};
-
-	let host: HostRole | undefined;
-	if (role.host) {
-		const cluster = dataDir.ensureCluster();
-		host = stack.use(
-			await openHost(
-				{ db, clock, ids, log, identity },
-				{
-					name: "host",
-					clusterId: cluster.cluster_id,
-					publicKey: cluster.public_key,
-					privateKey: cluster.private_key,
-					maxConcurrentTasks: config.queue.max_concurrent_tasks,
-					hostUrl: () => hostListener?.url ?? "",
-				},
-			),
-		);
-		const app = createApp(
-			"host",
-			host.handlers,
-			appFor(() => hostListener?.port ?? 0),
-		);
-		hostListener = listen(options.hostPort ?? config.cluster.port ?? AGENT_DEFAULTS.hostPort, app);
-	}
-
-	let node: NodeRole | undefined;
-	let tiers: readonly TierOptions[] = [];
-	if (role.node) {
-		const membership =
-			host !== undefined && hostListener !== undefined
-				? await joinOwnHost({
-						host,
-						dataDir,
-						nodeFile,
-						bind,
-						hostUrl: hostListener.url,
-						makeBearer: (name) => identity.createNodeBearer(name),
-					})
-				: await joinHost(options, dataDir, nodeFile);
-		tiers = tiersOf(options, config, dataDir, nodeFile);
-		const environment = readAgentEnvironment();
-		const outbound = createOutbound(
-			{ clock, log },
-			{
-				allow: [...config.sources.allow, environment.hubEndpoint],
-				allowPrivate: config.sources.allow_private,
-			},
-		);
-		node = stack.use(
-			await openNode(
-				{
-					db,
-					clock,
-					ids,
-					log,
-					onLink: (link) =>
-						identity.trustHost({
-							nodeName: nodeFile.name,
-							hostPublicKey: membership.host_public_key,
-							hostNowMs: () => link.hostNowMs(),
-						}),
-				},
-				{
-					name: nodeFile.name,
-					dataDir: dataDir.path,
-					tiers,
-					maxConcurrentTasks: config.queue.max_concurrent_tasks,
-					sources: {
-						outbound,
-						clock,
-						hub: { endpoint: environment.hubEndpoint, token: environment.hubToken },
-						importDirectories: config.import_folders,
-					},
-					host: {
-						url: membership.host_url,
-						nodeToken: membership.node_token,
-						clusterId: membership.cluster_id,
-					},
-					incarnation,
-					environment: readProcessEnvironment(),
-					engineCommand: engineCommand(),
-					ports: () => ({ node: nodeListener?.port ?? 0, peer: peerListener?.port ?? 0 }),
-					urlOf: (port) => (port === undefined ? (nodeListener?.url ?? "") : urlOf(bind, port, false)),
-					openFront: (port, handler) =>
-						openListener({
-							bind,
-							port,
-							app: createFrontApp(handler, {
-								identity,
-								clock,
-								ids,
-								allowedHosts: () => allowedHosts([...names, bind], port),
-							}),
-						}),
-				},
-			),
-		);
-		nodeListener = listen(
-			options.nodePort ?? AGENT_DEFAULTS.nodePort,
-			createApp(
-				"node",
-				node.handlers,
-				appFor(() => nodeListener?.port ?? 0),
-			),
-		);
-		peerListener = listen(
-			options.peerPort ?? AGENT_DEFAULTS.peerPort,
-			createApp(
-				"peer",
-				node.peerHandlers,
-				appFor(() => peerListener?.port ?? 0),
-			),
-		);
-	}
-
-	host?.start();
+	const host = role.host ? await openHostRole(base) : undefined;
+	const node = role.node ? await openNodeRole(base, await memberOf(base, host)) : undefined;
+	host?.role.start();
 	await node?.start();
-	const file: AgentFile = {
+
+	const startedAt = clock.nowMs() / 1000;
+	const describe = (): AgentFile => ({
 		pid: process.pid,
 		role: role.host && role.node ? "host+node" : role.host ? "host" : "node",
 		name: nodeFile.name,
 		version,
-		started_at: clock.nowMs() / 1000,
-		...(hostListener === undefined ? {} : { host_url: hostListener.url }),
-		...(nodeListener === undefined ? {} : { node_url: nodeListener.url }),
-		...(peerListener === undefined ? {} : { peer_url: peerListener.url }),
-	};
+		started_at: startedAt,
+		...(host === undefined ? {} : { host_url: reach.urlHere(host.listener.port) }),
+		...(node === undefined ? {} : { node_url: reach.urlHere(node.listener.port) }),
+		...(node === undefined ? {} : { peer_url: reach.urlHere(node.peer.port) }),
+		...(reach.tls
+			? {
+					ca_file: join(dataDir.path, "ca.pem"),
+					server_name: role.host ? HOST_SERVER_NAME : nodeServerName(nodeFile.name),
+				}
+			: {}),
+	});
 	keepName(dataDir);
-	dataDir.writeAgent(file);
+	tell = () => dataDir.writeAgent(describe());
+	tell();
+	const file = describe();
 	log.info("agent.ready", { ...file });
-	return { file, tiers, joined: role.host ? undefined : (options.joinUrl ?? nodeFile.joined?.host_url) };
-}
-
-function tiersOf(options: AgentOptions, config: Config, dataDir: DataDir, nodeFile: NodeFile): TierOptions[] {
-	const budget = config.nodes.find((n) => n.name === nodeFile.name)?.capabilities?.storage;
-	const floorBytes = config.storage.free_space_floor;
-	const own = `gswarm-${nodeFile.node_id}`;
-	const disks: TierOptions[] = [
-		{ name: "disk", kind: "disk", root: join(dataDir.path, "disk"), limitBytes: budget?.disk, floorBytes },
-		...options.disks.map(({ path, sizeBytes }, i): TierOptions => {
-			requireDirectory(path);
-			return { name: `disk${i + 1}`, kind: "disk", root: join(path, own), limitBytes: sizeBytes, floorBytes };
-		}),
-	];
-	if (process.platform !== "linux") return disks;
-	const dram: TierOptions = {
-		name: "dram",
-		kind: "dram",
-		root: join("/dev/shm", own),
-		limitBytes: options.dramBytes ?? budget?.dram,
-		floorBytes,
+	return {
+		file,
+		urls: {
+			host: host && reach.urlForOthers(host.listener.port),
+			node: node && reach.urlForOthers(node.listener.port),
+		},
+		tiers: node?.tiers ?? [],
+		joined: role.host ? undefined : hostUrlOf(options, nodeFile),
+		forget() {
+			tell = () => {};
+			dataDir.removeAgent();
+		},
 	};
-	return [...disks, dram];
 }
 
-/** A disk that is not mounted must not silently become a directory of the disk below it. */
-function requireDirectory(path: string): void {
-	if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return;
-	throw invalid(
-		"no_such_directory",
-		`--disk ${path}: there is no such directory.`,
-		{ path },
-		"Mount the disk, or make the directory first.",
+async function openListening(
+	{ options, config, log }: Start,
+	d: { clock: Clock; nodeFile: NodeFile; hostUrl: string | undefined; onChange: () => void },
+): Promise<{ reach: Reach; listening: Listening }> {
+	const { bind } = options;
+	const given = options.advertise ?? [];
+	const survey = (fallback: string) => surroundings({ bind, hostUrl: d.hostUrl, fallback });
+	const reach = createReach(
+		{
+			tls: options.tls === true || options.tlsFiles !== undefined,
+			advertise: given.length > 0 ? given : config.cluster.advertise,
+			machineNames: [hostname(), d.nodeFile.name],
+		},
+		await survey(AGENT_DEFAULTS.bind),
 	);
+	const listening = createListening(
+		{ clock: d.clock, log },
+		{ reach, survey: async () => reach.update(await survey(reach.bind)), onChange: d.onChange },
+	);
+	return { reach, listening };
+}
+
+async function openHostRole(base: Base): Promise<OpenedHost> {
+	const { options, config, dataDir, log, clock, ids, db, identity, audit, nodeFile, reach } = base;
+	const { cluster_id: clusterId, public_key: publicKey, private_key: privateKey } = dataDir.ensureCluster();
+	const credentials = await hostCredentials({ dataDir, clusterId, clock, ids });
+	const { hubEndpoint } = base.environment;
+	let listener: AgentListener | undefined;
+	const port = (): number => listener?.port ?? 0;
+	const role = base.stack.use(
+		await openHost(
+			{
+				db,
+				clock,
+				ids,
+				log,
+				identity,
+				audit,
+				secrets: openSecretsOf(dataDir.path, { clock, hubEndpoint }),
+			},
+			{
+				name: "host",
+				clusterId,
+				publicKey,
+				privateKey,
+				maxConcurrentTasks: config.queue.max_concurrent_tasks,
+				credentials,
+				trustedNetwork: config.cluster.trusted_network,
+				approveJoins: config.cluster.approve_joins,
+				hostUrl: () => reach.urlForOthers(port()),
+			},
+		),
+	);
+	const own = ownCertificate(options);
+	listener = listen(base, {
+		port: options.hostPort ?? config.cluster.port ?? AGENT_DEFAULTS.hostPort,
+		app: createApp("host", role.handlers, base.door(port)),
+		shown: await base.listening.certificates({ credentials, serverName: HOST_SERVER_NAME, own }),
+	});
+	const letOwnNodeIn = async (): Promise<Member> => {
+		const hostUrl = (): string => reach.urlOutside(port());
+		return {
+			membership: await joinOwnHost({
+				host: role,
+				dataDir,
+				nodeFile,
+				bind: new URL(hostUrl()).hostname.replace(/^\[(.*)\]$/, "$1"),
+				hostUrl: hostUrl(),
+				credentials,
+				makeBearer: (name) => identity.createNodeBearer(name),
+			}),
+			hostUrl,
+			renew: (request, addresses) => credentials.issue(request, { node: nodeFile.name, addresses }),
+			keep: () => {},
+		};
+	};
+	return { role, listener, letOwnNodeIn };
+}
+
+/** Whose node this machine is: of the host beside it, or of one that it joins or has joined. */
+async function memberOf(base: Base, host: OpenedHost | undefined): Promise<Member> {
+	if (host !== undefined) return host.letOwnNodeIn();
+	const { options, dataDir, nodeFile, clock, log, reach } = base;
+	const { dns, addresses } = reach.names();
+	const membership = await joinHost({
+		options,
+		dataDir,
+		nodeFile,
+		clock,
+		log,
+		addresses: [...dns, ...addresses].filter(isCertificateName),
+	});
+	const { host_url: baseUrl, node_token: bearer, ca_certificate: ca } = membership;
+	const tls = { ca, serverName: HOST_SERVER_NAME };
+	const client = createApiClient({ baseUrl, token: () => bearer, direct: true, tls });
+	return {
+		membership,
+		hostUrl: () => baseUrl,
+		async renew(request, wanted) {
+			const body = { certificate_request: request, addresses: [...wanted] };
+			const { certificate } = await client.call("renewCertificate", { body });
+			return certificate;
+		},
+		keep(certificate) {
+			const file = dataDir.readNode();
+			if (file?.joined !== undefined) dataDir.writeNode({ ...file, joined: { ...file.joined, certificate } });
+		},
+	};
+}
+
+async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
+	const { options, config, dataDir, log, clock, ids, identity, nodeFile, reach, listening } = base;
+	const { membership } = member;
+	const { name } = nodeFile;
+	const tiers = tiersOf(options, { config, dataDir: dataDir.path, nodeFile });
+	const { hubEndpoint, hubToken } = base.environment;
+	const { allow, allow_private: allowPrivate } = config.sources;
+	const outbound = createOutbound({ clock, log }, { allow: [...allow, hubEndpoint], allowPrivate });
+	const credentials = nodeCredentials({
+		clock,
+		log,
+		node: name,
+		privateKey: nodeFile.private_key,
+		caCertificate: membership.ca_certificate,
+		certificate: membership.certificate,
+		renew: member.renew,
+		keep: member.keep,
+	});
+	const serverName = nodeServerName(name);
+	const shown = await listening.certificates({ credentials, serverName, own: ownCertificate(options) });
+	let listener: AgentListener | undefined;
+	let peer: AgentListener | undefined;
+	const [port, peerPort] = [() => listener?.port ?? 0, () => peer?.port ?? 0];
+	/** As the host says: nobody else is on this network, and parts need no TLS. */
+	let plainParts = false;
+	const node = base.stack.use(
+		await openNode(
+			{
+				db: base.db,
+				clock,
+				ids,
+				log,
+				audit: base.audit,
+				pushed: identity.pushed,
+				onLink: (link) =>
+					identity.trustHost({
+						nodeName: name,
+						hostPublicKey: membership.host_public_key,
+						hostNowMs: () => link.hostNowMs(),
+					}),
+			},
+			{
+				name,
+				dataDir: dataDir.path,
+				tiers,
+				maxConcurrentTasks: config.queue.max_concurrent_tasks,
+				sources: {
+					outbound,
+					clock,
+					hub: { endpoint: hubEndpoint, token: hubToken },
+					importDirectories: config.import_folders,
+				},
+				host: {
+					url: member.hostUrl,
+					nodeToken: membership.node_token,
+					clusterId: membership.cluster_id,
+					trust: { ca: membership.ca_certificate, serverName: HOST_SERVER_NAME },
+				},
+				incarnation: dataDir.nextIncarnation(),
+				environment: readProcessEnvironment(),
+				engineCommand: engineCommand(),
+				listeners: () => ({
+					port: port(),
+					tls: listener?.tls ?? false,
+					peerPort: peerPort(),
+					peerTls: peer?.tls ?? false,
+				}),
+				async onHostAnswer({ trusted_network: trusted = false }) {
+					if (trusted === plainParts) return;
+					plainParts = trusted;
+					log.info("listener.trusted_network", { trusted });
+					await listening.settle();
+					node.report();
+				},
+				urlOf: (servicePort) => reach.urlForOthers(servicePort ?? port()),
+				openFront: (servicePort, handler) =>
+					listening.open({
+						port: servicePort,
+						app: createFrontApp(
+							handler,
+							base.door(() => servicePort),
+						),
+						shown,
+					}),
+			},
+		),
+	);
+	listener = listen(base, {
+		port: options.nodePort ?? AGENT_DEFAULTS.nodePort,
+		app: createApp("node", node.handlers, base.door(port)),
+		shown,
+	});
+	peer = listen(base, {
+		port: options.peerPort ?? AGENT_DEFAULTS.peerPort,
+		app: createApp("peer", node.peerHandlers, base.door(peerPort)),
+		// Only agents come here: they all ask for the cluster's certificate.
+		shown: await listening.certificates({ credentials, serverName }),
+		plain: () => plainParts,
+	});
+	return { start: () => node.start(), listener, peer, tiers };
+}
+
+/** Opens a listener that ends with the agent. */
+function listen({ listening, stack }: Base, options: Parameters<Listening["open"]>[0]): AgentListener {
+	const listener = listening.open(options);
+	stack.defer(() => listener.close());
+	return listener;
+}
+
+/** Where the host is that this node joins or has joined. @throws 400 bad_url */
+function hostUrlOf({ joinUrl }: AgentOptions, { joined }: NodeFile): string | undefined {
+	return joinUrl === undefined ? joined?.host_url : hostOrigin(joinUrl);
+}
+
+/** Reads the operator's certificate each time it is called; undefined where there is none. */
+function ownCertificate({ tlsFiles }: AgentOptions): (() => ListenerCertificate) | undefined {
+	return tlsFiles && (() => readOwnCertificate(tlsFiles, systemClock.nowMs()));
 }
 
 /** This very program, as the engine: compiled it is one file, from source bun runs its entry. */

@@ -1,16 +1,19 @@
 /** What an agent says when it is ready: where data goes, how much room there is, and what to type next. */
 import type { TierOptions } from "../core/storage/storage.ts";
 import { filesystemSpace } from "../platform/filesystem.ts";
+import { isLoopback } from "../platform/plain-http.ts";
 import { version } from "../platform/version.ts";
 import type { AgentFile } from "./data-dir.ts";
 
 export function banner(d: {
 	file: AgentFile;
+	/** For other machines, and for people. */
+	urls: { host: string | undefined; node: string | undefined };
 	tiers: readonly TierOptions[];
 	joined: string | undefined;
 	dataDir: string;
 }): string {
-	const { file, tiers, joined, dataDir } = d;
+	const { file, urls, tiers, joined, dataDir } = d;
 	const lines = [
 		`gswarm ${version}: ${file.role === "host+node" ? "host and node" : file.role} ${JSON.stringify(file.name)} is ready`,
 		"",
@@ -22,16 +25,23 @@ export function banner(d: {
 			`  ${tier.name.padEnd(9)} ${tier.root}  (${(free / 1e9).toFixed(1)} GB free${tier.limitBytes === undefined ? "" : `, budget ${(tier.limitBytes / 1e9).toFixed(1)} GB`})`,
 		);
 	}
-	if (file.host_url !== undefined) lines.push(`  host API  ${file.host_url}`);
-	if (file.node_url !== undefined) lines.push(`  node API  ${file.node_url}`);
+	if (urls.host !== undefined) lines.push(`  host API  ${urls.host}`);
+	if (urls.node !== undefined) lines.push(`  node API  ${urls.node}`);
 	if (joined !== undefined) lines.push(`  joined    ${joined}`);
-	lines.push("", "Next:", "  gswarm node list");
-	if (file.host_url === undefined) lines.push("  gswarm model list");
-	else
-		lines.push(
-			"  gswarm model download hf:org/name",
-			"  gswarm token create --join    (to add another machine)",
-		);
+	lines.push("", "Next:", "  gswarm node list", ...nextOf(urls.host));
 	lines.push("", "Ctrl-C stops it; `gswarm agent --detach` runs it in the background.", "");
 	return lines.join("\n");
+}
+
+function nextOf(host: string | undefined): string[] {
+	if (host === undefined) return ["  gswarm model list"];
+	const download = "  gswarm model download hf:org/name";
+	if (!isLoopback(new URL(host).hostname)) {
+		return [download, "  gswarm token create --join    (prints what to paste on another machine)"];
+	}
+	return [
+		download,
+		"  gswarm token create --join    (to add another node of this machine)",
+		"  gswarm agent --bind 0.0.0.0   (so that other machines can join too)",
+	];
 }

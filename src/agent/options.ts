@@ -3,13 +3,19 @@
 export interface AgentOptions {
 	/** What the flags say it is; absent when they say nothing: what the data directory is, else both. */
 	role?: { host: boolean; node: boolean };
-	/** Address of the host to join, e.g. `http://10.0.0.1:8000`. */
+	/** Address of the host to join, e.g. `https://10.0.0.1:8000`. */
 	joinUrl?: string;
 	/** The secret join string from stdin or a 0600 file; absent when the machine has joined before. */
 	joinString?: string;
 	nodeName?: string;
 	dataDir: string;
 	bind?: string;
+	/** Names and addresses under which others reach this machine; the first stands in printed URLs. */
+	advertise?: readonly string[];
+	/** TLS on loopback too. */
+	tls?: boolean;
+	/** The operator's own certificate and its key, for everybody who does not ask for the cluster's. */
+	tlsFiles?: { certificate: string; key: string };
 	hostPort?: number;
 	nodePort?: number;
 	peerPort?: number;

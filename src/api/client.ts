@@ -48,10 +48,10 @@ interface LooseInput {
 }
 
 /** @throws INVALID_REQUEST plain_http, for a direct client of another machine */
-export function createApiClient(options: ApiClientOptions): ApiClient {
-	const { baseUrl, token, timeoutMs = 30_000 } = options;
-	if (options.direct === true) refuseOpenHttp(baseUrl);
-	const transport = createFetch({ fetch: sender(options) });
+export function createApiClient(how: ApiClientOptions): ApiClient {
+	const { baseUrl, token, timeoutMs = 30_000 } = how;
+	if (how.direct === true) refuseOpenHttp(baseUrl);
+	const transport = createFetch({ fetch: sender(how) });
 	const request = async (id: RouteId, input: LooseInput): Promise<Response> => {
 		const [method, template] = ROUTES[id];
 		const path = template.replace(/\{(\w+)\}/g, (_all, key: string) =>
@@ -108,20 +108,15 @@ function sender({ send, direct, tls: trust = {} }: ApiClientOptions): typeof fet
 }
 
 function networkError(baseUrl: string, cause: unknown, timedOut: boolean): GswarmError {
-	const failure = failureOf(rootOf(cause), baseUrl);
-	if (!timedOut && (failure.reason === "tls_failed" || failure.reason === "clock_skew")) {
-		return new GswarmError(
-			"NETWORK_ERROR",
-			`${baseUrl} does not prove who it is: ${failure.details["cause"]}.`,
-			{
-				reason: failure.reason,
-				details: { url: baseUrl, cause: failure.details["cause"] },
-				hint:
-					failure.hint ??
-					"Its certificate is of another cluster or for another name; nothing was sent to it.",
-				cause,
-			},
-		);
+	const { reason, hint, details } = failureOf(rootOf(cause), baseUrl);
+	if (!timedOut && (reason === "tls_failed" || reason === "clock_skew")) {
+		const why = details["cause"] as string;
+		return new GswarmError("NETWORK_ERROR", `${baseUrl} does not prove who it is: ${why}.`, {
+			reason,
+			details: { url: baseUrl, cause: why },
+			hint: hint ?? "Its certificate is of another cluster or for another name; nothing was sent to it.",
+			cause,
+		});
 	}
 	const refused =
 		cause instanceof Error &&

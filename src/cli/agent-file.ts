@@ -12,6 +12,10 @@ export interface AgentFile {
 	host_url?: string;
 	node_url?: string;
 	peer_url?: string;
+	/** PEM of the cluster's CA, where the agent speaks https. */
+	ca_file?: string;
+	/** The name in the agent's certificate of that CA. */
+	server_name?: string;
 }
 
 /** The file, or undefined when no agent is (or was, before a crash) ready. */

@@ -15,6 +15,10 @@ export interface AgentFlags {
 	"node-port": number | undefined;
 	"peer-port": number | undefined;
 	bind: string | undefined;
+	advertise: readonly string[];
+	tls: boolean;
+	"tls-cert": string | undefined;
+	"tls-key": string | undefined;
 	disk: readonly string[];
 	dram: number | undefined;
 	"log-level": AgentOptions["logLevel"];
@@ -31,6 +35,9 @@ export async function agentOptions(context: Context, flags: AgentFlags): Promise
 	if (flags["join-file"] !== undefined && flags.join === undefined) {
 		throw invalid("usage", "--join-file needs --join URL.");
 	}
+	if ((flags["tls-cert"] === undefined) !== (flags["tls-key"] === undefined)) {
+		throw invalid("usage", "--tls-cert and --tls-key go together: a certificate and its key.");
+	}
 	const joinUrl = flags.join === undefined ? undefined : parseHostUrl(flags.join, "--join").origin;
 	const joinString = joinUrl === undefined ? undefined : await readJoinString(context, flags["join-file"]);
 	return {
@@ -42,11 +49,19 @@ export async function agentOptions(context: Context, flags: AgentFlags): Promise
 		...(joinString === undefined ? {} : { joinString }),
 		...(flags.node === undefined ? {} : { nodeName: flags.node }),
 		...(flags.bind === undefined ? {} : { bind: flags.bind }),
+		...(flags.advertise.length === 0 ? {} : { advertise: flags.advertise }),
+		...(flags.tls ? { tls: true } : {}),
+		...tlsFilesOf(flags),
 		...(flags.port === undefined ? {} : { hostPort: flags.port }),
 		...(flags["node-port"] === undefined ? {} : { nodePort: flags["node-port"] }),
 		...(flags["peer-port"] === undefined ? {} : { peerPort: flags["peer-port"] }),
 		...(flags.dram === undefined ? {} : { dramBytes: flags.dram }),
 	};
+}
+
+function tlsFilesOf({ "tls-cert": certificate, "tls-key": key }: AgentFlags): Pick<AgentOptions, "tlsFiles"> {
+	if (certificate === undefined || key === undefined) return {};
+	return { tlsFiles: { certificate: resolve(certificate), key: resolve(key) } };
 }
 
 /** `/mnt/nvme1=2TB`: the last `=` divides, so that a path may hold one. */

@@ -72,7 +72,8 @@ function selfCommand(): string[] {
 }
 
 function argumentsOf(options: AgentOptions): string[] {
-	const { role, joinUrl, nodeName, bind, hostPort, nodePort, peerPort, disks, dramBytes } = options;
+	const { role, joinUrl, nodeName, bind, tls, tlsFiles, hostPort, nodePort, peerPort } = options;
+	const { advertise = [], disks, dramBytes } = options;
 	const flag = (name: string, value: string | number | undefined): string[] =>
 		value === undefined ? [] : [`--${name}=${value}`];
 	return [
@@ -82,6 +83,10 @@ function argumentsOf(options: AgentOptions): string[] {
 		...flag("node", nodeName),
 		...flag("data-dir", options.dataDir),
 		...flag("bind", bind),
+		...advertise.flatMap((name) => flag("advertise", name)),
+		...(tls === true ? ["--tls"] : []),
+		...flag("tls-cert", tlsFiles?.certificate),
+		...flag("tls-key", tlsFiles?.key),
 		...flag("port", hostPort),
 		...flag("node-port", nodePort),
 		...flag("peer-port", peerPort),

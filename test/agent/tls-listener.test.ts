@@ -8,6 +8,7 @@ import { requires } from "../support/requires.ts";
 import { until } from "../support/until.ts";
 import { type TestAuthority, testAuthority } from "./test-certificates.ts";
 
+const BIND = "127.0.0.1";
 const OURS = { certificate: LOOPBACK_CERTIFICATE.cert, privateKey: LOOPBACK_CERTIFICATE.key };
 const withOpenssl = requires("openssl", "old versions of TLS") ? test : test.skip;
 
@@ -30,7 +31,7 @@ async function app(request: Request): Promise<Response> {
 
 beforeAll(async () => {
 	[authority, other] = await Promise.all([testAuthority(), testAuthority()]);
-	listener = openListener({ bind: "127.0.0.1", port: 0, app, tls: [await authority.host()] });
+	listener = openListener({ bind: BIND, port: 0, app, tls: [await authority.host()] });
 });
 afterAll(() => listener.close());
 
@@ -43,7 +44,7 @@ async function refusal(run: Promise<unknown>): Promise<string> {
 		return `answered ${JSON.stringify(await run)}`;
 	} catch (error) {
 		const { reason, details } = asGswarmError(error);
-		return `${reason} ${String(details["cause"] ?? "")}`.trim();
+		return `${reason} ${typeof details["cause"] === "string" ? details["cause"] : ""}`.trim();
 	}
 }
 
@@ -157,30 +158,30 @@ test("a connection is shaken hands on once, however many calls go over it", asyn
 });
 
 test("another certificate takes over at once; requests under way finish on the old one", async () => {
-	const own = openListener({ bind: "127.0.0.1", port: 0, app, tls: [await authority.host()] });
+	const own = openListener({ bind: BIND, port: 0, app, tls: [await authority.host()] });
 	held = [];
 	const underWay = clientOf(authority.trust(), own.url).call("listNodes", {});
 	await until("it is under way", () => held.length === 1);
-	own.replaceTls([await other.host()]);
+	own.replace({ bind: BIND, tls: [await other.host()] });
 	expect(await health(clientOf(other.trust(), own.url))).toBeTruthy();
 	expect(await refusal(health(clientOf(authority.trust(), own.url)))).toStartWith("tls_failed");
 	held[0]?.();
 	expect(await underWay).toMatchObject({ url: `${own.url}/api/v1/nodes` });
-	own.replaceTls(undefined);
+	own.replace({ bind: BIND });
 	expect(own.url).toBe(`http://127.0.0.1:${own.port}`);
 	expect(await health(clientOf(undefined, own.url))).toBeTruthy();
 	await own.close();
 });
 
 test("a certificate that is none leaves the listener as it was", async () => {
-	const own = openListener({ bind: "127.0.0.1", port: 0, app, tls: [await authority.host()] });
-	expect(() => own.replaceTls([{ certificate: "none", privateKey: "none" }])).toThrow();
+	const own = openListener({ bind: BIND, port: 0, app, tls: [await authority.host()] });
+	expect(() => own.replace({ bind: BIND, tls: [{ certificate: "none", privateKey: "none" }] })).toThrow();
 	expect(await health(clientOf(authority.trust(), own.url))).toBeTruthy();
 	await own.close();
 });
 
 test("under load a renewal loses no answer; only who knocks in between knocks again", async () => {
-	const own = openListener({ bind: "127.0.0.1", port: 0, app, tls: [await authority.host()] });
+	const own = openListener({ bind: BIND, port: 0, app, tls: [await authority.host()] });
 	const client = clientOf(authority.trust(), own.url);
 	let [answers, stop] = [0, false];
 	const failures: string[] = [];
@@ -197,7 +198,7 @@ test("under load a renewal loses no answer; only who knocks in between knocks ag
 	const callers = Array.from({ length: 8 }, knock);
 	for (let renewal = 0; renewal < 5; renewal++) {
 		const before = answers;
-		own.replaceTls([await authority.host()]);
+		own.replace({ bind: BIND, tls: [await authority.host()] });
 		await until("answers go on", () => answers > before + 100);
 	}
 	stop = true;
@@ -209,7 +210,7 @@ test("under load a renewal loses no answer; only who knocks in between knocks ag
 
 test("whoever asks for the internal name gets the cluster's certificate, everybody else the operator's own", async () => {
 	const tls = [OURS, { ...(await authority.host()), serverName: authority.trust().serverName }] as const;
-	const own = openListener({ bind: "127.0.0.1", port: 0, app, tls });
+	const own = openListener({ bind: BIND, port: 0, app, tls });
 	expect(await health(clientOf(authority.trust(), own.url))).toBeTruthy();
 	const local = `https://localhost:${own.port}`;
 	expect(await health(clientOf({ ca: OURS.certificate }, local))).toBeTruthy();

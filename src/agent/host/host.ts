@@ -1,6 +1,6 @@
 /** The host role: registry, cluster, operations and gateway, wired. Knows nodes only through their contract. */
 import { type Cluster, createCluster, isReachable } from "../../core/cluster/cluster.ts";
-import type { Identity } from "../../core/identity/identity.ts";
+import { type Audit, type Identity, type Secrets, createJoining } from "../../core/identity/identity.ts";
 import { openQueue } from "../../core/queue/queue.ts";
 import { type Registry, createRegistry } from "../../core/registry/registry.ts";
 import { type Upstream, type UpstreamSource, createGateway } from "../../core/service/service.ts";
@@ -8,7 +8,10 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
+import { isOpenHttp } from "../../platform/plain-http.ts";
+import type { HostCredentials } from "../credentials.ts";
 import type { Handlers } from "../http/app.ts";
+import { createAuthPush } from "./auth-push.ts";
 import { hostHandlers } from "./host-routes.ts";
 import { type Nodes, createNodes } from "./nodes.ts";
 import { createOperations } from "./operations.ts";
@@ -20,7 +23,14 @@ export interface HostOptions {
 	publicKey: string;
 	privateKey: string;
 	maxConcurrentTasks: number;
+	/** The cluster's CA, and what it signs. */
+	credentials: HostCredentials;
+	/** Parts go over plain HTTP between nodes: the operator says that nobody else is on their network. */
+	trustedNetwork: boolean;
+	/** As other machines reach it. */
 	hostUrl: () => string;
+	/** Nodes wait for an admin's approval; default false. */
+	approveJoins?: boolean;
 }
 
 export interface HostRole extends AsyncDisposable {
@@ -36,12 +46,14 @@ interface Dependencies {
 	ids: Ids;
 	log: Log;
 	identity: Identity;
+	audit: Audit;
+	secrets: Secrets;
 }
 
 const TICK_MS = 1_000;
 
 export async function openHost(
-	{ db, clock, ids, log, identity }: Dependencies,
+	{ db, clock, ids, log, identity, audit, secrets }: Dependencies,
 	options: HostOptions,
 ): Promise<HostRole> {
 	const startedMs = clock.monotonicMs();
@@ -59,8 +71,12 @@ export async function openHost(
 		{ db, clock, ids, log },
 		{ queue: "host", node: options.name, maxConcurrentTasks: options.maxConcurrentTasks },
 	);
-	const nodes = createNodes({ cluster, registry, clock, privateKey: options.privateKey });
-	const operationDependencies = { clock, cluster, registry, nodes };
+	const { credentials, trustedNetwork, privateKey } = options;
+	const { caCertificate } = credentials;
+	const nodes = createNodes({ cluster, registry, clock, privateKey, caCertificate });
+	identity.keepPeople();
+	const authPush = createAuthPush({ cluster, nodes, people: identity.people, clock, log });
+	const operationDependencies = { clock, cluster, registry, nodes, trustedNetwork };
 	const gateway = createGateway({ clock, log, local: servicesOfNodes(cluster, nodes) });
 	const inventoryVersions = new Map<string, string>();
 	const removeFrom = async (node: string, model_name: string, tier: string): Promise<void> => {
@@ -78,7 +94,13 @@ export async function openHost(
 			hostName: options.name,
 			clusterId: options.clusterId,
 			publicKey: options.publicKey,
+			credentials,
 			identity,
+			authPush,
+			audit,
+			secrets,
+			joining: createJoining({ db, clock }),
+			approveJoins: options.approveJoins ?? false,
 			queue,
 			tasks: createTaskFinder({ queue, nodes, hostName: options.name }),
 			gateway,
@@ -108,6 +130,7 @@ export async function openHost(
 		async [Symbol.asyncDispose]() {
 			stop.abort();
 			await ticking;
+			await authPush[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
 		},
 	};
@@ -119,7 +142,7 @@ function servicesOfNodes(cluster: Cluster, nodes: Nodes): UpstreamSource {
 		upstreams: (model) =>
 			cluster
 				.views()
-				.filter((v) => isReachable(v.liveness))
+				.filter((v) => isReachable(v.liveness) && !isOpenHttp(v.apiUrl))
 				.flatMap((view) =>
 					(view.beat?.services ?? [])
 						.filter((s) => s.model_name === model)
@@ -131,6 +154,7 @@ function servicesOfNodes(cluster: Cluster, nodes: Nodes): UpstreamSource {
 								policy: s.load_balancing,
 								timeoutMs: 3_600_000,
 								authorize: () => ({ authorization: `Bearer ${nodes.bearer(view.name)}` }),
+								tls: nodes.trust(view.name),
 							}),
 						),
 				),

@@ -1,18 +1,24 @@
 /** How the host finds and calls its nodes. */
 import { type ApiClient, createApiClient } from "../../api/client.ts";
 import { type Cluster, type NodeView, isReachable } from "../../core/cluster/cluster.ts";
-import { signAssertion } from "../../core/identity/identity.ts";
+import { type TlsTrust, nodeServerName, signAssertion } from "../../core/identity/identity.ts";
 import type { Registry } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
+import { isOpenHttp } from "../../platform/plain-http.ts";
 import { type Device, formatDevice, formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
 
 export interface Nodes {
-	/** A typed caller of a node, signed for that node. @throws 404 node_not_found, 503 node_unreachable */
+	/**
+	 * A typed caller of a node, signed for that node.
+	 * @throws 404 node_not_found, 503 node_unreachable, node_without_tls
+	 */
 	client(node: string): ApiClient;
 	reachable(): NodeView[];
 	/** A bearer for calls to the node outside the contract (gateway). */
 	bearer(node: string): string;
+	/** Whom to meet there. */
+	trust(node: string): TlsTrust;
 	/**
 	 * The node and tier of a device, the node found by name or address. Without a prefix: the only node.
 	 * @throws 400 ambiguous_device, bad_device; 404 node_not_found, device_not_found
@@ -27,13 +33,18 @@ export function createNodes({
 	registry,
 	clock,
 	privateKey,
+	caCertificate,
 }: {
 	cluster: Cluster;
 	registry: Registry;
 	clock: Clock;
+	/** Signs what this host asks of nodes. */
 	privateKey: string;
+	/** PEM of the cluster's CA. */
+	caCertificate: string;
 }): Nodes {
 	const bearer = (node: string): string => signAssertion(privateKey, node, clock.nowMs());
+	const trust = (node: string): TlsTrust => ({ ca: caCertificate, serverName: nodeServerName(node) });
 	const parse = (text: string): Device => {
 		const device = parseDevice(text);
 		if (device.kind === "web") {
@@ -66,11 +77,14 @@ export function createNodes({
 			if (!isReachable(view.liveness)) throw nodeUnreachable(view.name, view.liveness);
 			// Its row is older than this host's start; it reports within one heartbeat.
 			if (view.beat === undefined) throw nodeUnreachable(view.name, "not heard from yet");
-			const client = createApiClient({ baseUrl: view.apiUrl, token: () => bearer(view.name) });
+			if (isOpenHttp(view.apiUrl)) throw nodeWithoutTls(view.name);
+			const token = (): string => bearer(view.name);
+			const client = createApiClient({ baseUrl: view.apiUrl, token, direct: true, tls: trust(view.name) });
 			return inOurWords(view.name, client);
 		},
 		reachable: () => cluster.views().filter((v) => isReachable(v.liveness) && v.beat !== undefined),
 		bearer,
+		trust,
 		target(text) {
 			const device = parse(text);
 			if (device.node !== undefined) return located(cluster.view(device.node), device);
@@ -109,6 +123,20 @@ export function nodeUnreachable(node: string, status: string): GswarmError {
 		retryable: true,
 		hint: "`gswarm node list` shows when it was last seen.",
 	});
+}
+
+/** 503: what would be sent to the node could be read and changed on the way. */
+function nodeWithoutTls(node: string): GswarmError {
+	return new GswarmError(
+		"RESOURCE_UNAVAILABLE",
+		`The node ${node} is on another machine and speaks no TLS.`,
+		{
+			reason: "node_without_tls",
+			details: { node },
+			retryable: true,
+			hint: "Start its agent with the gswarm version of this host, and without a proxy in front of it.",
+		},
+	);
 }
 
 /** A node that does not accept this host is its trouble with the host, not the caller's with a token. */

@@ -3,6 +3,7 @@ import { type Cluster, isReachable } from "../../core/cluster/cluster.ts";
 import type { Queue, TaskContext, TaskHandler } from "../../core/queue/queue.ts";
 import type { CopyKey, Registry } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
+import { isOpenHttp } from "../../platform/plain-http.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
@@ -38,6 +39,8 @@ export interface OperationDependencies {
 	cluster: Cluster;
 	registry: Registry;
 	nodes: Nodes;
+	/** Parts may be read over plain HTTP from other machines. */
+	trustedNetwork: boolean;
 }
 
 /** Tasks dispatched so far, by node or device, kept in the operation's row. */
@@ -221,7 +224,7 @@ export async function grantForOperation(
 	d: OperationDependencies,
 	operation: TaskDocument,
 	receiver: string,
-): Promise<{ base_url: string; grant: string; manifest: Manifest }> {
+): Promise<{ base_url: string; node: string; grant: string; manifest: Manifest }> {
 	const request = operation.request as unknown as CrossCopyRequest;
 	const isCopy = operation.task_type === "copy" || operation.task_type === "move";
 	if (!isCopy || d.nodes.target(request.target_device).node !== receiver || isTerminal(operation.status)) {
@@ -231,6 +234,8 @@ export async function grantForOperation(
 	}
 	const source = d.nodes.holding(request.source_device, request.model_name);
 	const client = d.nodes.client(source.node);
+	const { peerUrl } = d.cluster.view(source.node);
+	if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsInTheOpen(source.node);
 	const params = { model_name: request.model_name };
 	const { copy, manifest } = await client.call("resolveModel", { params, query: { device: source.device } });
 	if (copy.status !== "ready") throw modelNotFound(request.model_name, source.device);
@@ -243,7 +248,17 @@ export async function grantForOperation(
 			receiver,
 		},
 	});
-	return { base_url: d.cluster.view(source.node).peerUrl, grant, manifest };
+	return { base_url: peerUrl, node: source.node, grant, manifest };
+}
+
+/** 503: the node opened its part plane as it was told once, and is told anew with its next heartbeat. */
+function partsInTheOpen(node: string): GswarmError {
+	return new GswarmError("RESOURCE_UNAVAILABLE", `The node ${node} gives parts over plain HTTP only.`, {
+		reason: "parts_without_tls",
+		details: { node },
+		retryable: true,
+		hint: "`trusted_network: true` in the host's config.yaml allows that, for networks where nobody else is.",
+	});
 }
 
 const HEAR_POLL_MS = 100;

@@ -21,19 +21,23 @@ export interface OpenListener {
 	/** By the address it was bound to. */
 	url: string;
 	/**
-	 * Goes on with these certificates, or without TLS, on the same port. Requests under way finish on what they began
-	 * with; a connection that comes in the fraction of a millisecond in between is refused.
-	 * @throws what Bun says of a bad certificate; then everything is as before
+	 * Goes on with these certificates, or without TLS, at this address, on the same port. Requests under way finish on
+	 * what they began with; a connection that comes in the fraction of a millisecond in between is refused.
+	 * @throws what Bun says of a bad certificate or address; then everything is as before
 	 */
-	replaceTls(tls: ListenerTls | undefined): void;
+	replace(to: Place): void;
 	close(): Promise<void>;
 }
 
-export interface ListenerOptions {
+/** Where a listener is and what it shows. */
+export interface Place {
 	bind: string;
+	tls?: ListenerTls | undefined;
+}
+
+export interface ListenerOptions extends Place {
 	port: number;
 	app: App;
-	tls?: ListenerTls | undefined;
 }
 
 /** Seconds without a byte until a connection is closed; streams switch it off. */
@@ -44,24 +48,24 @@ const MAX_BODY_BYTES = 65 * 1024 * 1024;
 /** @throws CONFLICT port_in_use naming the holder; INVALID_REQUEST bind_not_here */
 export function openListener({ bind, port, app, tls }: ListenerOptions): OpenListener {
 	let current = serve({ bind, port, app, tls });
-	let currentTls = tls;
+	let place: Place = { bind, tls };
 	const opened = current.port ?? port;
 	const draining = new Set<Bun.Server<undefined>>();
 	return {
 		port: opened,
 		get url() {
-			return urlOf(bind, opened, currentTls !== undefined);
+			return urlOf(place.bind, opened, place.tls !== undefined);
 		},
-		replaceTls(next) {
+		replace(to) {
 			// A running server keeps its certificate whatever it is told, so another one takes its place.
 			const former = current;
 			draining.add(former);
 			void former.stop(false).then(() => draining.delete(former));
 			try {
-				current = serve({ bind, port: opened, app, tls: next });
-				currentTls = next;
+				current = serve({ ...to, port: opened, app });
+				place = to;
 			} catch (error) {
-				current = serve({ bind, port: opened, app, tls: currentTls });
+				current = serve({ ...place, port: opened, app });
 				throw error;
 			}
 		},

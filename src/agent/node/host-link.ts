@@ -4,6 +4,7 @@
  */
 import { type ApiClient, createApiClient } from "../../api/client.ts";
 import { HEARTBEAT_MS } from "../../core/cluster/cluster.ts";
+import type { TlsTrust } from "../../core/identity/identity.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
@@ -15,6 +16,7 @@ import type { ModelCopy } from "../../schema/model.ts";
 export type Report = Omit<Heartbeat, "seq" | "incarnation" | "inventory">;
 
 export interface HostLink extends AsyncDisposable {
+	/** To where the host is now. */
 	readonly client: ApiClient;
 	/**
 	 * The host's wall clock as it was in the last answer, moved on by our monotonic clock; our own before the first
@@ -29,11 +31,16 @@ export interface HostLink extends AsyncDisposable {
 }
 
 export interface HostLinkOptions {
-	hostUrl: string;
+	/** The host of one's own process is where this machine is, and that may change. */
+	hostUrl: () => string;
+	/** Whom to meet there, on https. */
+	trust: TlsTrust;
 	nodeToken: string;
 	incarnation: number;
 	report: () => Report;
 	inventory: () => ModelCopy[];
+	/** What the host answered to a beat. */
+	onAnswer?: (answer: HeartbeatAnswer) => void;
 }
 
 const MIN_GAP_MS = 50;
@@ -42,9 +49,16 @@ const GOODBYE_MS = 1_000;
 
 export function createHostLink(
 	{ clock, ids, log }: { clock: Clock; ids: Ids; log: Log },
-	{ hostUrl, nodeToken, incarnation, report, inventory }: HostLinkOptions,
+	{ hostUrl, trust, nodeToken, incarnation, report, inventory, onAnswer }: HostLinkOptions,
 ): HostLink {
-	const client = createApiClient({ baseUrl: hostUrl, token: () => nodeToken, timeoutMs: 10_000 });
+	const open = (baseUrl: string): ApiClient =>
+		createApiClient({ baseUrl, token: () => nodeToken, timeoutMs: 10_000, direct: true, tls: trust });
+	let current = open(hostUrl());
+	const client = (): ApiClient => {
+		const baseUrl = hostUrl();
+		if (current.baseUrl !== baseUrl) current = open(baseUrl);
+		return current;
+	};
 	const stop = new AbortController();
 	let seq = 0;
 	let sentInventory: number | undefined;
@@ -60,23 +74,24 @@ export function createHostLink(
 		const now = report();
 		const withInventory = sentInventory !== now.inventory_version;
 		try {
-			const answer: HeartbeatAnswer = await client.call("heartbeat", {
+			const answer: HeartbeatAnswer = await client().call("heartbeat", {
 				body: { ...now, incarnation, seq: ++seq, ...(withInventory ? { inventory: inventory() } : {}) },
 				signal: stop.signal,
 			});
 			sentInventory = answer.want_inventory ? undefined : now.inventory_version;
 			hostOffsetMs = answer.host_time_ms - clock.monotonicMs();
-			if (!connected) log.info("host_link.connected", { host: hostUrl });
+			if (!connected) log.info("host_link.connected", { host: hostUrl() });
 			connected = true;
 			failures = 0;
 			if (answer.want_inventory) poked = true;
+			onAnswer?.(answer);
 			return !answer.want_inventory;
 		} catch (error) {
 			if (stop.signal.aborted) return false;
 			const failure = asGswarmError(error);
 			if (connected)
-				log.warn("host_link.lost", { host: hostUrl, code: failure.code, error: failure.message });
-			else log.debug("host_link.no_answer", { host: hostUrl, code: failure.code });
+				log.warn("host_link.lost", { host: hostUrl(), code: failure.code, error: failure.message });
+			else log.debug("host_link.no_answer", { host: hostUrl(), code: failure.code });
 			connected = false;
 			failures++;
 			sentInventory = undefined;
@@ -116,15 +131,17 @@ export function createHostLink(
 	const goodbye = async (): Promise<void> => {
 		const body = { ...report(), incarnation, seq: ++seq, leaving: true };
 		try {
-			await client.call("heartbeat", { body, signal: AbortSignal.timeout(GOODBYE_MS) });
+			await client().call("heartbeat", { body, signal: AbortSignal.timeout(GOODBYE_MS) });
 		} catch (error) {
-			log.debug("host_link.no_goodbye", { host: hostUrl, error });
+			log.debug("host_link.no_goodbye", { host: hostUrl(), error });
 		}
 	};
 	const running = run();
 
 	return {
-		client,
+		get client() {
+			return client();
+		},
 		hostNowMs: () => (hostOffsetMs === undefined ? clock.nowMs() : clock.monotonicMs() + hostOffsetMs),
 		poke() {
 			poked = true;

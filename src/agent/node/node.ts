@@ -2,6 +2,12 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { availableParallelism } from "node:os";
+import {
+	type Audit,
+	type PushedTokens,
+	type TlsTrust,
+	nodeServerName,
+} from "../../core/identity/identity.ts";
 import { type Queue, openQueue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
 import { createGateway, createLlamaEngine, openServices } from "../../core/service/service.ts";
@@ -21,17 +27,19 @@ import type { Ids } from "../../platform/ids.ts";
 import { createIoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { version } from "../../platform/version.ts";
-import { asGswarmError } from "../../schema/errors.ts";
+import { isOpenHttp } from "../../platform/plain-http.ts";
+import { GswarmError, asGswarmError } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
-import { PROTOCOL_VERSION } from "../../schema/node.ts";
+import { type HeartbeatAnswer, PROTOCOL_VERSION } from "../../schema/node.ts";
 import type { TaskDocument } from "../../schema/task.ts";
 import { isTerminal } from "../../schema/task.ts";
 import type { Handlers } from "../http/app.ts";
+import { createCredentialLookUp } from "./credential-look-up.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
 import { createRemoval } from "./removal.ts";
-import { createNodeTasks } from "./tasks.ts";
+import { type GrantedParts, createNodeTasks } from "./tasks.ts";
 
 export interface NodeOptions {
 	name: string;
@@ -39,14 +47,23 @@ export interface NodeOptions {
 	tiers: readonly TierOptions[];
 	maxConcurrentTasks: number;
 	sources: SourceContext;
-	host: { url: string; nodeToken: string; clusterId: string };
+	host: {
+		/** The host of one's own process is where this machine is, and that may change. */
+		url: () => string;
+		nodeToken: string;
+		clusterId: string;
+		/** Whom to meet there; other nodes have certificates of the same CA. */
+		trust: TlsTrust;
+	};
 	incarnation: number;
 	/** The agent's environment, of which engines get the few variables that they need. */
 	environment: Readonly<Record<string, string | undefined>>;
 	/** Up to and including `__engine`. */
 	engineCommand: readonly string[];
-	/** Ports as they really are, once the listeners are open. */
-	ports: () => { node: number; peer: number };
+	/** As they really are, once the listeners are open. */
+	listeners: () => { port: number; tls: boolean; peerPort: number; peerTls: boolean };
+	/** What the host answered to a heartbeat. */
+	onHostAnswer?: (answer: HeartbeatAnswer) => Promise<void>;
 	urlOf: (port: number | undefined) => string;
 	openFront: (port: number, handler: (request: Request) => Promise<Response>) => Front;
 }
@@ -57,6 +74,8 @@ export interface NodeRole extends AsyncDisposable {
 	storage: Storage;
 	/** Starts the queue, adopts engines and begins to report; call it once the listeners are open. */
 	start(): Promise<void>;
+	/** Something that the host is told with a heartbeat has changed. */
+	report(): void;
 	/** Stops without ending engines, so that the next agent adopts them. */
 	detachEngines(): Promise<void>;
 }
@@ -66,15 +85,18 @@ interface Dependencies {
 	clock: Clock;
 	ids: Ids;
 	log: Log;
+	audit: Audit;
 	/** Hears the host's clock and key once the node reports. */
 	onLink: (link: HostLink) => void;
+	/** Tokens of people, as the host pushes them. */
+	pushed: PushedTokens;
 }
 
 /** How long a finished task waits for the host to have heard of it before it is shown as finished. */
 const REPORT_TIMEOUT_MS = 2_000;
 
 export async function openNode(
-	{ db, clock, ids, log, onLink }: Dependencies,
+	{ db, clock, ids, log, audit, onLink, pushed }: Dependencies,
 	options: NodeOptions,
 ): Promise<NodeRole> {
 	const { name } = options;
@@ -117,7 +139,17 @@ export async function openNode(
 	);
 	const gateway = createGateway({ clock, log, local: services });
 	let link: HostLink | undefined;
+	/** As the host said last: parts may go over plain HTTP. */
+	let trustedNetwork = false;
 
+	const requestGrant = async (operationId: string): Promise<GrantedParts> => {
+		if (link === undefined) throw hostUnreachable(undefined);
+		const answer = await link.client.call("requestGrant", { body: { operation_id: operationId } });
+		const { node, base_url: baseUrl, grant, manifest } = answer;
+		if (isOpenHttp(baseUrl) && !trustedNetwork) throw partsInTheOpen(node);
+		const trust = { ca: options.host.trust.ca, serverName: nodeServerName(node) };
+		return { baseUrl, grant, manifest, trust };
+	};
 	const condemn = async (copy: ModelCopy, { force, dryRun }: { force: boolean; dryRun: boolean }) => {
 		if (link === undefined) throw hostUnreachable(undefined);
 		const { model_name, revision, tier } = copy;
@@ -138,11 +170,8 @@ export async function openNode(
 		storage,
 		transfers,
 		services,
-		sources: options.sources,
-		requestGrant: async (operationId) => {
-			if (link === undefined) throw hostUnreachable(undefined);
-			return link.client.call("requestGrant", { body: { operation_id: operationId } });
-		},
+		sources: { ...options.sources, credentials: createCredentialLookUp(() => link?.client) },
+		requestGrant,
 		removal,
 		reportNow,
 	});
@@ -176,9 +205,11 @@ export async function openNode(
 			gateway,
 			grants,
 			removal,
+			audit,
+			pushed,
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
 			activities,
-			hostUrl: () => options.host.url,
+			hostUrl: options.host.url,
 			problems: () => (link?.connected() === true ? [] : ["the host does not answer"]),
 		}),
 		peerHandlers: peerHandlers({ storage, grants }),
@@ -187,14 +218,19 @@ export async function openNode(
 				{ clock, ids, log },
 				{
 					hostUrl: options.host.url,
+					trust: options.host.trust,
 					nodeToken: options.host.nodeToken,
 					incarnation: options.incarnation,
 					inventory: () => removal.inventory(),
+					onAnswer(answer) {
+						pushed.confirm(answer.auth_version);
+						trustedNetwork = answer.trusted_network === true;
+						void options.onHostAnswer?.(answer);
+					},
 					report: () => ({
 						protocol_version: PROTOCOL_VERSION,
 						version,
-						api_port: options.ports().node,
-						peer_port: options.ports().peer,
+						...endpointsOf(options.listeners()),
 						tiers: Object.fromEntries(storage.tiers().map((tier) => [tier.name, storage.usage(tier.name)])),
 						cpus: availableParallelism(),
 						tasks: queue.counters(),
@@ -202,6 +238,7 @@ export async function openNode(
 						services: services.list(),
 						models: storage.copies().length,
 						inventory_version: removal.inventoryVersion(),
+						auth_version: pushed.version(),
 					}),
 				},
 			);
@@ -209,6 +246,7 @@ export async function openNode(
 			await services.recover();
 			queue.start(tasks);
 		},
+		report: poke,
 		detachEngines: () => services.detach(),
 		async [Symbol.asyncDispose]() {
 			for (const subscription of subscriptions) subscription[Symbol.dispose]();
@@ -224,6 +262,20 @@ export async function openNode(
 			await io[Symbol.asyncDispose]();
 		},
 	};
+}
+
+function endpointsOf({ port, tls, peerPort, peerTls }: ReturnType<NodeOptions["listeners"]>) {
+	return { api_port: port, tls, peer_port: peerPort, peer_tls: peerTls };
+}
+
+/** The host's own check comes first; this one does not depend on it. */
+function partsInTheOpen(node: string): GswarmError {
+	return new GswarmError("RESOURCE_UNAVAILABLE", `The parts of ${node} would come over plain HTTP.`, {
+		reason: "parts_without_tls",
+		details: { node },
+		retryable: true,
+		hint: "`trusted_network: true` in the host's config.yaml allows that, for networks where nobody else is.",
+	});
 }
 
 /** What a task does to a model's status while it waits or runs. */

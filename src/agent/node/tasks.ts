@@ -11,8 +11,10 @@ import {
 	parseServiceId,
 } from "../../schema/names.ts";
 import type { TaskContext, TaskHandler } from "../../core/queue/queue.ts";
+import type { TlsTrust } from "../../core/identity/identity.ts";
 import type { Services } from "../../core/service/service.ts";
-import { peerSource, openSource } from "../../core/source/source.ts";
+import type { Clock } from "../../platform/clock.ts";
+import { type PeerSource, peerSource, openSource } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import {
 	type TransferInput,
@@ -79,12 +81,24 @@ export interface NodeTaskDependencies {
 	services: Services;
 	sources: SourceContext;
 	/** Asks the host for access to the source of an operation, and for what to expect there. */
-	requestGrant(operationId: string): Promise<{ base_url: string; grant: string; manifest: Manifest }>;
+	requestGrant(operationId: string): Promise<GrantedParts>;
 	removal: Pick<Removal, "remove">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
 	reportNow(): Promise<unknown>;
 }
 
+/** What the host says of the source of an operation. */
+export interface GrantedParts {
+	/** Of its peer listener. */
+	baseUrl: string;
+	grant: string;
+	manifest: Manifest;
+	/** Whom to meet there, on https. */
+	trust: TlsTrust;
+}
+
+/** Well within the time to live of a grant. */
+const TOUCH_EVERY_MS = 30_000;
 /** How long requests under way may take when a service is stopped. */
 const DRAIN_MS = 30_000;
 
@@ -114,35 +128,43 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			});
 		}
 		const { pull } = request;
-		const { base_url, grant, manifest } = await d.requestGrant(pull.operation_id);
-		return transfer(context, {
+		const { baseUrl, grant, manifest, trust } = await d.requestGrant(pull.operation_id);
+		const source = peerSource(d.sources, {
+			baseUrl,
+			grant,
+			manifest,
+			contentId: pull.content_id,
+			model,
+			revision: parseRevision(pull.revision),
+			device: request.source_device,
+			tls: trust,
+		});
+		const input = {
 			...common,
-			source: peerSource(d.sources, {
-				baseUrl: base_url,
-				grant,
-				manifest,
-				model,
-				revision: parseRevision(pull.revision),
-				device: request.source_device,
-			}),
+			source,
 			revision: parseRevision(pull.revision),
 			modelType: pull.model_type,
 			format: pull.format,
 			sourceUrl: pull.source_url,
 			// XXH64 finds accidents and convicts no liar: without TLS between the two, sha256 has to.
-			trustPartDigests: base_url.startsWith("https:") && request.verify_checksum !== true,
+			trustPartDigests: baseUrl.startsWith("https:") && request.verify_checksum !== true,
 			streams: 4,
-		});
+		};
+		return transfer(context, input, touchOnProgress(d.sources.clock, context, source));
 	};
 	const transfer = async (
 		context: TaskContext,
 		input: Omit<TransferInput, "signal" | "onProgress">,
+		onBytes?: (bytesDone: number) => void,
 	): Promise<ModelCopy> => {
 		try {
 			return await d.transfers.run({
 				...input,
 				signal: transferSignal(context.signal),
-				onProgress: (p) => context.report(progressOf(p)),
+				onProgress(p) {
+					context.report(progressOf(p));
+					onBytes?.(p.bytesDone);
+				},
 			});
 		} catch (error) {
 			throw withNode(error, d.nodeName);
@@ -271,6 +293,25 @@ async function stopServicesOf(d: NodeTaskDependencies, copy: ModelCopy, force: b
 		if (same && (force || !isServing(service)))
 			await d.services.stop(service.service_id, { timeoutMs: DRAIN_MS });
 	}
+}
+
+/**
+ * A grant lives from use to use, and one request at a low bandwidth limit takes longer than that: while bytes arrive
+ * the grant is used now and then beside it.
+ */
+export function touchOnProgress(
+	clock: Clock,
+	{ signal, log }: Pick<TaskContext, "signal" | "log">,
+	source: Pick<PeerSource, "touch">,
+): (bytesDone: number) => void {
+	let touchedMs = clock.monotonicMs();
+	let touchedBytes = 0;
+	return (bytesDone) => {
+		const nowMs = clock.monotonicMs();
+		if (bytesDone <= touchedBytes || nowMs - touchedMs < TOUCH_EVERY_MS) return;
+		[touchedMs, touchedBytes] = [nowMs, bytesDone];
+		source.touch(signal).catch((error: unknown) => log.debug("transfer.grant_not_touched", { error }));
+	};
 }
 
 /** The queue aborts with "shutdown" when the agent stops: then what was received is kept for the next run. */

@@ -41,7 +41,26 @@ The join string comes from the host's \`gswarm token create --join\`, on standar
 		bind: {
 			type: "string",
 			valueHint: "ADDRESS",
-			description: `Address to listen on (default: 127.0.0.1)`,
+			description: `Address to listen on, 0.0.0.0 for all of them (default: 127.0.0.1; for a node of another machine's host the address that faces it)`,
+		},
+		advertise: {
+			type: "string",
+			many: true,
+			valueHint: "NAME",
+			description: "Name or address by which others reach this machine; the first is printed",
+		},
+		tls: { type: "boolean", description: "TLS on loopback too; beyond loopback it is always on" },
+		"tls-cert": {
+			type: "string",
+			value: path,
+			valueHint: "FILE",
+			description: "Your own certificate (PEM) for people and programs; agents go on with the cluster's",
+		},
+		"tls-key": {
+			type: "string",
+			value: path,
+			valueHint: "FILE",
+			description: "Its key (PEM, mode 0600)",
 		},
 		disk: {
 			type: "string",
@@ -68,7 +87,8 @@ The join string comes from the host's \`gswarm token create --join\`, on standar
 	examples: [
 		["agent", "host and node on this machine"],
 		["agent --host --detach", "a host alone, in the background"],
-		["agent --join http://127.0.0.1:8000 --node node2 --join-file join.txt", "a node of that host"],
+		["agent --bind 0.0.0.0 --advertise gpu1.lan", "open to other machines, over TLS"],
+		["agent --join https://gpu1.lan:8000 --join-file join.txt", "a node of that host"],
 		["agent --disk /mnt/nvme1=2TB --dram 64GB", "with a second disk and a limit on memory"],
 	],
 	next: ["node list", "model download hf:ORG/NAME", "token create --join"],

@@ -60,7 +60,8 @@ export async function forward(
 			body,
 			signal: cancel.signal,
 			redirect: "manual",
-			...(upstream.tls === undefined ? {} : { tls: upstream.tls }),
+			// Explicit, because NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment would let everybody in.
+			...(upstream.tls === undefined ? {} : { tls: { ...upstream.tls, rejectUnauthorized: true } }),
 		});
 		if (response.status >= 300 && response.status < 400) {
 			await response.body?.cancel();
@@ -76,7 +77,8 @@ export async function forward(
 		if (cancel.signal.aborted) throw cancel.signal.reason;
 		if (error instanceof GswarmError) throw error;
 		const { code } = error as NodeJS.ErrnoException;
-		if (code !== undefined && CONNECT_FAILURES.has(code)) throw new NotConnected(code, { cause: error });
+		if (code !== undefined && (CONNECT_FAILURES.has(code) || NOT_PROVEN.test(code)))
+			throw new NotConnected(code, { cause: error });
 		throw failed(upstream, code ?? "the connection failed", error);
 	}
 }
@@ -92,6 +94,9 @@ const CONNECT_FAILURES: ReadonlySet<string> = new Set([
 	"ENETUNREACH",
 	"FailedToOpenSocket",
 ]);
+
+/** Who answered is not who it should be (TLS); then nothing was sent either. */
+const NOT_PROVEN = /CERT|TLS|SSL|ISSUER|SIGNATURE/;
 
 /** An answer of a known length up to this is taken whole, which costs less than a stream; an event stream has none. */
 const SMALL_BYTES = 64 << 10;

@@ -16,8 +16,8 @@ export interface Upstream {
 	load?: Load;
 	/** Headers that authorise this agent at the upstream, made anew for each request. */
 	authorize?: () => Record<string, string>;
-	/** TLS options for fetch, where the upstream speaks https. */
-	tls?: Bun.TLSOptions;
+	/** Whom to meet, where the upstream speaks https: PEM of the CA, and the name in the certificate. */
+	tls?: { ca: string; serverName: string };
 }
 
 export interface ServedModel {

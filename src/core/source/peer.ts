@@ -30,13 +30,18 @@ export interface PeerInput {
 	tls?: { ca: string; serverName?: string } | undefined;
 }
 
+export interface PeerSource extends Source {
+	/** Uses the grant without reading anything to speak of, so that it lives on. */
+	touch(signal: AbortSignal): Promise<void>;
+}
+
 const ANSWER_TIMEOUT_MS = 30_000;
 
 /**
  * Files are numbered as in the canonical manifest: sorted by path.
  * @throws TASK_FAILED wrong_manifest
  */
-export function peerSource({ clock }: { clock: Clock }, input: PeerInput): Source {
+export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerSource {
 	const canonical = canonicalManifest(input.manifest);
 	const contentId = sha256Hex(canonical);
 	if (input.contentId !== undefined && input.contentId !== contentId) {
@@ -53,6 +58,14 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): Sourc
 	const { files } = JSON.parse(canonical) as Manifest;
 	const indexes = new Map(files.map(({ path }, index) => [path, index]));
 	const partUrl = `${input.baseUrl.replace(/\/+$/, "")}/parts/${contentId}`;
+	const ask = (index: number, range: string, signal: AbortSignal): Promise<Response> =>
+		requestOnce({ clock }, `${partUrl}/${index}`, {
+			method: "GET",
+			headers: { authorization: `Bearer ${input.grant}`, range },
+			signal,
+			timeoutMs: ANSWER_TIMEOUT_MS,
+			...(input.tls === undefined ? {} : { tls: input.tls }),
+		});
 
 	return {
 		localDirectory: undefined,
@@ -77,13 +90,7 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): Sourc
 			const wanted = rangeToAsk(file, range);
 			if (wanted === undefined || file.sizeBytes === 0) return new Blob([]).stream();
 			const what = `${input.model}/${file.path}`;
-			const response = await requestOnce({ clock }, `${partUrl}/${index}`, {
-				method: "GET",
-				headers: { authorization: `Bearer ${input.grant}`, range: rangeHeader(wanted) },
-				signal,
-				timeoutMs: ANSWER_TIMEOUT_MS,
-				...(input.tls === undefined ? {} : { tls: input.tls }),
-			});
+			const response = await ask(index, rangeHeader(wanted), signal);
 			if (response.status === 200 || response.status === 206) {
 				return await checkedBody(response, {
 					what,
@@ -94,6 +101,13 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): Sourc
 			}
 			await response.body?.cancel();
 			throw peerError(response, what, clock.nowMs());
+		},
+		async touch(signal) {
+			const index = files.findIndex((file) => file.size_bytes > 0);
+			if (index < 0) return;
+			const response = await ask(index, "bytes=0-0", signal);
+			await response.body?.cancel();
+			if (response.status !== 206) throw peerError(response, input.model, clock.nowMs());
 		},
 	};
 }

@@ -73,5 +73,5 @@ export type {
 } from "./contract.ts";
 export type { CredentialLookUp } from "./credential.ts";
 export { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
-export { type PeerInput, peerSource } from "./peer.ts";
+export { type PeerInput, type PeerSource, peerSource } from "./peer.ts";
 export type { SourceUri } from "./source-uri.ts";

@@ -17,3 +17,24 @@ export const size = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 export const priority = z.enum(PRIORITIES).default("normal");
 
 export const submittedOn = submittedSchema.extend({ node: z.string() });
+
+/** A whole number of a query. In decimal digits alone: `0x10`, `1e2`, `+5` and ` 5` are somebody's mistake. */
+export function queryInteger({ min, max, fallback }: { min: number; max: number; fallback: number }) {
+	const number = z.number("wanted a whole number in decimal digits").int().min(min).max(max);
+	// The inner default is for the documents, the outer one lets callers leave it out.
+	return z
+		.preprocess((text) => decimal(text, /^-?(0|[1-9]\d{0,15})$/), number.default(fallback))
+		.default(fallback);
+}
+
+/** A point in time in a query: seconds since the epoch, perhaps with a fraction. */
+export const querySeconds = z
+	.preprocess(
+		(text) => decimal(text, /^-?(0|[1-9]\d{0,15})(\.\d{1,9})?$/),
+		z.number("wanted seconds since the epoch in decimal digits").nonnegative().max(1e12),
+	)
+	.optional();
+
+function decimal(text: unknown, form: RegExp): unknown {
+	return typeof text === "string" && form.test(text) ? Number(text) : text;
+}

@@ -8,14 +8,25 @@ import {
 	modelSchema,
 } from "../../schema/model.ts";
 import type { Route } from "../route.ts";
-import { HOST, BOTH, flag, name, device, bandwidth, size, priority, submittedOn } from "./fields.ts";
+import {
+	HOST,
+	BOTH,
+	flag,
+	name,
+	device,
+	bandwidth,
+	size,
+	priority,
+	submittedOn,
+	queryInteger,
+} from "./fields.ts";
 
 const pattern = z.array(z.string().min(1).max(400)).max(64);
 const compression = z.literal("none").default("none");
 
 const paging = {
-	page: z.coerce.number().int().min(1).max(1_000_000).default(1),
-	per_page: z.coerce.number().int().min(1).max(200).default(20),
+	page: queryInteger({ min: 1, max: 1_000_000, fallback: 1 }),
+	per_page: queryInteger({ min: 1, max: 200, fallback: 20 }),
 };
 
 export const modelsRoutes = {

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { taskCountersSchema } from "../../schema/node.ts";
 import { FINISHED_STATUSES, PRIORITIES, TASK_TYPES, taskSchema } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
-import { BOTH, name } from "./fields.ts";
+import { BOTH, name, queryInteger, querySeconds } from "./fields.ts";
 
 export const queueRoutes = {
 	queueStatus: {
@@ -50,10 +50,10 @@ export const queueRoutes = {
 		role: "viewer",
 		on: BOTH,
 		query: z.strictObject({
-			limit: z.coerce.number().int().min(1).max(200).default(50),
+			limit: queryInteger({ min: 1, max: 200, fallback: 50 }),
 			status: z.enum(FINISHED_STATUSES).optional(),
 			type: z.enum(TASK_TYPES).optional(),
-			since: z.coerce.number().nonnegative().max(1e12).optional(),
+			since: querySeconds,
 			cursor: z.string().max(200).optional(),
 			node: name.optional(),
 		}),

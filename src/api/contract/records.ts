@@ -3,7 +3,7 @@ import { z } from "zod";
 import { auditEntrySchema } from "../../schema/audit.ts";
 import { MAX_ORIGINS, MAX_SECRET_LENGTH, secretSchema } from "../../schema/secret.ts";
 import type { Route } from "../route.ts";
-import { BOTH, HOST } from "./fields.ts";
+import { BOTH, HOST, queryInteger, querySeconds } from "./fields.ts";
 
 const origin = z.string().min(1).max(300);
 
@@ -15,8 +15,8 @@ export const recordsRoutes = {
 		role: "admin",
 		on: BOTH,
 		query: z.strictObject({
-			limit: z.coerce.number().int().min(1).max(200).default(50),
-			since: z.coerce.number().nonnegative().max(1e12).optional(),
+			limit: queryInteger({ min: 1, max: 200, fallback: 50 }),
+			since: querySeconds,
 			/** Id or name of a token or node. */
 			actor: z.string().min(1).max(200).optional(),
 			action: z.string().min(1).max(60).optional(),

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { BALANCE_POLICIES, FRAMEWORKS, serviceSchema } from "../../schema/service.ts";
 import { submittedSchema } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
-import { BOTH, name, device, priority, submittedOn } from "./fields.ts";
+import { BOTH, name, device, priority, submittedOn, queryInteger } from "./fields.ts";
 
 const submittedService = submittedSchema.extend({
 	service_id: z.string(),
@@ -75,7 +75,7 @@ export const servicesRoutes = {
 		summary: "The last lines of the engine's log, as text",
 		role: "user",
 		on: BOTH,
-		query: z.strictObject({ lines: z.coerce.number().int().min(1).max(10_000).default(100) }),
+		query: z.strictObject({ lines: queryInteger({ min: 1, max: 10_000, fallback: 100 }) }),
 		status: 200,
 	},
 } as const satisfies Record<string, Route>;

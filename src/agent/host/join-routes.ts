@@ -7,7 +7,12 @@ import type { HostRouteDependencies } from "./host-requests.ts";
 
 type JoinRoutes = Pick<Handlers<"host">, "authority" | "join" | "renewCertificate">;
 
-export function joinRoutes(d: HostRouteDependencies): JoinRoutes {
+export type JoinRouteDependencies = Pick<
+	HostRouteDependencies,
+	"approveJoins" | "cluster" | "clusterId" | "credentials" | "hostUrl" | "identity" | "joining" | "publicKey"
+>;
+
+export function joinRoutes(d: JoinRouteDependencies): JoinRoutes {
 	let lastJoin: Promise<unknown> = Promise.resolve();
 	/** One join after the other: a name is not given away between the look at it and the credential for it. */
 	const inTurn = <T>(join: () => Promise<T>): Promise<T> => {
@@ -75,7 +80,7 @@ export function joinRoutes(d: HostRouteDependencies): JoinRoutes {
 
 /** A join string for a machine that is to join; with `approve` its node waits for an admin. */
 export async function makeJoinString(
-	d: HostRouteDependencies,
+	d: JoinRouteDependencies,
 	{ ttlS, uses, approve, createdBy }: { ttlS: number; uses: number; approve: boolean; createdBy: string },
 ): Promise<{ token: string; token_id: string; expires_at: number; uses: number; command: string }> {
 	const { text, tokenId, expiresAt } = await d.identity.createJoinString({

@@ -11,7 +11,12 @@ type NodeAdminRoutes = Pick<Handlers<"host">, "approveNode" | "removeNode" | "re
 /** How many models an error names. */
 const NAMED = 20;
 
-export function nodeAdminRoutes(d: HostRouteDependencies): NodeAdminRoutes {
+export type NodeAdminDependencies = Pick<
+	HostRouteDependencies,
+	"cluster" | "inventoryVersions" | "joining" | "registry"
+>;
+
+export function nodeAdminRoutes(d: NodeAdminDependencies): NodeAdminRoutes {
 	return {
 		approveNode: async ({ params: { node }, body }) => {
 			const names = body.addresses === undefined ? undefined : certificateNames(body.addresses);
@@ -22,8 +27,10 @@ export function nodeAdminRoutes(d: HostRouteDependencies): NodeAdminRoutes {
 		removeNode: async ({ params: { node }, query }) => {
 			if (d.cluster.isOwn(node)) throw ownNode(node);
 			if (!query.force) refuseInUse(d, node);
-			await d.cluster.remove(node);
+			// Its bearer first; its row last of what can be done again, and after it what a beat under way still told.
 			await d.joining.forget(node);
+			await d.registry.dropNode(node);
+			await d.cluster.remove(node);
 			await d.registry.dropNode(node);
 			d.inventoryVersions.delete(node);
 			return { node, removed: true };
@@ -38,7 +45,7 @@ export function nodeAdminRoutes(d: HostRouteDependencies): NodeAdminRoutes {
 }
 
 /** @throws 409 node_in_use, last_durable_copy */
-function refuseInUse(d: HostRouteDependencies, node: string): void {
+function refuseInUse(d: NodeAdminDependencies, node: string): void {
 	const services = d.cluster.services().filter((s) => s.node === node && isServing(s));
 	const hint = `Move or stop what is there first; \`gswarm node remove ${node} --force\` removes it all the same.`;
 	if (services.length > 0) {

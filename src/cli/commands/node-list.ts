@@ -8,7 +8,7 @@ import { renderTable } from "../render/table.ts";
 
 export const command = defineCommand({
 	about:
-		"Lists the machines of the cluster: whether they are alive, what is free on each of their devices, and what they do. A device is named NODE:DEVICE, e.g. node1:disk or node1:dram.",
+		"Lists the machines of the cluster and those that wait to join it: whether they are alive, what is free on each of their devices, and what they do. A device is named NODE:DEVICE, e.g. node1:disk or node1:dram.",
 	args: {},
 	examples: [
 		["node list", "machines, devices, free space"],
@@ -28,10 +28,15 @@ export const command = defineCommand({
 					String(node.models),
 					String(node.services),
 					`${node.tasks.running} running, ${node.tasks.pending} waiting`,
-					node.last_seen_s === null ? "never" : `${formatDuration(node.last_seen_s)} ago`,
+					node.last_seen_s === null
+						? node.status === "waiting"
+							? "asks to join"
+							: "never"
+						: `${formatDuration(node.last_seen_s)} ago`,
 					...(wide
 						? [
-								safeLine(`${node.address}:${node.api_port}`),
+								safeLine([`${node.address}:${node.api_port}`, ...(node.approved_addresses ?? [])].join(", ")),
+								safeLine(node.asked_addresses?.join(", ") ?? "") || "-",
 								safeLine(node.version),
 								String(node.protocol_version),
 								String(node.cpus),
@@ -48,7 +53,13 @@ export const command = defineCommand({
 						{ title: "TASKS", shrink: true },
 						{ title: "SEEN", shrink: true },
 						...(wide
-							? [{ title: "ADDRESS" }, { title: "VERSION" }, { title: "PROTOCOL" }, { title: "CPUS" }]
+							? [
+									{ title: "ADDRESS" },
+									{ title: "ASKS FOR" },
+									{ title: "VERSION" },
+									{ title: "PROTOCOL" },
+									{ title: "CPUS" },
+								]
 							: []),
 					],
 					rows,
@@ -60,6 +71,9 @@ export const command = defineCommand({
 			say.info("No node has joined yet.");
 			say.next(["token create --join"]);
 		}
+		const waiting = body.nodes.filter((node) => node.status === "waiting");
+		if (waiting.length > 0)
+			say.next(waiting.slice(0, 3).map((node) => `node approve ${safeLine(node.name)}`));
 		return EXIT.done;
 	},
 });

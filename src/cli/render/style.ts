@@ -35,7 +35,7 @@ export function createStyle(colour: boolean): Style {
 export function paintStatus(style: Style, status: string): string {
 	if (/^(ready|alive|ok|completed)$/.test(status)) return style.good(status);
 	if (/^(failed|dead|unavailable|unhealthy|unreachable|degraded)$/.test(status)) return style.bad(status);
-	if (/^(running|downloading|moving|queued|pending|starting|stopping|suspect)$/.test(status))
+	if (/^(running|downloading|moving|queued|pending|starting|stopping|suspect|waiting)$/.test(status))
 		return style.busy(status);
 	return status;
 }

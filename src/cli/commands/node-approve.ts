@@ -1,0 +1,41 @@
+import { defineCommand } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import { safeLine } from "../render/safe-text.ts";
+import { type ValueKind, node } from "../values.ts";
+
+const address: ValueKind<string> = {
+	parse: (text) => (/^[A-Za-z0-9_.:-]{1,253}$/.test(text) ? text : undefined),
+	wanted: "a host name or an IP address",
+};
+
+export const command = defineCommand({
+	about:
+		"Lets a node in that waits to join, with the names and addresses that it asks for, or only those given. Of a node that has joined, its certificate vouches for more names then, from its next one on. `node list -o wide` shows what is asked for.",
+	args: {
+		node: { type: "positional", value: node, description: "Name of the node" },
+		address: {
+			type: "string",
+			value: address,
+			many: true,
+			valueHint: "NAME_OR_ADDRESS",
+			description: "A name or address for its certificate",
+		},
+	},
+	examples: [
+		["node approve node2", "with what it asks for"],
+		["node approve node2 --address gpu2.lan", "with this name beside the address it calls from"],
+	],
+	next: ["node list"],
+	async run({ api, out, say }, { node: name, address: addresses }) {
+		const body = await (await api()).call("approveNode", {
+			params: { node: name },
+			body: addresses.length === 0 ? {} : { addresses: [...addresses] },
+		});
+		await out.show(body, { names: () => [body.node], human: () => safeLine(body.node) });
+		const names = body.addresses.length === 0 ? "" : `, with ${safeLine(body.addresses.join(", "))}`;
+		say.success(`Approved ${name}${names}.`);
+		if (body.status === "waiting") say.info("It joins when it asks again, within seconds.");
+		say.next(["node list"]);
+		return EXIT.done;
+	},
+});

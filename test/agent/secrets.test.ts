@@ -10,6 +10,7 @@ import { systemClock } from "../../src/platform/clock.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { localCluster } from "../support/cluster.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
 
 const SECRET = "hf_canary_4711";
 const HUB = "https://hub.example";
@@ -113,6 +114,10 @@ test("a private model comes with the secret that an admin stored, which is forgo
 	expect(await set).toMatchObject({ name: "hf", origins: [hub.url] });
 	await host.stop();
 	await host.start();
+	await until("the node is heard of again", async () => {
+		const [node] = (await host.client.call("listNodes", {})).nodes;
+		return node?.last_seen_s !== null;
+	});
 	expect((await host.client.call("listSecrets", {})).secrets).toMatchObject([{ name: "hf" }]);
 	expect(await download()).toBe("completed");
 	await cluster.done(cluster.remove("acme/private"));

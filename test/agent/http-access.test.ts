@@ -89,6 +89,7 @@ test("the contract's roles are all known, so that no route is open by a slip of 
 	);
 	expect(open.map(([id, route]) => `${id} ${route.role}`)).toEqual([
 		"health public",
+		"authority public",
 		"join join",
 		"readPart grant",
 	]);

@@ -26,7 +26,7 @@ const SECRET_SOURCES: readonly string[] = [
 	`http://someone:${CANARY}@127.0.0.1/x`,
 	`https://${CANARY}@127.0.0.1/x`,
 	`http://10.0.0.1/x?token=${CANARY}`,
-	`http://127.0.0.1:1/x.tar?X-Amz-Signature=${CANARY}#sha256=${CANARY}`,
+	`http://127.0.0.1:1/x.tar?X-Amz-Signature=${CANARY}#sha256=${"a".repeat(64)}`,
 ];
 /** What a file would be called that was written where a path trick leads. */
 export const ESCAPED = "escaped-by-fuzz";
@@ -137,8 +137,9 @@ function valid(schema: Schema, name: string): fc.Arbitrary<Json> {
 			return fc.array(items, { minLength, maxLength: minLength + 2 });
 		}
 		case "string": {
-			const maxLength = Math.min(40, Number(schema["maxLength"] ?? 40));
-			const text = fc.string({ minLength: Number(schema["minLength"] ?? 0), maxLength });
+			const minLength = Number(schema["minLength"] ?? 0);
+			const maxLength = Math.max(minLength, Math.min(40, Number(schema["maxLength"] ?? 40)));
+			const text = fc.string({ minLength, maxLength });
 			return real === undefined ? text : fc.oneof({ arbitrary: fc.constantFrom(...real), weight: 9 }, text);
 		}
 		case "integer":

@@ -1,5 +1,10 @@
-/** Logging: events with fields, as JSON lines. Values under a secret's name never reach a line. */
+/**
+ * Logging: events with fields, as JSON lines. Secrets never reach a line, by their name or by their shape, and neither
+ * does a character that a terminal would act on.
+ */
 import type { Clock } from "./clock.ts";
+import { MAX_LOGGED_CHARACTERS } from "./limits.ts";
+import { isSecretName, redactSecrets } from "./redact.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFields = Record<string, unknown>;
@@ -14,7 +19,6 @@ export interface Log {
 }
 
 const LEVELS: Record<LogLevel, number> = { debug: 10, info: 20, warn: 30, error: 40 };
-const SECRET = /authorization|token|secret|password|cookie|api_key/i;
 
 /** A log that writes one JSON line per event through `write`. */
 export function createLog(
@@ -24,7 +28,7 @@ export function createLog(
 	const emit = (at: LogLevel, event: string, more: LogFields = {}): void => {
 		if (LEVELS[at] < LEVELS[level]) return;
 		const line = { ts: new Date(clock.nowMs()).toISOString(), level: at, event, ...fields, ...more };
-		write(`${JSON.stringify(line, redact)}\n`);
+		write(`${visible(redactSecrets(JSON.stringify(line, plain)))}\n`);
 	};
 	return {
 		debug: (event, more) => emit("debug", event, more),
@@ -44,11 +48,24 @@ export const silentLog: Log = {
 	with: () => silentLog,
 };
 
-function redact(key: string, value: unknown): unknown {
-	if (SECRET.test(key) && typeof value === "string") return "[redacted]";
+function plain(key: string, value: unknown): unknown {
+	if (isSecretName(key) && (typeof value === "string" || (typeof value === "object" && value !== null)))
+		return "[redacted]";
 	if (value instanceof Error) {
 		return { name: value.name, message: value.message, stack: value.stack, cause: value.cause };
 	}
 	if (typeof value === "bigint") return value.toString();
+	if (typeof value === "string" && value.length > MAX_LOGGED_CHARACTERS)
+		return `${value.slice(0, MAX_LOGGED_CHARACTERS)}… (${value.length} characters)`;
 	return value;
+}
+
+/** What JSON lets stand and a terminal acts on: C1 controls, and characters that turn the order of others. */
+function visible(line: string): string {
+	return line.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+		Array.from(
+			{ length: character.length },
+			(_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
+		).join(""),
+	);
 }

@@ -1,5 +1,6 @@
 /** The one place that turns errors into HTTP answers. */
 import type { ZodError } from "zod";
+import { redactSecrets } from "../../platform/redact.ts";
 import { type ErrorBody, GswarmError, invalid } from "../../schema/errors.ts";
 
 /** The design's body on `/api/v1`, OpenAI's on `/v1`. */
@@ -7,7 +8,9 @@ export function errorResponse(
 	error: GswarmError,
 	options: { requestId: string; nowMs: number; openAi: boolean },
 ): Response {
-	const headers: Record<string, string> = { "x-request-id": options.requestId };
+	const headers: Record<string, string> = {};
+	// Its body is still on the way, at its own pace.
+	if (error.status === 408) headers["connection"] = "close";
 	if (error.status === 401) headers["www-authenticate"] = "Bearer";
 	if (error.retryAfterS !== undefined) headers["retry-after"] = String(Math.ceil(error.retryAfterS));
 	else if (error.status === 503 || error.status === 429) headers["retry-after"] = "5";
@@ -22,7 +25,7 @@ export function errorResponse(
 				code: error.reason ?? error.code,
 			},
 		};
-		return Response.json(body, { status: error.status, headers });
+		return json(body, error.status, headers);
 	}
 	const body: ErrorBody = {
 		error: {
@@ -33,7 +36,15 @@ export function errorResponse(
 			request_id: options.requestId,
 		},
 	};
-	return Response.json(body, { status: error.status, headers });
+	return json(body, error.status, headers);
+}
+
+/** A message may quote what somebody pasted into the wrong place. */
+function json(body: unknown, status: number, headers: Record<string, string>): Response {
+	return new Response(redactSecrets(JSON.stringify(body)), {
+		status,
+		headers: { "content-type": "application/json", ...headers },
+	});
 }
 
 /** 400 naming the first field that is wrong, and all of them in `details.fields`. */

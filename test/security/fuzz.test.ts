@@ -61,6 +61,7 @@ async function send({ listener, as, method, path, headers, body }: FuzzRequest):
 	const bearers = {
 		admin: listener === "host" ? cluster.host.admin : node.admin,
 		node: node.token,
+		host: cluster.host.assertionFor("node1"),
 		canary: `gsw_admin_k3v9x2ma_${CANARY}`,
 		nobody: undefined,
 	};

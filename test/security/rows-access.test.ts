@@ -109,6 +109,19 @@ describe.each([...LISTENERS])("on the %s listener", (listener) => {
 		expect(Object.keys(got).length).toBeGreaterThan(PATHS.length * METHODS.length * ROLES.length);
 	});
 
+	test("with force=true a call needs the role that the contract names for it, and no higher one without", async () => {
+		for (const [id, route] of routesOf(listener).filter(([, { forceRole }]) => forceRole !== undefined)) {
+			for (const caller of ROLES) {
+				const allowed = MAY[route.forceRole ?? ""]?.includes(caller) === true ? "enters" : "403";
+				const forced = await ask(route.method, `${pathOf(route)}?force=true`, caller);
+				expect([id, caller, forced.seen]).toEqual([id, caller, allowed]);
+				const plain = await ask(route.method, `${pathOf(route)}?force=false`, caller);
+				const without = MAY[route.role]?.includes(caller) === true ? "enters" : "403";
+				expect([id, caller, plain.seen]).toEqual([id, caller, without]);
+			}
+		}
+	});
+
 	test("405 names what is possible, 401 how to sign in, and both have the design's body", async () => {
 		for (const address of addressesOf(listener)) {
 			if (address.path.startsWith("/v1/")) continue;

@@ -21,6 +21,7 @@ import {
 	type Identity,
 	makeToken,
 	parseJoinString,
+	signAssertion,
 } from "../../src/core/identity/identity.ts";
 import { type Clock, systemClock } from "../../src/platform/clock.ts";
 import { openInlineDatabase } from "../../src/platform/database.ts";
@@ -59,6 +60,8 @@ export interface LocalHost {
 	client: ApiClient;
 	/** The admin's bearer. */
 	admin: string;
+	/** With what the host calls a node. */
+	assertionFor(node: string): string;
 	url: string;
 	role: HostRole;
 	identity: Identity;
@@ -237,6 +240,7 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 	let port = 0;
 	const host = {
 		admin,
+		assertionFor: (node: string) => signAssertion(keys.privateKey, node, clock.nowMs()),
 		clock,
 		async start() {
 			const stack = new AsyncDisposableStack();

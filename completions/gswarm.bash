@@ -9,6 +9,12 @@ _gswarm_step() {
 		("/queue") REPLY="queue" ;;
 		("/node") REPLY="node" ;;
 		("/token") REPLY="token" ;;
+		("/secret") REPLY="secret" ;;
+		("/audit") REPLY="audit" ;;
+		("/login") REPLY="login" ;;
+		("/context") REPLY="context" ;;
+		("/whoami") REPLY="whoami" ;;
+		("/env") REPLY="env" ;;
 		("/health") REPLY="health" ;;
 		("/version") REPLY="version" ;;
 		("/completions") REPLY="completions" ;;
@@ -38,7 +44,18 @@ _gswarm_step() {
 		("queue/cancel") REPLY="queue cancel" ;;
 		("queue/history") REPLY="queue history" ;;
 		("node/list") REPLY="node list" ;;
+		("node/approve") REPLY="node approve" ;;
+		("node/remove") REPLY="node remove" ;;
+		("node/reset") REPLY="node reset" ;;
 		("token/create") REPLY="token create" ;;
+		("token/list") REPLY="token list" ;;
+		("token/revoke") REPLY="token revoke" ;;
+		("secret/set") REPLY="secret set" ;;
+		("secret/list") REPLY="secret list" ;;
+		("secret/remove") REPLY="secret remove" ;;
+		("context/list") REPLY="context list" ;;
+		("context/use") REPLY="context use" ;;
+		("context/remove") REPLY="context remove" ;;
 		(*) return 1 ;;
 	esac
 }
@@ -53,6 +70,9 @@ _gswarm_value() {
 		("agent/--node-port") REPLY="anything" ;;
 		("agent/--peer-port") REPLY="anything" ;;
 		("agent/--bind") REPLY="anything" ;;
+		("agent/--advertise") REPLY="anything" ;;
+		("agent/--tls-cert") REPLY="path" ;;
+		("agent/--tls-key") REPLY="path" ;;
 		("agent/--disk") REPLY="path" ;;
 		("agent/--dram") REPLY="anything" ;;
 		("agent/--log-level") REPLY="words:debug info warn error" ;;
@@ -95,10 +115,21 @@ _gswarm_value() {
 		("queue history/--limit") REPLY="anything" ;;
 		("queue history/--cursor") REPLY="anything" ;;
 		("queue history/--node") REPLY="live:nodes" ;;
+		("node approve/--address") REPLY="anything" ;;
+		("token create/--role") REPLY="words:viewer inference user operator admin" ;;
+		("token create/--name") REPLY="anything" ;;
 		("token create/--ttl") REPLY="anything" ;;
 		("token create/--uses") REPLY="anything" ;;
+		("secret set/--origin") REPLY="anything" ;;
+		("audit/--since") REPLY="anything" ;;
+		("audit/--actor") REPLY="anything" ;;
+		("audit/--action") REPLY="anything" ;;
+		("audit/--limit") REPLY="anything" ;;
+		("audit/--cursor") REPLY="anything" ;;
+		("login/--ca-pin") REPLY="anything" ;;
 		(*/-o|*/--output) REPLY="words:table wide json yaml name" ;;
 		(*/--data-dir) REPLY="path" ;;
+		(*/--context) REPLY="live:contexts" ;;
 		(*/--timeout) REPLY="anything" ;;
 		(*) return 1 ;;
 	esac
@@ -124,6 +155,15 @@ _gswarm_argument() {
 		("service stop/0") REPLY="live:services" ;;
 		("queue show/0") REPLY="live:tasks" ;;
 		("queue cancel/0") REPLY="live:tasks" ;;
+		("node approve/0") REPLY="live:nodes" ;;
+		("node remove/0") REPLY="live:nodes" ;;
+		("node reset/0") REPLY="live:nodes" ;;
+		("token revoke/0") REPLY="live:tokens" ;;
+		("secret set/0") REPLY="anything" ;;
+		("secret remove/0") REPLY="anything" ;;
+		("login/0") REPLY="anything" ;;
+		("context use/0") REPLY="live:contexts" ;;
+		("context remove/0") REPLY="live:contexts" ;;
 		("completions/0") REPLY="words:bash zsh fish" ;;
 		(*) return 1 ;;
 	esac
@@ -132,21 +172,23 @@ _gswarm_argument() {
 # Prints the commands below a path.
 _gswarm_children() {
 	case "$1" in
-		("") printf '%s\n' agent model service queue node token health version completions pull ls show rm ps ;;
+		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
 		("model") printf '%s\n' list show locations register download copy move serve delete ;;
 		("service") printf '%s\n' list status logs stop ;;
 		("queue") printf '%s\n' status tasks show cancel history ;;
-		("node") printf '%s\n' list ;;
-		("token") printf '%s\n' create ;;
+		("node") printf '%s\n' list approve remove reset ;;
+		("token") printf '%s\n' create list revoke ;;
+		("secret") printf '%s\n' set list remove ;;
+		("context") printf '%s\n' list use remove ;;
 	esac
 }
 
 # Prints the flags of a path.
 _gswarm_flags() {
-	printf '%s\n' --json -o --output -q --quiet --data-dir --timeout -y --yes --no-input --no-color --debug -h --help
+	printf '%s\n' --json -o --output -q --quiet --data-dir --context --timeout -y --yes --no-input --no-color --debug -h --help
 	case "$1" in
-		("agent") printf '%s\n' --host --join --join-file --node --port --node-port --peer-port --bind --disk --dram --detach --log-level ;;
+		("agent") printf '%s\n' --host --join --join-file --node --port --node-port --peer-port --bind --advertise --tls --tls-cert --tls-key --disk --dram --detach --log-level ;;
 		("model list") printf '%s\n' --type --location --status --page --per-page ;;
 		("model register") printf '%s\n' --source --type --size --meta ;;
 		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --no-wait ;;
@@ -160,7 +202,13 @@ _gswarm_flags() {
 		("queue tasks") printf '%s\n' --node ;;
 		("queue show") printf '%s\n' --wait ;;
 		("queue history") printf '%s\n' --status --type --since --limit --cursor --node ;;
-		("token create") printf '%s\n' --join --ttl --uses ;;
+		("node approve") printf '%s\n' --address ;;
+		("node remove") printf '%s\n' --force ;;
+		("token create") printf '%s\n' --role --name --join --ttl --uses --approve ;;
+		("token list") printf '%s\n' --all ;;
+		("secret set") printf '%s\n' --origin ;;
+		("audit") printf '%s\n' --since --actor --action --limit --cursor ;;
+		("login") printf '%s\n' --ca-pin ;;
 	esac
 }
 

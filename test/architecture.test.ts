@@ -145,6 +145,7 @@ test("a file that does not parse is an error, not a file without imports", () =>
 test("every route has a role, a listener and a place of its own", () => {
 	const roles: Record<Role, true> = {
 		public: true,
+		any: true,
 		join: true,
 		grant: true,
 		viewer: true,

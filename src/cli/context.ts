@@ -37,6 +37,10 @@ export interface Context {
 	completionSpec(): Promise<CompletionSpec>;
 	/** The client of the agent. @throws when there is none */
 	api(): Promise<ApiClient>;
+	/** Where the agent is, and with which token. @throws when there is none */
+	connection(): Connection;
+	/** A client of another agent. */
+	clientOf(connection: Connection): Promise<ApiClient>;
 }
 
 const CALL_TIMEOUT_MS = 30_000;
@@ -53,10 +57,18 @@ export function createContext(
 	const screen = createScreen(stderr);
 	const say = createMessages(
 		{ screen, style: createStyle(colour && stderr.isTty) },
-		{ quiet: globals.quiet, debug: globals.debug, dataDir: globals["data-dir"] },
+		{
+			quiet: globals.quiet,
+			debug: globals.debug,
+			dataDir: globals["data-dir"],
+			context: globals.context,
+		},
 	);
 	const format = globals.json ? "json" : (globals.output ?? "table");
 	let client: Promise<ApiClient> | undefined;
+	let found: Connection | undefined;
+	const connection = (): Connection => (found ??= connectionIn(world, globals));
+	const clientOf = (to: Connection): Promise<ApiClient> => connect(world, globals, say, to);
 	return {
 		world,
 		globals,
@@ -67,26 +79,36 @@ export function createContext(
 		completionSpec,
 		screen,
 		say,
-		api: () => (client ??= connect(world, globals, say)),
+		connection,
+		clientOf,
+		// Awaited inside, so that having no agent is a rejection.
+		api: () => (client ??= (async () => await clientOf(connection()))()),
 	};
 }
 
-async function connect(world: World, globals: Globals, say: Messages): Promise<ApiClient> {
+function connectionIn({ send, environment }: World, globals: Globals): Connection {
+	if (send === undefined)
+		return findConnection(environment, { dataDir: globals["data-dir"], context: globals.context });
+	return { url: "http://agent.test", token: undefined, ca: undefined, nodeOnly: false, context: undefined };
+}
+
+async function connect(
+	world: World,
+	globals: Globals,
+	say: Messages,
+	connection: Connection,
+): Promise<ApiClient> {
 	const { createApiClient } = await import("../api/client.ts");
 	const wanted = globals.timeout ?? CALL_TIMEOUT_MS;
 	const timeoutMs = Math.min(Math.max(wanted, LEAST_CALL_TIMEOUT_MS), CALL_TIMEOUT_MS);
-	const { send } = world;
-	const connection: Connection =
-		send === undefined
-			? findConnection(world.environment, globals["data-dir"])
-			: { url: "http://agent.test", token: undefined, nodeOnly: false };
-	const { url, token } = connection;
+	const { url, token, ca } = connection;
 	say.debug(`agent ${url}${connection.nodeOnly ? " (a node)" : ""}`);
-	const transport = send ?? ((request: Request, init: BunFetchRequestInit) => fetch(request, init));
+	const transport = world.send ?? ((request: Request, init: BunFetchRequestInit) => fetch(request, init));
 	const client = createApiClient({
 		baseUrl: url,
 		token: () => token,
 		timeoutMs,
+		...(ca === undefined ? {} : { tls: { ca } }),
 		send: async (request, init) => {
 			const from = world.clock.monotonicMs();
 			const response = await transport(request, init);
@@ -95,22 +117,52 @@ async function connect(world: World, globals: Globals, say: Messages): Promise<A
 			return response;
 		},
 	});
-	return connection.nodeOnly ? askTheHostInstead(client) : client;
+	return explained(client, (error) => explain(error, connection));
 }
 
-/** Some questions only a host answers; whoever asks a node is told so. */
-function askTheHostInstead(client: ApiClient): ApiClient {
-	const explain = (error: unknown): never => {
-		if (!(error instanceof GswarmError) || error.reason !== "no_such_route") throw error;
-		throw new GswarmError(error.code, "This agent is a node, and only its host answers this.", {
-			details: error.details,
-			hint: "Run it where the host runs, or name the host with GSWARM_HOST and GSWARM_TOKEN_FILE.",
+/** What an error means for who sits here: the API does not know how they came to it. */
+function explain(error: unknown, { context, nodeOnly, url }: Connection): unknown {
+	if (!(error instanceof GswarmError)) return error;
+	const { code, message, reason, details, status } = error;
+	const anew = (hint: string, change: { code?: typeof code; message?: string } = {}): GswarmError =>
+		new GswarmError(change.code ?? code, change.message ?? message, {
+			details,
+			status,
+			hint,
 			cause: error,
+			...(reason === undefined ? {} : { reason }),
 		});
+	if (nodeOnly && reason === "no_such_route") {
+		return anew("Run it where the host runs, or `gswarm login` to the host.", {
+			message: "This agent is a node, and only its host answers this.",
+		});
+	}
+	if (reason === "tls_failed") {
+		return anew(
+			context === undefined
+				? "If it is the right address: `gswarm login URL --ca-pin HEX`, with the pin from the host's admin, or name its CA in GSWARM_CA_FILE."
+				: `Its certificate is not of the cluster that ${context} was made for. If the cluster was set up anew: \`gswarm login ${url} --ca-pin HEX\`.`,
+			{ code: "UNAUTHORIZED" },
+		);
+	}
+	if (context === undefined) return error;
+	if (code === "UNAUTHORIZED")
+		return anew(`\`gswarm login ${url} --context ${context}\` with a token that an admin of it makes.`);
+	if (code === "NETWORK_ERROR") {
+		return anew(
+			`That is the context ${context}. \`gswarm context list\` shows others; \`--context local\` is this machine's agent.`,
+		);
+	}
+	return error;
+}
+
+function explained(client: ApiClient, words: (error: unknown) => unknown): ApiClient {
+	const told = (error: unknown): never => {
+		throw words(error);
 	};
 	return {
 		baseUrl: client.baseUrl,
-		call: async (id, input) => await client.call(id, input).catch(explain),
-		open: async (id, input) => await client.open(id, input).catch(explain),
+		call: async (id, input) => await client.call(id, input).catch(told),
+		open: async (id, input) => await client.open(id, input).catch(told),
 	};
 }

@@ -9,16 +9,19 @@ export interface Environment {
 	hostUrl: string | undefined;
 	/** GSWARM_TOKEN_FILE: a 0600 file with the token for it. */
 	tokenFile: string | undefined;
+	/** GSWARM_CA_FILE: PEM of the authority that vouches for it, where the system's own does not. */
+	caFile: string | undefined;
 	/** NO_COLOR is set, or the terminal is a dumb one. */
 	noColor: boolean;
 }
 
 export function systemEnvironment(): Environment {
-	const { GSWARM_HOME, GSWARM_HOST, GSWARM_TOKEN_FILE, NO_COLOR, TERM } = process.env;
+	const { GSWARM_HOME, GSWARM_HOST, GSWARM_TOKEN_FILE, GSWARM_CA_FILE, NO_COLOR, TERM } = process.env;
 	return {
 		dataDir: present(GSWARM_HOME) ?? join(homedir(), ".gswarm"),
 		hostUrl: present(GSWARM_HOST),
 		tokenFile: present(GSWARM_TOKEN_FILE),
+		caFile: present(GSWARM_CA_FILE),
 		noColor: present(NO_COLOR) !== undefined || TERM === "dumb",
 	};
 }

@@ -1,6 +1,6 @@
 /** Flags that every command understands, wherever they stand on the line. */
 import type { Args, Values } from "./args.ts";
-import { duration, path } from "./values.ts";
+import { context, duration, path } from "./values.ts";
 
 export const GLOBAL_ARGS = {
 	json: { type: "boolean", description: "Print the API's answer as JSON (same as -o json)" },
@@ -17,6 +17,12 @@ export const GLOBAL_ARGS = {
 		value: path,
 		valueHint: "DIR",
 		description: "Data directory of the agent (GSWARM_HOME, else ~/.gswarm)",
+	},
+	context: {
+		type: "string",
+		value: context,
+		valueHint: "NAME",
+		description: "Cluster to talk to, as `gswarm login` stored it; `local` is this machine's agent",
 	},
 	timeout: {
 		type: "string",

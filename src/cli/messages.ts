@@ -15,15 +15,21 @@ export interface Messages {
 	/** Commands, without `gswarm`, that usually come next. */
 	next(commands: readonly string[]): void;
 	debug(text: string): void;
-	/** What a command needs to reach the same agent: empty, or ` --data-dir DIR`. */
+	/** What a command needs to reach the same agent: empty, ` --data-dir DIR` or ` --context NAME`. */
 	readonly place: string;
 }
 
 export function createMessages(
 	{ screen, style }: { screen: Screen; style: Style },
-	{ quiet, debug, dataDir }: { quiet: boolean; debug: boolean; dataDir: string | undefined },
+	{
+		quiet,
+		debug,
+		dataDir,
+		context,
+	}: { quiet: boolean; debug: boolean; dataDir: string | undefined; context: string | undefined },
 ): Messages {
-	const place = dataDir === undefined ? "" : ` --data-dir ${shellWord(dataDir)}`;
+	const named = context === undefined ? "" : ` --context ${shellWord(context)}`;
+	const place = dataDir === undefined ? named : ` --data-dir ${shellWord(dataDir)}`;
 	const prefix: Partial<Record<string, string>> = {
 		success: style.good("✓ "),
 		warn: style.busy("warning: "),

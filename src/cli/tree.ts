@@ -87,18 +87,32 @@ export const TREE: Branch = {
 			},
 		},
 		node: {
-			summary: "Look at the machines of the cluster",
+			summary: "Look after the machines of the cluster",
 			children: {
 				list: { summary: "List nodes and their devices", load: () => import("./commands/node-list.ts") },
+				approve: {
+					summary: "Let a node in that waits to join",
+					load: () => import("./commands/node-approve.ts"),
+				},
+				remove: {
+					summary: "Remove a node from the cluster",
+					load: () => import("./commands/node-remove.ts"),
+				},
+				reset: {
+					summary: "Forget a node's key, so that its machine can join anew",
+					load: () => import("./commands/node-reset.ts"),
+				},
 			},
 		},
 		token: {
-			summary: "Let other machines in",
+			summary: "Let people and machines in",
 			children: {
 				create: {
-					summary: "Make a join string for other machines",
+					summary: "Make a token for a person, or a join string for machines",
 					load: () => import("./commands/token-create.ts"),
 				},
+				list: { summary: "List who may get in", load: () => import("./commands/token-list.ts") },
+				revoke: { summary: "End a token at once", load: () => import("./commands/token-revoke.ts") },
 			},
 		},
 		secret: {
@@ -116,6 +130,26 @@ export const TREE: Branch = {
 			},
 		},
 		audit: { summary: "Show who did what, and who was refused", load: () => import("./commands/audit.ts") },
+		login: {
+			summary: "Talk to a cluster elsewhere, as the person whose token it is",
+			load: () => import("./commands/login.ts"),
+		},
+		context: {
+			summary: "Choose among the clusters that you have logged in to",
+			children: {
+				list: { summary: "List them", load: () => import("./commands/context-list.ts") },
+				use: { summary: "Make commands go to another one", load: () => import("./commands/context-use.ts") },
+				remove: { summary: "Forget one", load: () => import("./commands/context-remove.ts") },
+			},
+		},
+		whoami: {
+			summary: "Say as whom commands go to which agent",
+			load: () => import("./commands/whoami.ts"),
+		},
+		env: {
+			summary: "Print the address and token for other programs",
+			load: () => import("./commands/env.ts"),
+		},
 		health: { summary: "Ask the agent how it is", load: () => import("./commands/health.ts") },
 		version: {
 			summary: "Print the versions of this program and of the agent",

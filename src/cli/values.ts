@@ -1,10 +1,19 @@
 /** Kinds of values that flags and arguments take: how each is read, and how its wanted form is said. */
 import { parseDevice } from "../schema/device.ts";
-import { isModelName, parseModelName, parseNodeName, parseServiceId, parseTaskId } from "../schema/names.ts";
+import {
+	isModelName,
+	parseContextName,
+	parseNewTokenName,
+	parseModelName,
+	parseNodeName,
+	parseServiceId,
+	parseTaskId,
+	parseTokenName,
+} from "../schema/names.ts";
 import { parseDuration, parseRate, parseSize } from "./render/format.ts";
 
 /** Names that a shell can complete from the running agent. */
-export type LiveName = "models" | "nodes" | "devices" | "tasks" | "services";
+export type LiveName = "models" | "nodes" | "devices" | "tasks" | "services" | "tokens" | "contexts";
 
 export interface ValueKind<Value> {
 	/** The value, or undefined when the text is none. @throws GswarmError that says more */
@@ -43,6 +52,25 @@ export const service: ValueKind<string> = {
 	parse: (text) => (isModelName(text) ? text : parseServiceId(text)),
 	wanted: "a service id or the name of a served model",
 	live: "services",
+};
+export const token: ValueKind<string> = {
+	parse: parseTokenName,
+	wanted: "a token's id or name",
+	live: "tokens",
+};
+export const tokenName: ValueKind<string> = { parse: parseNewTokenName, wanted: "a token's name" };
+/** sha256, hex; what was copied with colons or capitals is the same. */
+export const pin: ValueKind<string> = {
+	parse: (text) => {
+		const hex = text.replaceAll(":", "").toLowerCase();
+		return /^[0-9a-f]{64}$/.test(hex) ? hex : undefined;
+	},
+	wanted: "64 hex digits",
+};
+export const context: ValueKind<string> = {
+	parse: parseContextName,
+	wanted: "a context's name",
+	live: "contexts",
 };
 /** Checked here and sent as it was typed: the agent writes names its own way. */
 export const device: ValueKind<string> = {

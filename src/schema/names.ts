@@ -121,6 +121,19 @@ export function parseNewTokenName(text: string): TokenName {
 	);
 }
 
+/** The agent of this machine, where a context's name stands. */
+export const LOCAL_CONTEXT = "local";
+
+/** What a person calls a cluster on their own machine. @throws 400 bad_context_name */
+export function parseContextName(text: string): string {
+	if (NODE.test(text) && !text.includes("..")) return text;
+	throw invalid(
+		"bad_context_name",
+		`${JSON.stringify(text.slice(0, 120))} is not a context's name: wanted letters, digits, ".", "_" and "-", at most 63.`,
+		{ field: "context" },
+	);
+}
+
 /** @throws 400 bad_revision */
 export function parseRevision(text: string): Revision {
 	if (!REVISION.test(text) || text.includes("..")) {

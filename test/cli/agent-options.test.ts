@@ -20,7 +20,13 @@ async function options(line: string, input?: string): Promise<AgentOptions> {
 	const sink = { isTty: false, columns: () => undefined, write: () => {} };
 	const context = createContext(
 		{
-			environment: { dataDir: "/home/x/.gswarm", hostUrl: undefined, tokenFile: undefined, noColor: true },
+			environment: {
+				dataDir: "/home/x/.gswarm",
+				hostUrl: undefined,
+				tokenFile: undefined,
+				caFile: undefined,
+				noColor: true,
+			},
 			clock: systemClock,
 			terminal: {
 				stdin: {

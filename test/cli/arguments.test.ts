@@ -216,9 +216,7 @@ describe("finding the command", () => {
 
 	test("commands of later versions are not listed", () => {
 		const names = visibleCommands().map(({ path }) => path.join(" "));
-		expect(names.filter((name) => /^(env|login|workflow|data|profiler|secret|config|__)/.test(name))).toEqual(
-			[],
-		);
+		expect(names.filter((name) => /^(workflow|data|profiler|config|__)/.test(name))).toEqual([]);
 	});
 
 	test("distance counts a swap of neighbours as one", () => {

@@ -221,6 +221,7 @@ describe("commands that change something", () => {
 		const agent = fakeAgent({
 			createToken: {
 				token: "GSW10::id.secret",
+				token_id: "k3v9x2ma",
 				expires_at: NOW_S + 600,
 				uses: 2,
 				command: "gswarm agent --join URL",
@@ -239,6 +240,7 @@ describe("commands that change something", () => {
 	test("token create without --join says which kind is missing", async () => {
 		const { code, stderr } = await run(["token", "create"], { agent: fakeAgent({}) });
 		expect(code).toBe(2);
+		expect(stderr).toContain("gswarm token create --role user --name NAME");
 		expect(stderr).toContain("gswarm token create --join");
 	});
 
@@ -298,9 +300,9 @@ describe("commands that change something", () => {
 		const { code, stdout, stderr } = await run(line.split(" "), { agent });
 		expect({ code, stdout }).toEqual({ code: 0, stdout: "http://127.0.0.1:9\n" });
 		expect(stderr).toContain("service stop svc-tiny-1");
-		// The token beside it is that of the agent asked, so the address has to be too.
-		expect(stderr).toContain(`curl ${BASE_URL}/v1/chat/completions`);
-		expect(stderr).toContain("$(cat /nonexistent/gswarm-home/admin.token)");
+		// Address and token of the agent asked, and the token on no command line.
+		expect(stderr).toContain('eval "$(gswarm env)"');
+		expect(stderr).toContain("curl $OPENAI_BASE_URL/chat/completions -H @-");
 		expect(agent.only("startService").body).toEqual({
 			model_name: "tiny",
 			device: "node1:dram",

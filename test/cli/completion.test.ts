@@ -9,7 +9,7 @@ import { until } from "../support/until.ts";
 import { PROGRAM, type SocketAgent, gswarm, onTerminal, serveAgent } from "./support/child.ts";
 import { type Script, fakeAgent } from "./support/fake-agent.ts";
 import { run } from "./support/fake-world.ts";
-import { DONE, MODEL, NODE, SERVICE } from "./support/samples.ts";
+import { DONE, MODEL, NODE, SERVICE, TOKEN } from "./support/samples.ts";
 
 const LIMIT_MS = 60_000;
 const SCRIPT: Script = {
@@ -17,6 +17,10 @@ const SCRIPT: Script = {
 	listModels: { models: [MODEL, { ...MODEL, model_name: "other" }], total: 2, page: 1, per_page: 200 },
 	listServices: { services: [SERVICE], total: 1 },
 	queueHistory: { tasks: [DONE], next_cursor: null },
+	listTokens: {
+		tokens: [TOKEN, { ...TOKEN, token_id: "gone0000", name: "bob", status: "revoked" }],
+		total: 2,
+	},
 };
 
 describe("completion scripts", () => {
@@ -43,6 +47,8 @@ describe("live names", () => {
 		devices: "node1:disk\nnode1:dram\nnode2:disk\nnode2:dram\n",
 		tasks: "download-tiny-k3v9x2ma\n",
 		services: "svc-tiny-node2-dram-910b\n",
+		tokens: "ann-laptop\n",
+		contexts: "local\n",
 	};
 	for (const [kind, expected] of Object.entries(NAMES)) {
 		test(`__complete ${kind} prints them, one a line`, async () => {

@@ -31,7 +31,14 @@ function dataDir(change: object = {}, { token = "gsw_admin_x", mode = 0o600 } = 
 }
 
 function environment(change: Partial<Environment> = {}): Environment {
-	return { dataDir: "/nonexistent", hostUrl: undefined, tokenFile: undefined, noColor: true, ...change };
+	return {
+		dataDir: "/nonexistent",
+		hostUrl: undefined,
+		tokenFile: undefined,
+		caFile: undefined,
+		noColor: true,
+		...change,
+	};
 }
 
 function refusal(act: () => unknown): GswarmError {
@@ -46,14 +53,20 @@ function refusal(act: () => unknown): GswarmError {
 
 describe("the way to the agent", () => {
 	test("the host's address of the data directory, with its token", () => {
-		const expected = { url: "http://127.0.0.1:8000", token: "gsw_admin_x", nodeOnly: false };
-		expect(findConnection(environment(), dataDir())).toEqual(expected);
-		expect(findConnection(environment({ dataDir: dataDir() }), undefined)).toEqual(expected);
+		const expected = {
+			url: "http://127.0.0.1:8000",
+			token: "gsw_admin_x",
+			ca: undefined,
+			nodeOnly: false,
+			context: undefined,
+		};
+		expect(findConnection(environment(), { dataDir: dataDir() })).toEqual(expected);
+		expect(findConnection(environment({ dataDir: dataDir() }))).toEqual(expected);
 	});
 
 	test("a node's address where there is no host", () => {
 		const path = dataDir({ host_url: undefined });
-		expect(findConnection(environment(), path)).toMatchObject({
+		expect(findConnection(environment(), { dataDir: path })).toMatchObject({
 			url: "http://127.0.0.1:8001",
 			nodeOnly: true,
 		});
@@ -63,18 +76,20 @@ describe("the way to the agent", () => {
 		const tokenFile = join(root.path, "token");
 		writeFileSync(tokenFile, "from-file\n", { mode: 0o600 });
 		const both = environment({ hostUrl: "http://127.0.0.1:9999", tokenFile, dataDir: dataDir() });
-		expect(findConnection(both, dataDir()).url).toBe("http://127.0.0.1:8000");
-		expect(findConnection(both, undefined)).toEqual({
+		expect(findConnection(both, { dataDir: dataDir() }).url).toBe("http://127.0.0.1:8000");
+		expect(findConnection(both)).toEqual({
 			url: "http://127.0.0.1:9999",
 			token: "from-file",
+			ca: undefined,
 			nodeOnly: false,
+			context: undefined,
 		});
 	});
 
 	test("an agent that is gone is no agent, even when its file is still there", () => {
 		const child = Bun.spawnSync(["true"]);
 		for (const path of [dataDir({ pid: child.pid }), "/nonexistent/x", root.path]) {
-			expect(refusal(() => findConnection(environment(), path))).toMatchObject({
+			expect(refusal(() => findConnection(environment(), { dataDir: path }))).toMatchObject({
 				code: "RESOURCE_UNAVAILABLE",
 				reason: "no_agent",
 			});
@@ -85,7 +100,7 @@ describe("the way to the agent", () => {
 		for (const text of ["", "{", "[]", '{"pid":"1"}', '{"pid":-1}', '{"pid":1}']) {
 			const path = dataDir();
 			writeFileSync(join(path, "agent.json"), text);
-			expect(refusal(() => findConnection(environment(), path)).reason).toBe("bad_agent_file");
+			expect(refusal(() => findConnection(environment(), { dataDir: path })).reason).toBe("bad_agent_file");
 		}
 	});
 
@@ -93,7 +108,7 @@ describe("the way to the agent", () => {
 		for (const mode of [0o644, 0o640, 0o602]) {
 			const path = dataDir();
 			chmodSync(join(path, "admin.token"), mode);
-			const error = refusal(() => findConnection(environment(), path));
+			const error = refusal(() => findConnection(environment(), { dataDir: path }));
 			expect(error).toMatchObject({ code: "INVALID_REQUEST", reason: "unsafe_token_file" });
 			expect(error.hint).toContain("chmod 600");
 			expect(error.message).not.toContain("gsw_admin_x");
@@ -102,7 +117,7 @@ describe("the way to the agent", () => {
 
 	test("a token's file with anything but one token is refused without showing it", () => {
 		for (const token of ["", "two words", "a\nb", "x".repeat(5000), "\u001b[31m"]) {
-			const error = refusal(() => findConnection(environment(), dataDir({}, { token })));
+			const error = refusal(() => findConnection(environment(), { dataDir: dataDir({}, { token }) }));
 			expect(error.reason).toBe("bad_token_file");
 			if (token !== "") expect(error.message).not.toContain(token);
 		}
@@ -110,17 +125,28 @@ describe("the way to the agent", () => {
 
 	test("a missing token is exit 5", () => {
 		const hostUrl = "127.0.0.1:8000";
-		const error = refusal(() =>
-			findConnection(environment({ hostUrl, tokenFile: "/nonexistent/t" }), undefined),
-		);
+		const error = refusal(() => findConnection(environment({ hostUrl, tokenFile: "/nonexistent/t" })));
 		expect(error.code).toBe("UNAUTHORIZED");
 	});
 
 	test("addresses are read as people write them", () => {
-		const urls = ["10.0.0.1", "10.0.0.1:9000", "http://h", "http://h:80", "https://h", "http://[::1]:8000/"];
+		const urls = [
+			"10.0.0.1",
+			"10.0.0.1:9000",
+			"127.0.0.1",
+			"localhost:9000",
+			"[::1]",
+			"http://h",
+			"http://h:80",
+			"https://h",
+			"http://[::1]:8000/",
+		];
 		expect(urls.map((text) => parseHostUrl(text).origin)).toEqual([
-			"http://10.0.0.1:8000",
-			"http://10.0.0.1:9000",
+			"https://10.0.0.1:8000",
+			"https://10.0.0.1:9000",
+			"http://127.0.0.1:8000",
+			"http://localhost:9000",
+			"http://[::1]:8000",
 			"http://h:8000",
 			"http://h",
 			"https://h",
@@ -140,12 +166,37 @@ describe("the way to the agent", () => {
 		}
 	});
 
+	test("plain http does not leave this machine", () => {
+		for (const hostUrl of ["http://10.0.0.1:8000", "http://gpu1.lan", "http://127.0.0.1.evil.example"]) {
+			const error = refusal(() => findConnection(environment({ hostUrl })));
+			expect(error).toMatchObject({ code: "INVALID_REQUEST", reason: "plain_http" });
+		}
+	});
+
+	test("the authority of an agent with https comes from its file, of one elsewhere from GSWARM_CA_FILE", () => {
+		const ca = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+		const caFile = join(root.path, "ca.pem");
+		writeFileSync(caFile, ca);
+		const path = dataDir({ host_url: "https://127.0.0.1:8000", ca_file: caFile });
+		expect(findConnection(environment(), { dataDir: path })).toMatchObject({
+			url: "https://127.0.0.1:8000",
+			ca,
+		});
+		const hostUrl = "https://10.0.0.1:8000";
+		expect(findConnection(environment({ hostUrl, caFile }))).toMatchObject({ url: hostUrl, ca });
+		for (const wrong of ["/nonexistent/ca.pem", join(path, "admin.token")]) {
+			const error = refusal(() => findConnection(environment({ hostUrl, caFile: wrong })));
+			expect(error).toMatchObject({ code: "INVALID_REQUEST", reason: "bad_ca_file" });
+			expect(error.message).not.toContain("gsw_admin_x");
+		}
+	});
+
 	test("a proxy of the environment does not see calls to this machine", () => {
 		const { NO_PROXY, no_proxy } = process.env;
 		try {
 			process.env.NO_PROXY = "example.org";
 			delete process.env.no_proxy;
-			findConnection(environment(), dataDir());
+			findConnection(environment(), { dataDir: dataDir() });
 			expect([process.env.NO_PROXY, process.env.no_proxy]).toEqual(["example.org,127.0.0.1", "127.0.0.1"]);
 		} finally {
 			process.env.NO_PROXY = NO_PROXY;

@@ -48,9 +48,11 @@ for (const { path } of visibleCommands()) {
 		const { command } = (await descend(TREE, path)?.load?.()) ?? {};
 		expect(command?.examples.length).toBeGreaterThan(0);
 		for (const [example] of command?.examples ?? []) {
-			const words = (example.split(/ [|>] /, 1)[0] ?? "")
+			const words = (example.split(/ [|<>] /, 1)[0] ?? "")
 				.split(" ")
-				.map((word) => word.replaceAll("'", "").replace("URL", "http://127.0.0.1:8000"));
+				.map((word) =>
+					word.replaceAll("'", "").replace("URL", "http://127.0.0.1:8000").replace("HEX", "0f".repeat(32)),
+				);
 			// --help is read with all the rest and then wins, so that nothing is called.
 			const { code, stderr } = await run([...words, "--help"]);
 			expect([example, code, stderr]).toEqual([example, 0, ""]);

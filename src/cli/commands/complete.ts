@@ -1,9 +1,19 @@
 import type { ApiClient } from "../../api/client.ts";
+import { LOCAL_CONTEXT } from "../../schema/names.ts";
 import { defineCommand } from "../command.ts";
+import { readContexts } from "../context-store.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { LiveName } from "../values.ts";
 
-const LIVE_NAMES: readonly LiveName[] = ["models", "nodes", "devices", "tasks", "services"];
+const LIVE_NAMES: readonly LiveName[] = [
+	"models",
+	"nodes",
+	"devices",
+	"tasks",
+	"services",
+	"tokens",
+	"contexts",
+];
 /** A person has pressed a key and waits. */
 const WITHIN_MS = 300;
 const MOST_NAMES = 200;
@@ -14,11 +24,14 @@ export const command = defineCommand({
 	about: "Prints live names for the completion scripts; says nothing when there are none in time.",
 	args: { kind: { type: "positional", description: LIVE_NAMES.join(", ") } },
 	examples: [["__complete models", "names of models"]],
-	async run({ api, out }, { kind }) {
+	async run({ api, out, world }, { kind }) {
 		const live = LIVE_NAMES.find((name) => name === kind);
 		if (live === undefined) return EXIT.usage;
 		try {
-			const names = await namesOf(await api(), live, AbortSignal.timeout(WITHIN_MS));
+			const names =
+				live === "contexts"
+					? contextNames(world.environment.dataDir)
+					: await namesOf(await api(), live, AbortSignal.timeout(WITHIN_MS));
 			out.text([...new Set(names.filter((name) => COMPLETABLE.test(name)))].sort().join("\n"));
 		} catch {
 			// No agent, no right, no time: a shell that completes must not be talked into.
@@ -27,7 +40,15 @@ export const command = defineCommand({
 	},
 });
 
-async function namesOf(api: ApiClient, kind: LiveName, signal: AbortSignal): Promise<string[]> {
+function contextNames(directory: string): string[] {
+	return [LOCAL_CONTEXT, ...readContexts(directory).contexts.map((context) => context.name)];
+}
+
+async function namesOf(
+	api: ApiClient,
+	kind: Exclude<LiveName, "contexts">,
+	signal: AbortSignal,
+): Promise<string[]> {
 	switch (kind) {
 		case "models": {
 			const { models } = await api.call("listModels", { query: { per_page: MOST_NAMES }, signal });
@@ -45,5 +66,9 @@ async function namesOf(api: ApiClient, kind: LiveName, signal: AbortSignal): Pro
 			);
 		case "services":
 			return (await api.call("listServices", { signal })).services.map((service) => service.service_id);
+		case "tokens":
+			return (await api.call("listTokens", { signal })).tokens
+				.filter((token) => token.status === "active" && token.kind !== "admin")
+				.map((token) => token.name ?? token.token_id);
 	}
 }

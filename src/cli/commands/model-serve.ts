@@ -1,7 +1,5 @@
-import { join } from "node:path";
 import { defineCommand } from "../command.ts";
 import type { Context } from "../context.ts";
-import { shellWord } from "../render/shell-word.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
 import { count, device, model, port } from "../values.ts";
 import { PRIORITY_NAMES } from "../words.ts";
@@ -59,22 +57,20 @@ export const command = defineCommand({
 				done: (task) => `${name} is served on ${on ?? task.node}`,
 				// A node's own address wants that node's token; the agent we talk to knows ours, and where the model is.
 				data: (task) => (ownPort === undefined ? api.baseUrl : (resultText(task, "url") ?? api.baseUrl)),
-				more: () => howToAsk(context, name, api.baseUrl),
+				more: () => howToAsk(context, name),
 				next: () => [`service status ${submitted.service_id}`, `service stop ${submitted.service_id}`],
 			},
 		});
 	},
 });
 
-/** A line for the shell that gets an answer from it. */
-function howToAsk({ globals, world, dataDir }: Context, name: string, url: string): string {
-	const { hostUrl, tokenFile } = world.environment;
-	const isElsewhere = globals["data-dir"] === undefined && hostUrl !== undefined;
-	const file = isElsewhere ? (tokenFile ?? "TOKEN_FILE") : join(dataDir, "admin.token");
+/** Lines for the shell that get an answer from it; the token is on no command line. */
+function howToAsk({ say }: Context, name: string): string {
 	const body = JSON.stringify({ model: name, messages: [{ role: "user", content: "Hello" }] });
 	return [
-		"Ask it, or point any OpenAI client at this address and /v1:",
-		`  curl ${url}/v1/chat/completions -H "Authorization: Bearer $(cat ${shellWord(file)})" \\`,
+		"Ask it, or point any OpenAI client at it with these variables:",
+		`  eval "$(gswarm env${say.place})"`,
+		`  echo "Authorization: Bearer $OPENAI_API_KEY" | curl $OPENAI_BASE_URL/chat/completions -H @- \\`,
 		`    -H 'Content-Type: application/json' -d '${body}'`,
 	].join("\n");
 }

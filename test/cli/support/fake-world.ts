@@ -44,6 +44,7 @@ export async function run(words: readonly string[], options: WorldOptions = {}):
 			dataDir: "/nonexistent/gswarm-home",
 			hostUrl: undefined,
 			tokenFile: undefined,
+			caFile: undefined,
 			noColor: true,
 			...environment,
 		},

@@ -3,6 +3,7 @@ import type { ModelDetail, ModelLocation, ModelSummary } from "../../../src/sche
 import type { NodeDocument } from "../../../src/schema/node.ts";
 import type { ServiceDocument } from "../../../src/schema/service.ts";
 import type { TaskDocument } from "../../../src/schema/task.ts";
+import type { TokenDocument } from "../../../src/schema/token.ts";
 import { NOW_MS } from "./fake-world.ts";
 
 const NOW_S = NOW_MS / 1000;
@@ -111,4 +112,17 @@ export const SERVICE: ServiceDocument = {
 	requests: 12,
 	load_balancing: "least_outstanding",
 	error: null,
+};
+
+export const TOKEN: TokenDocument = {
+	token_id: "k3v9x2ma",
+	kind: "user",
+	name: "ann-laptop",
+	role: "user",
+	status: "active",
+	created_at: NOW_S - 86_400,
+	created_by: "admin",
+	expires_at: null,
+	last_used_at: NOW_S - 120,
+	uses_left: null,
 };

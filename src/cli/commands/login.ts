@@ -1,0 +1,143 @@
+import { isLoopback, refuseOpenHttp } from "../../platform/plain-http.ts";
+import { GswarmError, invalid } from "../../schema/errors.ts";
+import { LOCAL_CONTEXT, parseContextName } from "../../schema/names.ts";
+import { defineCommand } from "../command.ts";
+import { parseHostUrl, readCaFile } from "../connection.ts";
+import type { Context } from "../context.ts";
+import { type StoredContext, readContexts, writeContexts } from "../context-store.ts";
+import { bypassProxy } from "../environment.ts";
+import { EXIT } from "../exit-codes.ts";
+import { fields } from "../render/fields.ts";
+import { formatTime } from "../render/format.ts";
+import { safeLine } from "../render/safe-text.ts";
+import { readSecret } from "../secret-input.ts";
+import { pin } from "../values.ts";
+
+export const command = defineCommand({
+	about: `Makes this machine talk to a cluster elsewhere, as the person whose token it is. The token is typed at a prompt, or comes on the standard input; never on the command line. Address, authority and token are stored as a context, readable by you alone, and the context is used from then on (\`gswarm context use local\` goes back to this machine's agent).
+The host's admin makes the token with \`gswarm token create\`, which prints this command too. --ca-pin says which authority is the cluster's, and what is not that one gets no token; without it the host needs a certificate that this machine trusts already.`,
+	args: {
+		url: { type: "positional", description: "Address of the host, e.g. https://gpu1.lan:8000" },
+		"ca-pin": {
+			type: "string",
+			value: pin,
+			valueHint: "HEX",
+			description: "sha256 of the cluster's CA, 64 hex digits, as the admin got it",
+		},
+	},
+	examples: [
+		["login https://gpu1.lan:8000 --ca-pin HEX", "asks for the token"],
+		["login https://gpu1.lan:8000 --ca-pin HEX < token.txt", "takes it from a file"],
+		["login https://models.example.org --context work", "a host with a certificate of its own"],
+	],
+	next: ["whoami", "model list", "env"],
+	async run(context, { url: text, "ca-pin": caPin }) {
+		const { environment } = context.world;
+		const { origin: url, hostname } = parseHostUrl(text, "URL");
+		refuseOpenHttp(url);
+		if (isLoopback(hostname)) bypassProxy(hostname);
+		const name = nameOf(context, hostname);
+		const stored = readContexts(environment.dataDir);
+		refuseOther(stored.contexts, name, url);
+		const ca = await authorityOf(context, url, caPin);
+		const token = await readSecret(context, "Token");
+		const me = await whoIs(context, { url, ca, token });
+		const made: StoredContext = {
+			name,
+			url,
+			token,
+			ca: ca ?? null,
+			user: me.name,
+			role: me.role,
+			cluster_id: me.agent.cluster_id,
+		};
+		const others = stored.contexts.filter((one) => one.name !== name);
+		await writeContexts(environment.dataDir, { current: name, contexts: [...others, made] });
+		const body = {
+			context: name,
+			url,
+			user: me.name,
+			role: me.role,
+			cluster_id: me.agent.cluster_id,
+			expires_at: me.expires_at,
+		};
+		await context.out.show(body, {
+			names: () => [name],
+			human: () =>
+				fields(context.style, [
+					["Context", name],
+					["Host", url],
+					["You are", `${me.name} (${me.role})`],
+					["Until", me.expires_at === null ? "revoked" : formatTime(me.expires_at)],
+				]),
+		});
+		if (environment.hostUrl !== undefined)
+			context.say.warn("GSWARM_HOST is set and goes before the context in use; unset it.");
+		context.say.success(`Logged in; commands go to ${safeLine(name)} from now on.`);
+		context.say.next(["model list", "env", `context use ${LOCAL_CONTEXT}`]);
+		return EXIT.done;
+	},
+});
+
+function nameOf({ globals }: Context, hostname: string): string {
+	const name = globals.context ?? hostname;
+	if (name === LOCAL_CONTEXT)
+		throw invalid("usage", `${LOCAL_CONTEXT} is this machine's own agent; give another name with --context.`);
+	if (globals.context === undefined && hostname.startsWith("["))
+		throw invalid("usage", "An IPv6 address is no name; give one with --context NAME.");
+	return parseContextName(name);
+}
+
+/** A new token for the same host takes the place of the old one; another host does not. */
+function refuseOther(contexts: readonly StoredContext[], name: string, url: string): void {
+	const known = contexts.find((one) => one.name === name);
+	if (known === undefined || known.url === url) return;
+	throw new GswarmError("CONFLICT", `The context ${name} is of ${known.url}.`, {
+		reason: "context_taken",
+		details: { context: name, url: known.url },
+		hint: `Choose another name with --context, or \`gswarm context remove ${name}\` first.`,
+	});
+}
+
+async function authorityOf(
+	{ world, say }: Context,
+	url: string,
+	caPin: string | undefined,
+): Promise<string | undefined> {
+	if (!url.startsWith("https:")) {
+		if (caPin !== undefined) throw invalid("usage", "--ca-pin needs an address with https://.");
+		return undefined;
+	}
+	const { caFile } = world.environment;
+	if (caPin === undefined) return caFile === undefined ? undefined : readCaFile(caFile, "GSWARM_CA_FILE");
+	const { fetchPinnedAuthority } = await import("../pinned-authority.ts");
+	const ca = await fetchPinnedAuthority(url, caPin);
+	say.debug("the authority is the one that was pinned");
+	return ca;
+}
+
+async function whoIs(
+	context: Context,
+	{ url, ca, token }: { url: string; ca: string | undefined; token: string },
+) {
+	const client = await context.clientOf({ url, ca, token, nodeOnly: false, context: undefined });
+	try {
+		return await client.call("whoami", {});
+	} catch (error) {
+		if (!(error instanceof GswarmError)) throw error;
+		const { code, reason, message, details } = error;
+		if (code !== "UNAUTHORIZED") throw error;
+		const hint =
+			reason === "tls_failed"
+				? ca === undefined
+					? "This machine does not trust its certificate. Ask the host's admin for the pin: `gswarm login URL --ca-pin HEX`; `gswarm token create` prints it."
+					: "Its certificate is of that cluster but not for this address: log in with one that the host has (`gswarm agent --advertise`)."
+				: "An admin of the cluster makes a token with `gswarm token create --role user --name NAME`.";
+		throw new GswarmError(code, message, {
+			details,
+			hint,
+			cause: error,
+			...(reason === undefined ? {} : { reason }),
+		});
+	}
+}

@@ -1,0 +1,102 @@
+/**
+ * The clusters that a person has logged in to: `contexts.json` (0600) in the command line's own directory, with the
+ * address, the authority and the token of each. One of them may be in use.
+ */
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { ensurePrivateDirectory } from "../platform/private-directory.ts";
+import { GswarmError, notFound } from "../schema/errors.ts";
+
+export interface StoredContext {
+	name: string;
+	/** Origin, e.g. `https://gpu1.lan:8000`. */
+	url: string;
+	token: string;
+	/** PEM of the cluster's CA; null: whom the system trusts. */
+	ca: string | null;
+	/** What the host said at the login. */
+	user: string;
+	role: string;
+	cluster_id: string;
+}
+
+export interface ContextFile {
+	/** Name of the one in use; null: this machine's agent. */
+	current: string | null;
+	contexts: StoredContext[];
+}
+
+/** What is stored; nothing where nobody has logged in. @throws INVALID_REQUEST unsafe_contexts, bad_contexts */
+export function readContexts(directory: string): ContextFile {
+	const path = pathOf(directory);
+	let text: string;
+	try {
+		if ((statSync(path).mode & 0o077) !== 0) {
+			throw new GswarmError("INVALID_REQUEST", `${path} can be read by other users, and holds tokens.`, {
+				reason: "unsafe_contexts",
+				hint: `\`chmod 600 ${path}\`, and revoke those tokens if somebody may have read them.`,
+			});
+		}
+		text = readFileSync(path, "utf8");
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "ENOENT" || code === "ENOTDIR") return { current: null, contexts: [] };
+		if (error instanceof GswarmError) throw error;
+		throw damaged(path, error);
+	}
+	try {
+		const file = JSON.parse(text) as ContextFile;
+		if (isContextFile(file)) return file;
+	} catch (error) {
+		throw damaged(path, error);
+	}
+	throw damaged(path, undefined);
+}
+
+/** Replaces the file. */
+export async function writeContexts(directory: string, file: ContextFile): Promise<void> {
+	const { writeFileDurably } = await import("../platform/durable-file.ts");
+	ensurePrivateDirectory(directory);
+	await writeFileDurably(pathOf(directory), `${JSON.stringify(file, null, "\t")}\n`);
+}
+
+/** @throws NOT_FOUND context_not_found */
+export function contextNamed(file: ContextFile, name: string): StoredContext {
+	const found = file.contexts.find((context) => context.name === name);
+	if (found !== undefined) return found;
+	const names = file.contexts.map((context) => context.name);
+	throw notFound(
+		"context",
+		name,
+		names.length === 0
+			? "Nobody has logged in here yet: `gswarm login URL` makes one."
+			: `There is ${names.join(", ")}; \`gswarm login URL\` makes another.`,
+	);
+}
+
+function pathOf(directory: string): string {
+	return join(directory, "contexts.json");
+}
+
+function isContextFile(file: unknown): file is ContextFile {
+	if (typeof file !== "object" || file === null) return false;
+	const { current, contexts } = file as Partial<ContextFile>;
+	if (current !== null && typeof current !== "string") return false;
+	return (
+		Array.isArray(contexts) &&
+		contexts.every(
+			(one) =>
+				[one?.name, one?.url, one?.token].every((text) => typeof text === "string") &&
+				(one.ca === null || typeof one.ca === "string") &&
+				URL.canParse(one.url),
+		)
+	);
+}
+
+function damaged(path: string, cause: unknown): GswarmError {
+	return new GswarmError("INVALID_REQUEST", `${path} cannot be read.`, {
+		reason: "bad_contexts",
+		hint: "Move it away and log in again.",
+		cause,
+	});
+}

@@ -1,7 +1,6 @@
-import "reflect-metadata";
 import { expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import * as x509 from "@peculiar/x509";
+import type { Extension } from "@peculiar/x509";
 import {
 	type Authority,
 	belongsTo,
@@ -23,6 +22,9 @@ import {
 import { systemClock } from "../../src/platform/clock.ts";
 import { systemIds as ids } from "../../src/platform/ids.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
+
+await import("reflect-metadata");
+const x509 = await import("@peculiar/x509");
 
 const DAY_MS = 86_400_000;
 const NOW_MS = Date.UTC(2026, 10, 23);
@@ -48,7 +50,7 @@ async function reasonOf(run: () => unknown): Promise<string> {
 }
 
 /** A request as somebody else's program might make it. */
-async function foreignRequest(algorithm: object, extensions: x509.Extension[] = []): Promise<string> {
+async function foreignRequest(algorithm: object, extensions: Extension[] = []): Promise<string> {
 	const { subtle } = crypto;
 	const generate = subtle.generateKey.bind(subtle) as (...of: unknown[]) => Promise<CryptoKeyPair>;
 	const keys = await generate(algorithm, true, ["sign", "verify"]);

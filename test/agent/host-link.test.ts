@@ -43,7 +43,8 @@ function stand(host: Partial<Stand["host"]> = {}, chance = 0.5): Stand {
 	self.link = createHostLink(
 		{ clock, ids: { ...systemIds, fraction: () => chance }, log: silentLog },
 		{
-			hostUrl: `http://127.0.0.1:${server.port}`,
+			hostUrl: () => `http://127.0.0.1:${server.port}`,
+			trust: { ca: "", serverName: "unused" },
 			nodeToken: "token",
 			incarnation: 7,
 			report: (): Report => ({ ...report, inventory_version: self.version }),

@@ -19,9 +19,12 @@ import {
 	generateKeyPair,
 	HOST_SERVER_NAME,
 	type Identity,
+	keyPem,
 	makeToken,
+	nodeServerName,
 	parseJoinString,
 	signAssertion,
+	type TlsTrust,
 } from "../../src/core/identity/identity.ts";
 import { type Clock, systemClock } from "../../src/platform/clock.ts";
 import { openInlineDatabase } from "../../src/platform/database.ts";
@@ -63,6 +66,9 @@ export interface LocalHost {
 	/** With what the host calls a node. */
 	assertionFor(node: string): string;
 	url: string;
+	/** Whom to meet there, where the cluster speaks TLS. */
+	trust: TlsTrust;
+	listener: OpenListener;
 	role: HostRole;
 	identity: Identity;
 	clock: ShiftedClock;
@@ -80,6 +86,10 @@ export interface LocalNode {
 	admin: string;
 	url: string;
 	peerUrl: string;
+	/** Whom to meet at both, where the cluster speaks TLS. */
+	trust: TlsTrust;
+	listener: OpenListener;
+	peerListener: OpenListener;
 	/** What it was given when it joined. */
 	token: string;
 	role: NodeRole;
@@ -122,6 +132,7 @@ export async function localCluster({
 	files = {},
 	privateTo,
 	dramBytes = DRAM_BYTES,
+	tls = false,
 }: {
 	nodes?: readonly string[];
 	/** By repository. */
@@ -130,6 +141,8 @@ export async function localCluster({
 	privateTo?: string;
 	/** Each node's budget. */
 	dramBytes?: number;
+	/** Everything that listens speaks TLS. */
+	tls?: boolean;
 } = {}): Promise<LocalCluster> {
 	const stack = new AsyncDisposableStack();
 	const home = stack.use(tempDir());
@@ -152,7 +165,7 @@ export async function localCluster({
 	const tokens = isPrivate ? { [privateTo]: Object.keys(files) } : {};
 	const hub = startHub({ repositories: Object.fromEntries(repositories), tokens });
 	stack.defer(() => hub.stop());
-	const host = await startHost(join(home.path, "host"), log);
+	const host = await startHost(join(home.path, "host"), log, tls);
 	stack.defer(() => host.stop());
 	const known = new Map<string, LocalNode>();
 	const cluster: LocalCluster = {
@@ -166,7 +179,7 @@ export async function localCluster({
 		},
 		async join(name) {
 			const places = { home: join(home.path, name), dram: join(memory.path, name) };
-			const node = await startNode({ name, ...places, dramBytes, host, hub, log });
+			const node = await startNode({ name, ...places, dramBytes, host, hub, log, tls });
 			stack.defer(() => node.stop());
 			known.set(name, node);
 			await until(`${name} is alive`, async () => {
@@ -230,7 +243,7 @@ function shiftedClock(): ShiftedClock {
 	};
 }
 
-async function startHost(path: string, log: Log): Promise<LocalHost> {
+async function startHost(path: string, log: Log, tls: boolean): Promise<LocalHost> {
 	mkdirSync(path, { recursive: true });
 	const clock = shiftedClock();
 	const keys = generateKeyPair();
@@ -249,6 +262,8 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 			const audit = stack.use(createAudit({ db, clock, log }));
 			const secrets = openSecretsOf(path, { clock, hubEndpoint: "https://huggingface.co" });
 			await identity.setAdmin(admin);
+			const credentials = await testCredentials(clock, pems);
+			const trust = { ca: credentials.caCertificate, serverName: HOST_SERVER_NAME };
 			let listener: OpenListener | undefined;
 			const role = stack.use(
 				await openHost(
@@ -259,7 +274,7 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 						publicKey: keys.publicKey,
 						privateKey: keys.privateKey,
 						maxConcurrentTasks: 4,
-						credentials: await testCredentials(clock, pems),
+						credentials,
 						trustedNetwork: false,
 						hostUrl: () => listener?.url ?? "",
 					},
@@ -273,12 +288,13 @@ async function startHost(path: string, log: Log): Promise<LocalHost> {
 				audit,
 				allowedHosts: () => allowedHosts([], listener?.port ?? 0),
 			});
-			listener = openListener({ bind: BIND, port, app });
+			const own = tls ? await credentials.serverIdentity({ dns: [], addresses: [] }) : undefined;
+			listener = openListener({ bind: BIND, port, app, tls: own && [own] });
 			({ port } = listener);
 			stack.defer(() => listener?.close());
 			role.start();
-			const client = createApiClient({ baseUrl: listener.url, token: () => admin });
-			Object.assign(host, { role, identity, url: listener.url, client });
+			const client = createApiClient({ baseUrl: listener.url, token: () => admin, tls: trust });
+			Object.assign(host, { role, identity, url: listener.url, client, trust, listener });
 			running = stack;
 		},
 		async stop() {
@@ -304,14 +320,16 @@ async function startNode(d: {
 	host: LocalHost;
 	hub: Hub;
 	log: Log;
+	tls: boolean;
 }): Promise<LocalNode> {
 	const { name, home, host } = d;
 	mkdirSync(home, { recursive: true });
-	const { certificate_request } = await testRequest(name);
+	const { key, certificate_request } = await testRequest(name);
 	const admin = formatToken(makeToken(systemIds, "admin"));
 	const joinString = (await host.client.call("createToken", { body: { kind: "join" } })).token;
 	const { tokenId, secret } = parseJoinString(joinString);
-	const membership = await createApiClient({ baseUrl: host.url, token: () => undefined }).call("join", {
+	const stranger = createApiClient({ baseUrl: host.url, token: () => undefined, tls: host.trust });
+	const membership = await stranger.call("join", {
 		body: {
 			node: name,
 			secret: `${tokenId}.${secret}`,
@@ -321,6 +339,9 @@ async function startNode(d: {
 		},
 	});
 	if (membership.status !== "joined") throw new Error(`${name} has to wait`);
+	const { certificate, ca_certificate: ca } = membership;
+	const tls = d.tls ? ([{ certificate, privateKey: keyPem(key.privateKey) }] as const) : undefined;
+	const trust = { ca, serverName: nodeServerName(name) };
 	const roots: Record<string, string> = {
 		disk: join(home, "disk"),
 		disk1: join(home, "disk1"),
@@ -375,16 +396,16 @@ async function startNode(d: {
 							url: () => host.url,
 							nodeToken: membership.node_token,
 							clusterId: membership.cluster_id,
-							trust: { ca: membership.ca_certificate, serverName: HOST_SERVER_NAME },
+							trust: host.trust,
 						},
 						incarnation: ++incarnation,
 						environment: {},
 						engineCommand: ["/bin/false"],
 						listeners: () => ({
 							port: listeners[0]?.port ?? 0,
-							tls: false,
+							tls: d.tls,
 							peerPort: listeners[1]?.port ?? 0,
-							peerTls: false,
+							peerTls: d.tls,
 						}),
 						urlOf: () => listeners[0]?.url ?? "",
 						openFront: () => {
@@ -401,15 +422,17 @@ async function startNode(d: {
 				audit,
 				allowedHosts: () => allowedHosts([], listeners[at]?.port ?? 0),
 			});
+			const place = { bind: BIND, port: 0, tls };
 			listeners.push(
-				openListener({ bind: BIND, port: 0, app: createApp("node", role.handlers, dependencies(0)) }),
-				openListener({ bind: BIND, port: 0, app: createApp("peer", role.peerHandlers, dependencies(1)) }),
+				openListener({ ...place, app: createApp("node", role.handlers, dependencies(0)) }),
+				openListener({ ...place, app: createApp("peer", role.peerHandlers, dependencies(1)) }),
 			);
 			for (const listener of listeners) stack.defer(() => listener.close());
 			await role.start();
 			const [api, peer] = listeners.map((it) => it.url);
-			const client = createApiClient({ baseUrl: api ?? "", token: () => admin });
-			Object.assign(node, { role, client, url: api, peerUrl: peer });
+			const client = createApiClient({ baseUrl: api ?? "", token: () => admin, tls: trust });
+			const [listener, peerListener] = listeners;
+			Object.assign(node, { role, client, url: api, peerUrl: peer, trust, listener, peerListener });
 			running = stack;
 		},
 		async stop() {

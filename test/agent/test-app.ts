@@ -86,7 +86,12 @@ const surgery = {
 
 export async function testApp(
 	listener: Listener,
-	change: { handle?: (echo: Echo) => unknown; port?: () => number; isAudited?: boolean } = {},
+	change: {
+		handle?: (echo: Echo) => unknown;
+		port?: () => number;
+		isAudited?: boolean;
+		trustedProxies?: readonly string[];
+	} = {},
 ): Promise<TestApp> {
 	const dir = tempDir();
 	const clock = new FakeClock();
@@ -130,6 +135,7 @@ export async function testApp(
 		ids: systemIds,
 		log: logger,
 		audit,
+		trustedProxies: change.trustedProxies,
 		allowedHosts: () => allowedHosts(["node1"], change.port?.() ?? 8000),
 	});
 	const bearer = (role: CallerRole): string =>

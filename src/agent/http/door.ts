@@ -9,6 +9,7 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { MAX_BEARER_CHARACTERS, MAX_REQUEST_ID_CHARACTERS, MAX_URL_BYTES } from "../../platform/limits.ts";
 import { type Log, silentLog } from "../../platform/log.ts";
+import { redactSecrets } from "../../platform/redact.ts";
 import { GswarmError, asGswarmError } from "../../schema/errors.ts";
 import { type Attempts, createAttempts } from "./attempts.ts";
 import { type AuditTrace, emptyTrace } from "./audit-trace.ts";
@@ -115,7 +116,9 @@ function bearerOf(headers: Headers): string | undefined {
 
 function requestIdOf(headers: Headers, ids: Ids): string {
 	const given = headers.get("x-request-id");
-	return given !== null && REQUEST_ID.test(given) ? given : `req-${ids.short(12)}`;
+	// It is logged and kept: a token that somebody sends as one is not taken.
+	const isId = given !== null && REQUEST_ID.test(given) && redactSecrets(given) === given;
+	return isId ? given : `req-${ids.short(12)}`;
 }
 
 /** @throws 414 url_too_long */

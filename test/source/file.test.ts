@@ -93,21 +93,24 @@ test("a file is a source of its own, an archive is flagged", async () => {
 });
 
 describe("what is not in an import folder", () => {
+	const opened = async (...input: Parameters<typeof open>): Promise<unknown> =>
+		open(...input).describe(signal());
+
 	test.each([
 		["/etc/passwd", ["/srv/models"]],
 		["/etc/passwd", []],
 		["/srv/models-other/x", ["/srv/models"]],
 		["/", ["/srv/models"]],
 	])("%s with folders %j is 400 scheme_not_allowed", async (path, folders) => {
-		expect(await failure(open(path, { folders }).describe(signal()))).toMatchObject({
+		expect(await failure(opened(path, { folders }))).toMatchObject({
 			status: 400,
 			reason: "scheme_not_allowed",
 		});
 	});
 
 	test("is refused in the same words whether it exists or not", async () => {
-		const there = await failure(open(join(dir.path, "outside/secret")).describe(signal()));
-		const missing = await failure(open(join(dir.path, "outside/nothing")).describe(signal()));
+		const there = await failure(opened(join(dir.path, "outside/secret")));
+		const missing = await failure(opened(join(dir.path, "outside/nothing")));
 		expect(String(there.message)).toBe(String(missing.message));
 	});
 });

@@ -45,7 +45,7 @@ export function createFileSource(uri: FileUri, options: ImportFolders): Source {
 			return localDirectory;
 		},
 		async describe(signal) {
-			const folder = await importFolderOf(uri, options.importDirectories);
+			const folder = await realpath(importFolderOf(uri, options.importDirectories));
 			const target = await resolveInside(folder, uri.path);
 			const isFolder = (await lstat(target)).isDirectory();
 			// Names are those that the caller sees; what they lead to is resolved file by file.
@@ -90,10 +90,13 @@ export function createFileSource(uri: FileUri, options: ImportFolders): Source {
 	};
 }
 
-/** The import folder, resolved, that the path is in; the answer for any other path does not tell whether it exists. */
-async function importFolderOf(uri: FileUri, folders: readonly string[]): Promise<string> {
+/**
+ * The import folder that the path is in by its name; the answer for any other path does not tell whether it exists.
+ * @throws INVALID_REQUEST scheme_not_allowed
+ */
+export function importFolderOf(uri: FileUri, folders: readonly string[]): string {
 	for (const folder of folders) {
-		if (isInside(folder.replace(/\/+$/, "") || "/", uri.path)) return await realpath(folder);
+		if (isInside(folder.replace(/\/+$/, "") || "/", uri.path)) return folder;
 	}
 	throw invalid(
 		"scheme_not_allowed",

@@ -10,7 +10,7 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Outbound } from "../../platform/outbound.ts";
 import type { Source } from "./contract.ts";
 import type { CredentialLookUp } from "./credential.ts";
-import { createFileSource } from "./file.ts";
+import { createFileSource, importFolderOf } from "./file.ts";
 import { createHttpSource } from "./http.ts";
 import { createHubSource, type HubEndpoint } from "./hub.ts";
 import { parseSourceUri, type SourceUri } from "./source-uri.ts";
@@ -50,8 +50,11 @@ export function openSource(text: string, context: SourceContext & SourceOptions)
 		case "http":
 			context.outbound.check(uri.url);
 			return createHttpSource(context, uri, context);
-		case "file":
-			return createFileSource(uri, { ...context, importDirectories: context.importDirectories ?? [] });
+		case "file": {
+			const { importDirectories = [] } = context;
+			importFolderOf(uri, importDirectories);
+			return createFileSource(uri, { ...context, importDirectories });
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ export class TestCluster implements AsyncDisposable {
 			env: { ...this.environment, ...environment },
 			cwd: this.home.path,
 			stdin: new Blob([input]),
-			stdout: "ignore",
+			stdout: Bun.file(join(this.home.path, `${name}.out`)),
 			stderr: Bun.file(logPath),
 		});
 		this.#running.set(name, child);

@@ -17,6 +17,8 @@ export interface Connection {
 	token: string | undefined;
 	/** PEM of the authority to trust instead of the system's. */
 	ca: string | undefined;
+	/** The name in the agent's certificate, where it is not the host of the URL. */
+	serverName?: string | undefined;
 	/** True when the agent is a node without a host's API. */
 	nodeOnly: boolean;
 	/** Name of the stored context that it is from. */
@@ -155,6 +157,7 @@ function connectionOf(dataDir: string): Connection {
 		url: new URL(url).origin,
 		token: readTokenFile(join(dataDir, "admin.token"), "the agent's token"),
 		ca: file.ca_file === undefined ? undefined : readCaFile(file.ca_file, "the agent's CA"),
+		serverName: file.server_name,
 		nodeOnly: file.host_url === undefined,
 		context: undefined,
 	};

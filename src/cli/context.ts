@@ -101,14 +101,14 @@ async function connect(
 	const { createApiClient } = await import("../api/client.ts");
 	const wanted = globals.timeout ?? CALL_TIMEOUT_MS;
 	const timeoutMs = Math.min(Math.max(wanted, LEAST_CALL_TIMEOUT_MS), CALL_TIMEOUT_MS);
-	const { url, token, ca } = connection;
+	const { url, token, ca, serverName } = connection;
 	say.debug(`agent ${url}${connection.nodeOnly ? " (a node)" : ""}`);
 	const transport = world.send ?? ((request: Request, init: BunFetchRequestInit) => fetch(request, init));
 	const client = createApiClient({
 		baseUrl: url,
 		token: () => token,
 		timeoutMs,
-		...(ca === undefined ? {} : { tls: { ca } }),
+		...(ca === undefined ? {} : { tls: { ca, ...(serverName === undefined ? {} : { serverName }) } }),
 		send: async (request, init) => {
 			const from = world.clock.monotonicMs();
 			const response = await transport(request, init);

@@ -57,6 +57,7 @@ describe("the way to the agent", () => {
 			url: "http://127.0.0.1:8000",
 			token: "gsw_admin_x",
 			ca: undefined,
+			serverName: undefined,
 			nodeOnly: false,
 			context: undefined,
 		};
@@ -177,10 +178,12 @@ describe("the way to the agent", () => {
 		const ca = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 		const caFile = join(root.path, "ca.pem");
 		writeFileSync(caFile, ca);
-		const path = dataDir({ host_url: "https://127.0.0.1:8000", ca_file: caFile });
+		const serverName = "host.gswarm.internal";
+		const path = dataDir({ host_url: "https://127.0.0.1:8000", ca_file: caFile, server_name: serverName });
 		expect(findConnection(environment(), { dataDir: path })).toMatchObject({
 			url: "https://127.0.0.1:8000",
 			ca,
+			serverName,
 		});
 		const hostUrl = "https://10.0.0.1:8000";
 		expect(findConnection(environment({ hostUrl, caFile }))).toMatchObject({ url: hostUrl, ca });

@@ -316,6 +316,8 @@ describe("gswarm env", () => {
 			OPENAI_BASE_URL: `${host.url}/v1`,
 			OPENAI_API_KEY: TOKEN,
 			SSL_CERT_FILE: join(dataDir, "authorities", "work-and-system.pem"),
+			CURL_CA_BUNDLE: join(dataDir, "authorities", "work-and-system.pem"),
+			REQUESTS_CA_BUNDLE: join(dataDir, "authorities", "work-and-system.pem"),
 			NODE_EXTRA_CA_CERTS: join(dataDir, "authorities", "work.pem"),
 		});
 		const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${value}`);

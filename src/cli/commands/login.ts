@@ -68,7 +68,7 @@ The host's admin makes the token with \`gswarm token create\`, which prints this
 					["Context", name],
 					["Host", url],
 					["You are", `${me.name} (${me.role})`],
-					["Until", me.expires_at === null ? "revoked" : formatTime(me.expires_at)],
+					["Expires", me.expires_at === null ? "never" : formatTime(me.expires_at)],
 				]),
 		});
 		if (environment.hostUrl !== undefined)

@@ -36,7 +36,7 @@ export const command = defineCommand({
 					{ title: "NAME" },
 					{ title: "ROLE" },
 					{ title: "STATUS" },
-					{ title: "UNTIL", shrink: true },
+					{ title: "EXPIRES", shrink: true },
 					{ title: "USED", shrink: true },
 					{ title: "MADE BY", shrink: true },
 					{ title: "ID" },
@@ -50,6 +50,6 @@ export const command = defineCommand({
 });
 
 function endOf({ expires_at: end, uses_left: uses }: TokenDocument): string {
-	const until = end === null ? "revoked" : formatTime(end);
+	const until = end === null ? "never" : formatTime(end);
 	return uses === null ? until : `${until}, ${uses} more`;
 }

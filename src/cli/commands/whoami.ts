@@ -20,7 +20,7 @@ export const command = defineCommand({
 					["You are", body.name],
 					["Role", body.role],
 					["Token", body.token_id],
-					["Until", body.expires_at === null ? "revoked" : formatTime(body.expires_at)],
+					["Expires", body.expires_at === null ? "never" : formatTime(body.expires_at)],
 					["Agent", `${body.agent.role} ${body.agent.name}`],
 					["Cluster", body.agent.cluster_id],
 					["Address", url],

@@ -83,8 +83,6 @@ export interface DataDir extends Disposable {
 	/** The node's file, made with this name when there is none. */
 	ensureNode(name: string): NodeFile;
 	ensureCluster(): ClusterFile;
-	/** Where the certificate of the cluster's CA is, for programs that verify this machine. */
-	caFile: string;
 	readPem(name: PemFile): string | undefined;
 	writePem(name: PemFile, text: string): void;
 	writeAgent(file: AgentFile): void;
@@ -169,7 +167,6 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 				const { publicKey, privateKey } = generateKeyPair();
 				return { cluster_id: ids.short(12), public_key: publicKey, private_key: privateKey };
 			}),
-		caFile: file("ca.pem"),
 		readPem: (name) => (existsSync(file(name)) ? readFileSync(file(name), "utf8") : undefined),
 		writePem: (name, text) => writePrivate(file(name), text),
 		writeAgent: (agent) => writePrivate(file("agent.json"), `${JSON.stringify(agent)}\n`),

@@ -187,7 +187,7 @@ test("a node without a host to join, and one that was never let in, say what to 
 		expect(await refusedAgent({ ...joining, joinUrl, joinString })).toMatchObject({ reason: "bad_url" });
 	}
 	expect(await refusedAgent({ ...joining, joinUrl: "http://192.168.1.1:8000", joinString })).toMatchObject({
-		reason: "bind_needs_tls",
+		reason: "plain_http",
 	});
 }, 60_000);
 

@@ -146,6 +146,25 @@ test("what is unknown, and the admin's own token, cannot be revoked; a join stri
 	expect((await s.identity.people.revoke(joining?.token_id ?? "")).status).toBe("revoked");
 });
 
+test("there are 10,000 good tokens at most; those that ended do not count", async () => {
+	await using s = stand();
+	const surgery = {
+		room: "surgery",
+		migrations: [],
+		writes: { run: (db: Sqlite, sql: string): void => void db.run(sql) },
+	};
+	await using more = openInlineDatabase(s.path, [identityModule, surgery]);
+	await more.writer(surgery).run(
+		`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+		 INSERT INTO token (token_id, kind, role, secret_sha256, created_at, name)
+		 SELECT 'id' || i, 'user', 'viewer', '', 0, 'name' || i FROM n`,
+	);
+	expect(await reasonOf(s.make("one-more"))).toBe("too_many_tokens");
+	await s.identity.people.revoke("name7");
+	expect(await reasonOf(s.make("one-more"))).toBe("done");
+	expect(await reasonOf(s.make("and-another"))).toBe("too_many_tokens");
+});
+
 test("names are parsed, never cleaned up, and those of the agent itself are taken", () => {
 	for (const name of ["ann", "Ann.Smith@example", "ci_42", "a".repeat(63)])
 		expect(parseNewTokenName(name) as string).toBe(name);

@@ -25,6 +25,7 @@ import { readBody } from "./body.ts";
 import { type Door, type DoorDependencies, type Visit, createDoor } from "./door.ts";
 import { validationError } from "./errors.ts";
 import { canonicalPath, rawPath } from "./path.ts";
+import { inOwnTime } from "./patience.ts";
 import { keepOwner, requireCaller, requireForce, requireOwnTask, requireRole, taskIdOf } from "./rights.ts";
 
 /** What a handler gets; parameters, query and body are checked. */
@@ -105,7 +106,7 @@ export function createApp<L extends Listener>(
 		const pattern = route.path.replaceAll(/\{(\w+)\}/g, ":$1");
 		methodsByPath.set(pattern, [...(methodsByPath.get(pattern) ?? []), route.method]);
 		hono.on(route.method, pattern, async (c) => {
-			const { caller, bearer, address, requestId, trace, attempts } = c.env;
+			const { caller, bearer, address, requestId, trace, attempts, connection } = c.env;
 			Object.assign(trace, { action: id, needs: route.role, target: { ...c.req.param() } });
 			requireRole(identity, route.role, c.env);
 			const letIn = route.role === "join" ? attempts.beginJoin(address) : undefined;
@@ -131,7 +132,12 @@ export function createApp<L extends Listener>(
 			} as Call<Route>;
 			if (route.ownTask === true)
 				await requireOwnTask(identity, caller, params["task_id"] ?? "", () => loose["getTask"]?.(call));
-			const answer = await handler(call);
+			// Streams and parts; who has no token is not waited for while we look.
+			const isLong = route.response === undefined && caller !== undefined;
+			const answer = isLong
+				? await inOwnTime(connection, () => handler(call) as Promise<Response>)
+				: await handler(call);
+			if (route.role === "grant") connection?.wait();
 			letIn?.();
 			if (answer instanceof Response) return answer;
 			await keepOwner(identity, route, { caller, headers: c.req.raw.headers, answer });

@@ -17,6 +17,7 @@ import { checkBrowser } from "./browser-guard.ts";
 import { clientOf } from "./client.ts";
 import { errorResponse } from "./errors.ts";
 import { rawPath } from "./path.ts";
+import type { Connection } from "./patience.ts";
 import type { Sender } from "./rights.ts";
 import { setSecurityHeaders } from "./security-headers.ts";
 
@@ -42,10 +43,12 @@ export interface Visit extends Sender {
 	requestId: string;
 	attempts: Attempts;
 	trace: AuditTrace;
+	/** Undefined where there is none, as in tests. */
+	connection: Connection | undefined;
 }
 
 /** Answers a request; `address` is the IP address at the other end of the connection. */
-export type Door = (request: Request, address: string) => Promise<Response>;
+export type Door = (request: Request, address: string, connection?: Connection) => Promise<Response>;
 
 export interface DoorOptions {
 	/** As it stands in log and audit: host, node, peer, service. */
@@ -60,25 +63,25 @@ export function createDoor(dependencies: DoorDependencies, { listener, isOpenAi,
 	const attempts = dependencies.attempts ?? createAttempts({ clock });
 	const proxies = (dependencies.trustedProxies ?? []).map(rangeOf);
 
-	return async (request, connection) => {
+	return async (request, peer, connection) => {
 		const startedMs = clock.monotonicMs();
 		const { method, headers } = request;
 		const path = rawPath(request.url);
 		const requestId = requestIdOf(headers, ids);
 		const trace = emptyTrace();
-		let address = connection;
+		let address = peer;
 		let response: Response;
 		let reason: string | undefined;
 		let caller: Caller | undefined;
 		let bearer: string | undefined;
 		try {
 			checkUrl(request.url);
-			const client = clientOf(request, connection, proxies);
+			const client = clientOf(request, peer, proxies);
 			({ address } = client);
 			checkBrowser(headers, client, dependencies.allowedHosts());
 			bearer = bearerOf(headers);
 			caller = bearer === undefined ? undefined : identity.authenticate(bearer);
-			response = await enter(request, { address, requestId, caller, bearer, attempts, trace });
+			response = await enter(request, { address, requestId, caller, bearer, attempts, trace, connection });
 		} catch (thrown) {
 			let error = asGswarmError(thrown);
 			const isGuess = caller === undefined && (bearer !== undefined || error.reason === "join_refused");

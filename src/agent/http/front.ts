@@ -1,5 +1,6 @@
 /** The listener of one service on a port of its own: the same door as everywhere, then the service's engine. */
 import { type Door, type DoorDependencies, createDoor } from "./door.ts";
+import { inOwnTime } from "./patience.ts";
 import { requireRole } from "./rights.ts";
 
 export function createFrontApp(
@@ -12,7 +13,7 @@ export function createFrontApp(
 		async enter(request, visit) {
 			visit.trace.needs = "inference";
 			requireRole(dependencies.identity, "inference", visit);
-			return handler(request);
+			return inOwnTime(visit.connection, () => handler(request));
 		},
 	});
 }

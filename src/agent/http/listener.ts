@@ -3,7 +3,6 @@ import { isAddress } from "../../platform/address.ts";
 import { describePortHolder } from "../../platform/port-holder.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { App } from "./app.ts";
-import { rawPath } from "./path.ts";
 
 /** PEM. */
 export interface ListenerCertificate {
@@ -40,7 +39,7 @@ export interface ListenerOptions extends Place {
 	app: App;
 }
 
-/** Seconds without a byte until a connection is closed; streams switch it off. */
+/** Seconds without a byte until a connection is closed; what takes its time switches it off (see patience.ts). */
 const IDLE_TIMEOUT_S = 60;
 /** A little over the gateway's own limit, whose answer says more than Bun's. */
 const MAX_BODY_BYTES = 65 * 1024 * 1024;
@@ -88,9 +87,10 @@ function serve({ bind, port, app, tls }: ListenerOptions): Bun.Server<undefined>
 			maxRequestBodySize: MAX_BODY_BYTES,
 			...(tls === undefined ? {} : { tls: tls.map(toBun) }),
 			fetch(request, self) {
-				const pathname = rawPath(request.url);
-				if (pathname.startsWith("/v1/") || pathname.startsWith("/parts/")) self.timeout(request, 0);
-				return app(request, plainAddress(self.requestIP(request)?.address ?? ""));
+				return app(request, plainAddress(self.requestIP(request)?.address ?? ""), {
+					wait: () => self.timeout(request, 0),
+					hurry: () => self.timeout(request, IDLE_TIMEOUT_S),
+				});
 			},
 			error: () => new Response(null, { status: 500 }),
 		});

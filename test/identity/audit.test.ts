@@ -174,7 +174,7 @@ describe("reading", () => {
 		"the cursor %j is refused",
 		async (cursor) => {
 			await using at = open();
-			expect(at.audit.list({ limit: 1, cursor })).rejects.toThrow(/cursor/);
+			await expect(at.audit.list({ limit: 1, cursor })).rejects.toThrow(/cursor/);
 		},
 	);
 });

@@ -132,8 +132,8 @@ describe("the file", () => {
 		const at = open();
 		await at.secrets.set(input("hf"));
 		at.breakDisk();
-		expect(at.secrets.set(input("hf", undefined, "new"))).rejects.toThrow(/disk is full/);
-		expect(at.secrets.remove("hf")).rejects.toThrow(/disk is full/);
+		await expect(at.secrets.set(input("hf", undefined, "new"))).rejects.toThrow(/disk is full/);
+		await expect(at.secrets.remove("hf")).rejects.toThrow(/disk is full/);
 		expect(at.secrets.valueFor(HUB)).toBe(VALUE);
 	});
 

@@ -173,5 +173,5 @@ test("an abort while the host is asked ends the work with its own reason", async
 		new Promise((_resolve, reject) => aborted.addEventListener("abort", () => reject(new Error("cut"))));
 	const described = open("acme/tiny", waits).describe(stop.signal);
 	stop.abort(new Error("cancelled by ann"));
-	expect(described).rejects.toThrow("cancelled by ann");
+	await expect(described).rejects.toThrow("cancelled by ann");
 });

@@ -28,7 +28,7 @@ export function secretRoutes({ secrets }: Pick<HostRouteDependencies, "secrets">
 }
 
 /** A secret leaves this process encrypted, or stays on this machine. */
-export function requirePrivateLine(url: string, address: string): void {
+function requirePrivateLine(url: string, address: string): void {
 	if (url.startsWith("https://") || isLoopback(address)) return;
 	throw new GswarmError("FORBIDDEN", "Credentials are handed out over TLS, or within this machine.", {
 		reason: "insecure_line",

@@ -167,6 +167,8 @@ test("thousands of tasks blocked on one thing are parked once, in several transa
 		queue: "node",
 		epoch: 1,
 		limits: { slots: 4, criticalSlots: 1 },
+		tracksDevices: true,
+		capacity: {},
 		nowMs: at.clock.nowMs(),
 	} as const;
 	const first = await at.db.writer(queueModule).claim(claim);

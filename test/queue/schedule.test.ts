@@ -1,9 +1,8 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { type Reservation, firstConflict } from "../../src/core/queue/conflicts.ts";
+import { type Hold, type Reservation, bytesOf, firstConflict } from "../../src/core/queue/conflicts.ts";
 import {
 	type Candidate,
-	type Planted,
 	type Situation,
 	type Waiter,
 	effectiveRank,
@@ -16,10 +15,15 @@ const MINUTE_MS = 60_000;
 const NOW_MS = 100 * MINUTE_MS;
 
 const key = fc.constantFrom("a", "b", "c");
-const reservation: fc.Arbitrary<Reservation> = fc.record({
-	key,
-	mode: fc.constantFrom("shared", "exclusive"),
+const room = fc.record({
+	key: fc.constantFrom("bytes:d"),
+	mode: fc.constant("shared" as const),
+	bytes: fc.integer({ min: 1, max: 12 }),
 });
+const reservation: fc.Arbitrary<Reservation> = fc.oneof(
+	fc.record({ key, mode: fc.constantFrom("shared" as const, "exclusive" as const) }),
+	room,
+);
 const needs = fc.uniqueArray(reservation, { maxLength: 3, selector: (one) => one.key });
 const candidate: fc.Arbitrary<Candidate> = fc.record({
 	seq: fc.integer({ min: 1, max: 60 }),
@@ -29,23 +33,31 @@ const candidate: fc.Arbitrary<Candidate> = fc.record({
 	parkedAtMs: fc.option(fc.integer({ min: NOW_MS - 2 * MINUTE_MS, max: NOW_MS }), { nil: undefined }),
 	bypassed: fc.integer({ min: 0, max: 20 }),
 });
-const planted: fc.Arbitrary<Planted> = fc.record({
-	seq: fc.integer({ min: 1, max: 60 }),
-	key,
-	mode: fc.constantFrom("shared", "exclusive"),
-});
-const waiter: fc.Arbitrary<Waiter> = fc.record({
-	seq: fc.integer({ min: 61, max: 70 }),
-	key,
-	mode: fc.constantFrom("shared", "exclusive"),
-	parkedAtMs: fc.integer({ min: NOW_MS - 2 * MINUTE_MS, max: NOW_MS }),
-	bypassed: fc.integer({ min: 0, max: 20 }),
-});
+const someHold: fc.Arbitrary<Hold> = fc
+	.tuple(reservation, fc.integer({ min: 71, max: 80 }))
+	.map(([one, seq]) => ({ ...one, seq }));
+const planted: fc.Arbitrary<Hold> = fc
+	.tuple(reservation, fc.integer({ min: 1, max: 60 }))
+	.map(([one, seq]) => ({ ...one, seq }));
+const waiter: fc.Arbitrary<Waiter> = fc
+	.tuple(
+		reservation,
+		fc.record({
+			seq: fc.integer({ min: 1, max: 70 }),
+			parkedAtMs: fc.integer({ min: NOW_MS - 2 * MINUTE_MS, max: NOW_MS }),
+			bypassed: fc.integer({ min: 0, max: 20 }),
+		}),
+	)
+	.map(([one, rest]) => ({ bytes: 0, ...one, ...rest }));
 const situation: fc.Arbitrary<Situation> = fc.record({
 	line: fc.uniqueArray(candidate, { maxLength: 12, selector: ({ seq }) => seq }),
-	held: fc.array(reservation, { maxLength: 3 }),
+	held: fc.array(someHold, { maxLength: 3 }),
 	planted: fc.array(planted, { maxLength: 3 }),
 	waiters: fc.array(waiter, { maxLength: 3 }),
+	capacity: fc.oneof(
+		fc.constant({}),
+		fc.integer({ min: 0, max: 20 }).map((bytes) => ({ "bytes:d": bytes })),
+	),
 	running: fc.integer({ min: 0, max: 6 }),
 	limits: fc.record({ slots: fc.integer({ min: 1, max: 5 }), criticalSlots: fc.integer({ min: 0, max: 1 }) }),
 	nowMs: fc.constant(NOW_MS),
@@ -64,8 +76,23 @@ test("what starts never conflicts with what is held, with each other, or with wh
 						given.planted.filter((one) => one.seq < seq),
 					),
 				).toBeUndefined();
-				taken.push(...wanted);
+				taken.push(...wanted.map((one) => ({ ...one, seq })));
 			}
+		}),
+	);
+});
+
+test("what starts never takes more bytes together than there are", () => {
+	fc.assert(
+		fc.property(situation, (given) => {
+			const { start } = schedule(given);
+			const limit = given.capacity["bytes:d"] ?? Number.POSITIVE_INFINITY;
+			const before = bytesOf(given.held, "bytes:d");
+			const added = bytesOf(
+				start.flatMap((one) => one.needs),
+				"bytes:d",
+			);
+			if (added > 0) expect(before + added).toBeLessThanOrEqual(limit);
 		}),
 	);
 });
@@ -125,6 +152,7 @@ const empty: Situation = {
 	held: [],
 	planted: [],
 	waiters: [],
+	capacity: {},
 	running: 0,
 	limits: { slots: 4, criticalSlots: 1 },
 	nowMs: NOW_MS,
@@ -153,8 +181,8 @@ test("with all slots taken a critical task still starts, and only one", () => {
 	expect(started({ line, running: 5 })).toEqual([]);
 });
 
-const reader: Reservation[] = [{ key: "a", mode: "shared" }];
-const writer: Waiter = { seq: 1, key: "a", mode: "exclusive", parkedAtMs: NOW_MS, bypassed: 0 };
+const reader: Hold[] = [{ key: "a", mode: "shared", seq: 90 }];
+const writer: Waiter = { seq: 1, key: "a", mode: "exclusive", bytes: 0, parkedAtMs: NOW_MS, bypassed: 0 };
 
 test("a reader passes a waiting writer 16 times and then waits behind it", () => {
 	const line = [plain(5, { needs: reader })];
@@ -181,4 +209,39 @@ test("a task that was woken and found its place taken plants what it needs when 
 	const late = plain(3, { needs: [{ key: "a", mode: "exclusive" }], parkedAtMs: NOW_MS - MINUTE_MS });
 	expect(schedule({ ...empty, line: [late], held: reader }).plant).toEqual([3]);
 	expect(schedule({ ...empty, line: [{ ...late, parkedAtMs: NOW_MS }], held: reader }).plant).toEqual([]);
+});
+
+const bytes = (amount: number): Reservation => ({ key: "bytes:d", mode: "shared", bytes: amount });
+
+test("a task starts when its bytes fit beside those of others, and a smaller one may pass it 16 times", () => {
+	const capacity = { "bytes:d": 10 };
+	const held = [{ ...bytes(6), seq: 90 }];
+	const line = [plain(1, { needs: [bytes(5)] }), plain(2, { needs: [bytes(4)] })];
+	expect(started({ line, held, capacity })).toEqual([2]);
+	expect(started({ line, capacity })).toEqual([1, 2]);
+	const large = { seq: 1, key: "bytes:d", mode: "shared", bytes: 5, parkedAtMs: NOW_MS } as const;
+	const small = [plain(2, { needs: [bytes(4)] })];
+	const passing = schedule({ ...empty, capacity, held, line: small, waiters: [{ ...large, bypassed: 15 }] });
+	expect(passing).toMatchObject({ start: [{ seq: 2 }], passed: [1] });
+	const stopped = schedule({ ...empty, capacity, held, line: small, waiters: [{ ...large, bypassed: 16 }] });
+	expect(stopped).toMatchObject({ start: [], plant: [1] });
+});
+
+test("a task that would not fit into an empty tier holds up nobody, however long it waits", () => {
+	const giant = { seq: 1, key: "bytes:d", mode: "shared", bytes: 50, parkedAtMs: 0, bypassed: 99 } as const;
+	const given = {
+		capacity: { "bytes:d": 10 },
+		line: [plain(2, { needs: [bytes(4)] })],
+		waiters: [giant],
+		planted: [{ ...bytes(50), seq: 1 }],
+	};
+	expect(started(given)).toEqual([2]);
+});
+
+test("bytes that a task both planted and holds count once", () => {
+	const capacity = { "bytes:d": 10 };
+	const mine = { ...bytes(5), seq: 1 };
+	expect(
+		started({ capacity, line: [plain(2, { needs: [bytes(5)] })], held: [mine], planted: [mine] }),
+	).toEqual([2]);
 });

@@ -22,20 +22,21 @@ test.each(outcomes.map((outcome) => [outcome.kind, outcome] as const))(
 			queue: "node",
 			epoch: 1,
 			limits: { slots: 4, criticalSlots: 1 },
+			tracksDevices: true,
+			capacity: {},
 			nowMs,
 		});
-		expect(claimed).toMatchObject([{ task_id: id, state: "running", token: 1, attempt: 1 }]);
+		expect(claimed).toMatchObject([{ task_id: id, token: 1, attempt: 1 }]);
 		await write.cancel({ queue: "node", taskId: id, nowMs });
-		const { changes } = await write.settle({
+		const changes = await write.settle({
 			seq: 1,
 			token: 1,
 			outcome,
 			phase: "moving",
 			bytesDone: 0,
 			bytesTotal: 0,
-			measured: { durationMs: 1, bytes: 0 },
+			measure: null,
 			nowMs,
-			next: null,
 		});
 		expect(changes).toMatchObject([{ taskId: id, state: "cancelled" }]);
 		expect(at.queue.get(id)).toMatchObject({ status: "cancelled", error: null });

@@ -5,7 +5,9 @@ import { GswarmError } from "../../schema/errors.ts";
 import type { AttemptEnd } from "./outcome.ts";
 import { ProgressMeter } from "./progress.ts";
 import type { TaskContext, TaskHandler } from "./task-handler.ts";
-import type { TaskRow } from "./task-row.ts";
+import type { ClaimedRow } from "./claim.ts";
+import { dispatchOf } from "./dispatch.ts";
+import type { Fence } from "./fence.ts";
 import type { Checkpoint } from "./task-store.ts";
 
 /** How long a handler may take to end after its signal; then the task goes on without it. */
@@ -18,11 +20,12 @@ export interface AttemptDependencies {
 	clock: Clock;
 	log: Log;
 	saveCheckpoint: (checkpoint: Checkpoint) => Promise<void>;
-	onProgress: (row: TaskRow) => void;
+	raiseFence: (task: { seq: number; token: number }) => Promise<Fence>;
+	onProgress: (row: ClaimedRow) => void;
 }
 
 export class Attempt {
-	readonly row: TaskRow;
+	readonly row: ClaimedRow;
 	readonly meter: ProgressMeter;
 	readonly #deps: AttemptDependencies;
 	readonly #told = new AbortController();
@@ -32,7 +35,7 @@ export class Attempt {
 	#nextEmitMs = 0;
 	#isEmitPending = false;
 
-	constructor(deps: AttemptDependencies, row: TaskRow) {
+	constructor(deps: AttemptDependencies, row: ClaimedRow) {
 		this.#deps = deps;
 		this.row = row;
 		this.#kept = row.checkpoint;
@@ -102,13 +105,14 @@ export class Attempt {
 
 	#context(): TaskContext {
 		const { row, meter } = this;
-		const { clock, log, saveCheckpoint } = this.#deps;
+		const { clock, log, saveCheckpoint, raiseFence } = this.#deps;
 		return {
 			taskId: row.task_id,
 			type: row.type,
 			model: row.model,
 			request: JSON.parse(row.request) as Record<string, unknown>,
 			attempt: row.attempt,
+			dispatch: dispatchOf(row),
 			signal: this.#told.signal,
 			state: row.checkpoint === null ? undefined : (JSON.parse(row.checkpoint) as Record<string, unknown>),
 			saveState: async (state) => {
@@ -117,6 +121,7 @@ export class Attempt {
 				this.#progressed ||= checkpoint !== this.#kept;
 				this.#kept = checkpoint;
 			},
+			nextFence: () => raiseFence({ seq: row.seq, token: row.token }),
 			report: (progress) => {
 				meter.report(progress, clock.monotonicMs());
 				this.#emit();
@@ -145,7 +150,7 @@ export class Attempt {
 	}
 }
 
-function noHandler({ type, task_id }: TaskRow): GswarmError {
+function noHandler({ type, task_id }: ClaimedRow): GswarmError {
 	return new GswarmError(
 		"TASK_FAILED",
 		`This agent cannot do ${type} tasks, so ${task_id} was not started.`,

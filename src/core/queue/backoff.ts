@@ -5,7 +5,8 @@ import type { TaskType } from "../../schema/task.ts";
 const SECOND_MS = 1000;
 const LONGEST_CAP_MS = 300 * SECOND_MS;
 const LONGEST_RETRY_AFTER_MS = 15 * 60 * SECOND_MS;
-const SHORTEST_SPACE_DELAY_MS = 5 * SECOND_MS;
+/** Room is not looked for more often than this. */
+export const SHORTEST_SPACE_DELAY_MS = 5 * SECOND_MS;
 const LONGEST_SPACE_DELAY_MS = 60 * SECOND_MS;
 
 /** A task waits so long for room on a tier, then it fails. */

@@ -25,8 +25,9 @@ export function cancel(
 	if (row.state === "cancelling") return { kind: "cancelling", seq, changes: [] };
 	if (row.waiters > 1) {
 		db.query("UPDATE queue_task SET waiters = waiters - 1 WHERE seq = ?1").run(seq);
-		addEvent(db, { seq, from: row.state, to: row.state, attempt: row.attempt, nowMs, reason: "detached" });
-		return { kind: "detached", seq, changes: [] };
+		const { state, attempt } = row;
+		const change = addEvent(db, row, { from: state, to: state, attempt, nowMs, reason: "detached" });
+		return { kind: "detached", seq, changes: [change] };
 	}
 	if (row.state === "running") {
 		return { kind: "cancelling", seq, changes: [changeState(db, row, "cancelling", { nowMs })] };

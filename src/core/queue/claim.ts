@@ -1,10 +1,20 @@
 /** The transaction that takes the next tasks out of the line: the decision is `schedule`, the index names the candidates. */
 import type { Database as Sqlite } from "bun:sqlite";
-import { LONGEST_DELAY_MS } from "./backoff.ts";
-import type { Reservation } from "./conflicts.ts";
-import { hold, needsOf, park, plant, readHolds, wake } from "./reservations.ts";
-import { type Candidate, type Limits, RANKS, hasSlot, inOrder, schedule } from "./schedule.ts";
-import { type QueueName, type TaskRow, changeState, taskBySeq } from "./task-row.ts";
+import { GswarmError, toStoredError } from "../../schema/errors.ts";
+import { LONGEST_DELAY_MS, LONGEST_SPACE_WAIT_MS, SHORTEST_SPACE_DELAY_MS } from "./backoff.ts";
+import type { Capacity, Reservation } from "./conflicts.ts";
+import { endTask } from "./end.ts";
+import { hold, needsOf, park, plant, readHolds, unpark, wake, wakeForRoom } from "./reservations.ts";
+import { type Candidate, type Limits, RANKS, type Waiter, hasSlot, inOrder, schedule } from "./schedule.ts";
+import {
+	type Change,
+	type QueueName,
+	type TaskRow,
+	changeState,
+	param,
+	quoted,
+	taskBySeq,
+} from "./task-row.ts";
 
 /** Candidates that one transaction looks at, so that a storm of blocked tasks cannot hold up the writer. */
 const MAX_EXAMINED = 2000;
@@ -14,37 +24,70 @@ export interface ClaimInput {
 	queue: QueueName;
 	epoch: number;
 	limits: Limits;
+	/** False: what tasks need of devices is neither looked at nor taken. */
+	tracksDevices: boolean;
+	/** Bytes that tasks may hold together now. */
+	capacity: Capacity;
 	nowMs: number;
 }
 
 export interface ClaimResult {
 	/** As they are now: running, with the token of this claim. */
-	claimed: TaskRow[];
-	/** When the next retry is due. */
+	claimed: ClaimedRow[];
+	/** Of the claimed, of retries that came due, and of tasks that waited too long for room. */
+	changes: Change[];
+	/** When the next claim is due, if nothing else calls for one: a retry, or another look for room. */
 	nextDueMs: number | null;
 	/** There may be more to claim at once. */
 	more: boolean;
 }
 
+/** What an attempt needs to know of its row. */
+export type ClaimedRow = Pick<
+	TaskRow,
+	| "seq"
+	| "task_id"
+	| "type"
+	| "model"
+	| "request"
+	| "attempt"
+	| "max_attempts"
+	| "token"
+	| "space_wait_since_ms"
+	| "phase"
+	| "bytes_done"
+	| "bytes_total"
+	| "checkpoint"
+	| "operation_id"
+	| "fence_epoch"
+	| "fence_n"
+>;
+
 export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
-	const { queue, limits, nowMs } = input;
-	wakeRetries(db, queue, nowMs);
-	const claimed: TaskRow[] = [];
+	const { queue, limits, capacity, nowMs } = input;
+	const changes = wakeRetries(db, queue, nowMs);
+	const stuck = wakeForRoom(db, queue, capacity);
+	for (const waiter of stuck) changes.push(...giveUpOnRoom(db, waiter, input));
+	const claimed: ClaimedRow[] = [];
 	let running = countRunning(db, queue);
 	let examined = 0;
 	let page = limits.slots + limits.criticalSlots - running;
 	let more = false;
 	while (hasSlot(0, running, limits)) {
 		const ranks = RANKS.filter((rank) => hasSlot(rank, running, limits));
-		const line = readLine(db, queue, ranks, page, nowMs);
+		const line = readLine(db, input, ranks, page);
 		if (line.length === 0) break;
 		const keys = line.flatMap(({ needs }) => needs.map(({ key }) => key));
-		const plan = schedule({ line, ...readHolds(db, queue, keys), running, limits, nowMs });
+		const plan = schedule({ line, ...readHolds(db, queue, keys), capacity, running, limits, nowMs });
 		for (const { candidate, on } of plan.park) park(db, candidate.seq, on, nowMs);
 		for (const seq of plan.passed)
 			db.query("UPDATE queue_task SET bypassed = bypassed + 1 WHERE seq = ?1").run(seq);
-		for (const seq of plan.plant) plant(db, queue, seq, needsOf(taskBySeq(db, seq)));
-		for (const { seq, needs } of plan.start) claimed.push(start(db, taskBySeq(db, seq), needs, input));
+		for (const seq of plan.plant) plant(db, queue, seq, needsOf(taskBySeq(db, seq), input.tracksDevices));
+		for (const { seq, needs } of plan.start) {
+			const { row, change } = start(db, readClaimed(db, seq), needs, input);
+			claimed.push(row);
+			changes.push(change);
+		}
 		// Who started or parked may have been what others were woken for.
 		wake(
 			db,
@@ -57,19 +100,23 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 		if (plan.full || more) break;
 		page = Math.min(MAX_PAGE, page * 2);
 	}
-	return { claimed, nextDueMs: nextDue(db, queue), more };
+	const nextLookMs = stuck.length > 0 ? [nowMs + SHORTEST_SPACE_DELAY_MS] : [];
+	const dueMs = [...nextLookMs, ...dueTimes(db, queue)];
+	return { claimed, changes, nextDueMs: dueMs.length === 0 ? null : Math.min(...dueMs), more };
 }
+
+type Starting = ClaimedRow & Pick<TaskRow, "state">;
 
 function start(
 	db: Sqlite,
-	row: TaskRow,
+	row: Starting,
 	needs: readonly Reservation[],
-	{ queue, epoch, nowMs }: ClaimInput,
-): TaskRow {
-	changeState(db, row, "running", {
+	{ queue, epoch, nowMs }: Pick<ClaimInput, "queue" | "epoch" | "nowMs">,
+): { row: ClaimedRow; change: Change } {
+	const raised = { token: row.token + 1, attempt: row.attempt + 1 };
+	const change = changeState(db, row, "running", {
 		nowMs,
-		token: row.token + 1,
-		attempt: row.attempt + 1,
+		...raised,
 		epoch,
 		progressed: 0,
 		started_at_ms: nowMs,
@@ -77,71 +124,119 @@ function start(
 		bypassed: 0,
 	});
 	hold(db, queue, row.seq, needs);
-	return taskBySeq(db, row.seq);
+	const { state: _before, ...claimed } = row;
+	return { row: { ...claimed, ...raised }, change };
+}
+
+function readClaimed(db: Sqlite, seq: number): Starting {
+	const [row] = db
+		.query<Starting, [number]>(
+			`SELECT seq, task_id, type, model, state, request, attempt, max_attempts, token, space_wait_since_ms, phase,
+				bytes_done, bytes_total, checkpoint, operation_id, fence_epoch, fence_n FROM queue_task WHERE seq = ?1`,
+		)
+		.all(seq);
+	if (row === undefined) throw new Error(`no task with seq ${seq}`);
+	return row;
 }
 
 /** The first `page` tasks of the line, by effective priority: the heads of each priority are enough to know them. */
 function readLine(
 	db: Sqlite,
-	queue: QueueName,
+	{ queue, tracksDevices, nowMs }: ClaimInput,
 	ranks: readonly number[],
 	page: number,
-	nowMs: number,
 ): Candidate[] {
-	const head = db.query<
-		{
-			seq: number;
-			rank: number;
-			created_at_ms: number;
-			reservations: string;
-			parked_at_ms: number | null;
-			bypassed: number;
-		},
-		[string, number, number]
-	>(
-		`SELECT seq, rank, created_at_ms, reservations, parked_at_ms, bypassed FROM queue_task INDEXED BY queue_ready
-		WHERE queue = ?1 AND rank = ?2 AND state = 'pending' AND parked_on IS NULL ORDER BY seq LIMIT ?3`,
+	const heads = ranks.map(
+		(rank) =>
+			`SELECT * FROM (SELECT seq, rank, created_at_ms, reservations, parked_at_ms, bypassed
+				FROM queue_task INDEXED BY queue_ready WHERE queue = ${quoted(queue)} AND rank = ${rank}
+				AND state = 'pending' AND parked_on IS NULL ORDER BY seq LIMIT ${param(1)})`,
 	);
-	const heads = ranks
-		.flatMap((rank) => head.all(queue, rank, page))
+	const line = db
+		.query<
+			Pick<TaskRow, "seq" | "rank" | "created_at_ms" | "reservations" | "parked_at_ms" | "bypassed">,
+			[number]
+		>(heads.join(" UNION ALL "))
+		.all(page)
 		.map((row) => ({
 			seq: row.seq,
 			rank: row.rank,
 			createdAtMs: row.created_at_ms,
-			needs: needsOf(row),
+			needs: needsOf(row, tracksDevices),
 			parkedAtMs: row.parked_at_ms ?? undefined,
 			bypassed: row.bypassed,
 		}));
-	return inOrder(heads, nowMs).slice(0, page);
+	return inOrder(line, nowMs).slice(0, page);
 }
 
 function countRunning(db: Sqlite, queue: QueueName): number {
 	const [{ count } = { count: 0 }] = db
-		.query<{ count: number }, [string]>(
-			"SELECT count(*) AS count FROM queue_task INDEXED BY queue_running WHERE queue = ?1 AND epoch IS NOT NULL",
+		.query<{ count: number }, []>(
+			`SELECT count(*) AS count FROM queue_task INDEXED BY queue_running WHERE queue = ${quoted(queue)} AND epoch IS NOT NULL`,
 		)
-		.all(queue);
+		.all();
 	return count;
 }
 
 /** Retries that are due go back to the line; one too far ahead was written before the wall clock was set back. */
-function wakeRetries(db: Sqlite, queue: QueueName, nowMs: number): void {
-	const query = (condition: string): TaskRow[] =>
+function wakeRetries(db: Sqlite, queue: QueueName, nowMs: number): Change[] {
+	const [first, last] = dueTimes(db, queue);
+	if (first === undefined || last === undefined) return [];
+	const tooFarMs = nowMs + LONGEST_DELAY_MS;
+	if (first > nowMs && last <= tooFarMs) return [];
+	const query = (condition: string, atMs: number): TaskRow[] =>
 		db
-			.query<TaskRow, [string, number]>(
-				`SELECT * FROM queue_task INDEXED BY queue_retry
-				WHERE queue = ?1 AND run_at_ms IS NOT NULL AND ${condition} LIMIT ${MAX_EXAMINED}`,
+			.query<TaskRow, [number]>(
+				`SELECT * FROM queue_task INDEXED BY queue_retry WHERE queue = ${quoted(queue)} AND run_at_ms IS NOT NULL
+				AND run_at_ms ${condition} ${param(1)} ORDER BY run_at_ms LIMIT ${MAX_EXAMINED}`,
 			)
-			.all(queue, nowMs);
-	const due = [...query("run_at_ms <= ?2"), ...query(`run_at_ms > ?2 + ${LONGEST_DELAY_MS}`)];
-	for (const row of due) changeState(db, row, "pending", { nowMs, run_at_ms: null, phase: "queued" });
+			.all(atMs);
+	return [...query("<=", nowMs), ...query(">", tooFarMs)].map((row) =>
+		changeState(db, row, "pending", { nowMs, run_at_ms: null, phase: "queued" }),
+	);
 }
 
-function nextDue(db: Sqlite, queue: QueueName): number | null {
+/** The first and the last time at which a retry is due; empty when there is none. */
+function dueTimes(db: Sqlite, queue: QueueName): number[] {
+	const of = (which: "min" | "max"): string =>
+		`(SELECT ${which}(run_at_ms) FROM queue_task INDEXED BY queue_retry WHERE queue = ${quoted(queue)} AND run_at_ms IS NOT NULL)`;
 	const [row] = db
-		.query<{ due: number | null }, [string]>(
-			"SELECT min(run_at_ms) AS due FROM queue_task INDEXED BY queue_retry WHERE queue = ?1 AND run_at_ms IS NOT NULL",
+		.query<{ first: number | null; last: number | null }, []>(
+			`SELECT ${of("min")} AS first, ${of("max")} AS last`,
 		)
-		.all(queue);
-	return row?.due ?? null;
+		.all();
+	return row?.first == null || row.last === null ? [] : [row.first, row.last];
+}
+
+/** A task that waited an hour for room is started and ended in one step: it had its turn, and there was none. */
+function giveUpOnRoom(
+	db: Sqlite,
+	{ seq, key, bytes }: Waiter,
+	{ queue, epoch, capacity, nowMs }: ClaimInput,
+): Change[] {
+	const row = taskBySeq(db, seq);
+	const sinceMs = row.space_wait_since_ms ?? nowMs;
+	if (nowMs - sinceMs < LONGEST_SPACE_WAIT_MS) return [];
+	const error = noRoom(row.task_id, key, bytes, capacity[key] ?? 0);
+	unpark(db, seq);
+	const { change } = start(db, row, [], { queue, epoch, nowMs });
+	const ended = endTask(db, taskBySeq(db, seq), "failed", {
+		nowMs,
+		error: JSON.stringify(toStoredError(error)),
+		reason: error.reason ?? null,
+	});
+	return [change, ...ended];
+}
+
+function noRoom(taskId: string, key: string, required: number, available: number): GswarmError {
+	return new GswarmError(
+		"RESOURCE_UNAVAILABLE",
+		`${taskId} waited an hour for ${required} bytes on ${key.replace(/^bytes:/, "")}; ${available} are there for tasks.`,
+		{
+			reason: "insufficient_space",
+			status: 507,
+			details: { required, available, device: key.replace(/^bytes:/, "") },
+			hint: "Make room there, then `gswarm queue retry` it.",
+		},
+	);
 }

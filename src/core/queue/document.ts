@@ -4,6 +4,7 @@ import type { StoredError } from "../../schema/errors.ts";
 import { type TaskDocument, type TaskPhase, taskStatus } from "../../schema/task.ts";
 import type { ProgressMeter } from "./progress.ts";
 import type { TaskReader } from "./task-reader.ts";
+import { NO_RESOURCES, type SubmitInput } from "./submission.ts";
 import { type TaskRow, rankPriority } from "./task-row.ts";
 
 export interface Shown {
@@ -48,6 +49,33 @@ export function toDocument(row: TaskRow, meter: ProgressMeter | undefined, shown
 function shownRequest(request: Record<string, unknown>): Record<string, unknown> {
 	const { source_url: source } = request;
 	return typeof source === "string" ? { ...request, source_url: shownSource(source) } : request;
+}
+
+/** The document of a task that was put in line just now and depends on nothing: nobody has to read its row for that. */
+export function newDocument(
+	input: SubmitInput,
+	{ taskId, node, maxAttempts, nowMs }: { taskId: string; node: string; maxAttempts: number; nowMs: number },
+): TaskDocument {
+	return {
+		task_id: taskId,
+		task_type: input.type,
+		priority: input.priority,
+		dependencies: [],
+		resources: input.resources ?? NO_RESOURCES,
+		status: "pending",
+		phase: "queued",
+		progress: { bytes_done: 0, bytes_total: 0, rate_bytes_per_s: 0, eta_s: null },
+		attempt: 0,
+		max_attempts: maxAttempts,
+		node,
+		created_at: nowMs / 1000,
+		started_at: null,
+		completed_at: null,
+		waiting_for: null,
+		request: input.request,
+		result: null,
+		error: null,
+	};
 }
 
 function phaseOf({ state, phase }: TaskRow): TaskPhase {

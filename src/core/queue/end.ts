@@ -3,7 +3,7 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError, type StoredError, toStoredError } from "../../schema/errors.ts";
 import type { TaskState } from "../../schema/task.ts";
 import { release } from "./reservations.ts";
-import { type Change, type RowChange, type TaskRow, changeState } from "./task-row.ts";
+import { type Change, type RowChange, type TaskRow, changeState, param, taskBySeq } from "./task-row.ts";
 
 type TerminalState = Extract<TaskState, "completed" | "failed" | "cancelled">;
 
@@ -17,12 +17,12 @@ export function endTask(
 	to: TerminalState,
 	change: RowChange & { nowMs: number; reason?: string | null },
 ): Change[] {
+	const left = row.state === "pending" ? { parked_on: null, parked_mode: null, parked_bytes: 0 } : {};
 	const ended = changeState(db, row, to, {
 		epoch: null,
 		run_at_ms: null,
-		parked_on: null,
-		parked_mode: null,
 		completed_at_ms: change.nowMs,
+		...left,
 		...change,
 	});
 	release(db, row);
@@ -66,13 +66,15 @@ function failDependents(db: Sqlite, root: TaskRow, how: TerminalState, nowMs: nu
 	return changes;
 }
 
+/** Those that wait for this task, the oldest first. */
 function blockedBy(db: Sqlite, seq: number): TaskRow[] {
 	return db
-		.query<TaskRow, [number]>(
-			`SELECT t.* FROM queue_dependency d INDEXED BY queue_dependent CROSS JOIN queue_task t ON t.seq = d.seq
-			WHERE d.depends_on = ?1 AND t.state = 'blocked' ORDER BY t.seq`,
+		.query<{ seq: number }, [number]>(
+			`SELECT seq FROM queue_dependency INDEXED BY queue_dependent WHERE depends_on = ${param(1)} ORDER BY seq`,
 		)
-		.all(seq);
+		.all(seq)
+		.map((dependent) => taskBySeq(db, dependent.seq))
+		.filter(({ state }) => state === "blocked");
 }
 
 function dependencyFailed(dependency: string, root: string, how: TerminalState): StoredError {

@@ -12,6 +12,21 @@ export interface Measure {
 	samples: number;
 }
 
+/** The measure with one more completed task; `bytes` is what its attempt moved itself. */
+export function measured(
+	old: Measure | undefined,
+	{ type, durationMs, bytes }: { type: string; durationMs: number; bytes: number },
+): Measure {
+	const rate = durationMs > 0 ? (bytes / durationMs) * 1000 : 0;
+	const oldRate = old?.rateBytesPerSecond ?? 0;
+	return {
+		type,
+		durationMs: movingAverage(old?.durationMs, durationMs),
+		rateBytesPerSecond: rate === 0 ? oldRate : movingAverage(oldRate === 0 ? undefined : oldRate, rate),
+		samples: (old?.samples ?? 0) + 1,
+	};
+}
+
 export function movingAverage(old: number | undefined, sample: number): number {
 	return old === undefined ? sample : old + WEIGHT * (sample - old);
 }

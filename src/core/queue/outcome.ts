@@ -21,6 +21,16 @@ export interface Attempt {
 	nowMs: number;
 }
 
+/**
+ * What a task waits for without that being an attempt, and how long. A tier that filled up under the work may be
+ * emptied (what did not fit before the first byte is refused at once); a host that a destructive step needs comes back.
+ */
+const LONGEST_WAIT_MS: Readonly<Record<string, number>> = {
+	disk_full: LONGEST_SPACE_WAIT_MS,
+	gpu_full: LONGEST_SPACE_WAIT_MS,
+	host_unreachable: 24 * LONGEST_SPACE_WAIT_MS,
+};
+
 export function outcomeOf(end: AttemptEnd, attempt: Attempt): Outcome {
 	// What was published before the signal came is done, whatever the signal said.
 	if (end.kind === "returned") return { kind: "completed", result: end.result };
@@ -31,10 +41,11 @@ export function outcomeOf(end: AttemptEnd, attempt: Attempt): Outcome {
 
 function afterError(error: GswarmError, attempt: Attempt): Outcome {
 	const { taskId, attempt: number, maxAttempts, nowMs } = attempt;
-	if (waitsForSpace(error)) {
+	const longestMs = LONGEST_WAIT_MS[error.reason ?? ""];
+	if (longestMs !== undefined) {
 		const sinceMs = attempt.progressed ? nowMs : (attempt.spaceWaitSinceMs ?? nowMs);
 		const waitedMs = Math.max(0, nowMs - sinceMs);
-		if (waitedMs >= LONGEST_SPACE_WAIT_MS) return { kind: "failed", ...stored(error) };
+		if (waitedMs >= longestMs) return { kind: "failed", ...stored(error) };
 		return {
 			kind: "retry",
 			...stored(error),
@@ -60,11 +71,6 @@ function stored(error: GswarmError): { error: string; reason: string | null } {
 		typeof value === "bigint" ? value.toString() : value,
 	);
 	return { error: text, reason: error.reason ?? null };
-}
-
-/** A disk that filled up under the work may be emptied; what did not fit before the first byte is refused at once. */
-function waitsForSpace({ reason }: GswarmError): boolean {
-	return reason === "disk_full";
 }
 
 /** The last error with the number of attempts in its details. */

@@ -8,15 +8,18 @@
  * All reservations of a task are taken in the transaction that claims it and go with the one that settles it.
  *
  * It knows nothing of what a task does (handlers are given to `start`), moves no bytes, and keeps no journal of
- * transfers: live progress is in memory, a handler's checkpoint is `saveState`. It does not reserve bytes of a tier.
+ * transfers: live progress is in memory, a handler's checkpoint is `saveState`. It reserves bytes of a tier by what its
+ * owner says there is, and measures no disk itself.
  */
 import type { Clock } from "../../platform/clock.ts";
-import type { Database } from "../../platform/database.ts";
+import type { Database, Writer } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
+import { sha256Hex } from "../../platform/hash.ts";
 import type { Log } from "../../platform/log.ts";
-import { notFound } from "../../schema/errors.ts";
+import { invalid, notFound } from "../../schema/errors.ts";
 import type { TaskCounters } from "../../schema/node.ts";
 import {
+	PRIORITIES,
 	type TaskDocument,
 	type TaskStatus,
 	type TaskType,
@@ -25,19 +28,41 @@ import {
 } from "../../schema/task.ts";
 import { GRACE_MS } from "./attempt.ts";
 import { alreadyTerminal } from "./cancel.ts";
-import type { Reservation, ReservationMode } from "./conflicts.ts";
-import { toDocument } from "./document.ts";
+import type { Capacity, Reservation, ReservationMode } from "./conflicts.ts";
+import { newDocument, toDocument } from "./document.ts";
 import { estimateSeconds } from "./estimate.ts";
+import { type Dispatch, dispatchOf } from "./dispatch.ts";
+import { type EventPage, newestEvent, readEvents } from "./event-log.ts";
+import { type Explanation, explain } from "./explain.ts";
+import { type FollowItem, follow } from "./follow.ts";
 import { orphans } from "./recover.ts";
+import { DEFAULT_RETENTION, type Retention } from "./retention.ts";
+import type { Limits } from "./schedule.ts";
+import { type QueueConfig, changed, checkPriority, readSettings } from "./settings.ts";
+import type { SubmitResult } from "./submit.ts";
+import {
+	type BatchItem,
+	type SubmitInput,
+	batchDigest,
+	newTaskId,
+	toBatchRow,
+	toSubmitRow,
+} from "./submission.ts";
 import type { TaskHandlers } from "./task-handler.ts";
 import { type HistoryFilter, type ListFilter, TaskReader } from "./task-reader.ts";
 import type { Change, QueueName, TaskRow } from "./task-row.ts";
 import { queueModule } from "./task-store.ts";
-import { type SubmitInput, toSubmitRow } from "./submission.ts";
+import { TaskWaiters } from "./task-waiters.ts";
 import { QueueWorker } from "./worker.ts";
 
-export type { Reservation, ReservationMode } from "./conflicts.ts";
-export type { SubmitInput } from "./submission.ts";
+export type { Capacity, Reservation, ReservationMode } from "./conflicts.ts";
+export type { Dispatch } from "./dispatch.ts";
+export type { EventPage, TaskEvent } from "./event-log.ts";
+export type { Explanation, Obstacle } from "./explain.ts";
+export { type Fence, type FenceVerdict, checkFence } from "./fence.ts";
+export type { FollowItem } from "./follow.ts";
+export type { QueueConfig } from "./settings.ts";
+export type { BatchItem, SubmitInput } from "./submission.ts";
 export type { ProgressReport } from "./progress.ts";
 export type { TaskContext, TaskHandler, TaskHandlers } from "./task-handler.ts";
 export type { HistoryFilter, ListFilter } from "./task-reader.ts";
@@ -47,10 +72,14 @@ const DEFAULT_CONCURRENT_TASKS = 4;
 /** Kept for critical tasks, besides the others. */
 const CRITICAL_SLOTS = 1;
 const DEFAULT_PENDING_TASKS = 1_000_000;
+/** As many as a workflow may have actions; they hold up the writer for a few tenths of a second. */
+const MAX_BATCH = 20_000;
 /** A cancelled handler's grace, and time to write the end. */
 const CANCEL_WAIT_MS = 2 * GRACE_MS;
+const PRUNE_INTERVAL_MS = 10 * 60_000;
 
 export interface Submission {
+	/** As it was when it was put in line. */
 	task: TaskDocument;
 	/** True when the task was there already: joined, or the same Idempotency-Key came again. */
 	joined: boolean;
@@ -79,16 +108,51 @@ export interface RecoveredTask {
 export interface Queue extends AsyncDisposable {
 	/**
 	 * Records a task; it survives kill -9 once this resolved.
-	 * @throws 400 unknown_dependency, too_many_dependencies; 409 idempotency_mismatch; 424 dependency_failed; 503 queue_full
+	 * @throws 400 unknown_dependency, too_many_dependencies, unknown_priority; 409 idempotency_mismatch, stale_token,
+	 * cancelled_here; 424 dependency_failed; 503 queue_full
 	 */
 	submit(input: SubmitInput): Promise<Submission>;
+	/**
+	 * Records up to 20,000 tasks in one transaction: all or none. Their ids, in order.
+	 * @throws what submit throws; 400 dependency_cycle, bad_batch
+	 */
+	submitBatch(
+		items: readonly BatchItem[],
+		options?: { idempotencyKey?: string | undefined },
+	): Promise<{ taskIds: string[] }>;
+	/**
+	 * Does a failed or cancelled task again, as a new one; a retry that waits or runs already is joined. Dependencies
+	 * that failed too must have been retried before.
+	 * @throws 404 task_not_found; 409 not_failed; 424 dependency_failed; 503 queue_full
+	 */
+	retry(taskId: string, options?: { idempotencyKey?: string | undefined }): Promise<Submission>;
+	/** The newest task that does a part of this operation of the host, and the last token that counts for it. */
+	dispatched(operationId: string): ({ task: TaskDocument } & Dispatch) | undefined;
+	/** Unfinished tasks that the host dispatched. */
+	dispatches(): { taskId: string; dispatch: Dispatch }[];
+	/**
+	 * The host asks for a part under a later token: earlier ones are refused from now on. Undefined when no task does it.
+	 * @throws 409 stale_token when a later token is known
+	 */
+	fence(dispatch: Dispatch): Promise<TaskDocument | undefined>;
+	/** Rises with every open of this queue. */
+	readonly epoch: number;
 	/** @throws 404 task_not_found */
 	get(taskId: string): TaskDocument;
+	/** Up to 500 events after the given one, in order; `lastId` is where to go on. `gap`: some were thrown away before. */
+	events(filter: { after: number; taskId?: string | undefined }): EventPage;
+	/** The id of the newest event; 0 when there was none yet. */
+	newestEventId(): number;
+	/** Why a task does not run now. @throws 404 task_not_found */
+	explain(taskId: string): Explanation;
 	/** Running ones first, then the line in order; finished ones (by `status`) newest first. */
 	list(filter?: ListFilter): TaskDocument[];
 	/** Finished tasks, the newest first. @throws 400 bad_cursor */
 	history(filter?: HistoryFilter): { tasks: TaskDocument[]; next_cursor: string | null };
 	counters(): TaskCounters;
+	config(): QueueConfig;
+	/** Changes what is named and leaves the rest; it counts from now on, also after a restart. @throws 400 bad_queue_config */
+	configure(change: Partial<QueueConfig>): Promise<QueueConfig>;
 	/**
 	 * Cancels a waiting task at once, a running one through its signal: resolves when it has ended, 5 s later at the
 	 * latest. Of a task that several submits joined it takes one away, and the work goes on for the others.
@@ -96,6 +160,15 @@ export interface Queue extends AsyncDisposable {
 	 */
 	cancel(taskId: string): Promise<TaskDocument>;
 	onEvent(listener: (event: QueueEvent) => void): Disposable;
+	/**
+	 * Every change of state, of all tasks or of one, each once and in order, until the signal aborts. `after` is the id
+	 * of the last event that the reader has seen; without it the stream begins now. Events are kept for 7 days.
+	 */
+	follow(options: {
+		after?: number | undefined;
+		taskId?: string | undefined;
+		signal: AbortSignal;
+	}): AsyncIterable<FollowItem>;
 	/** The document once the task has ended. @throws 404 task_not_found, the signal's reason */
 	waitFor(taskId: string, signal: AbortSignal): Promise<TaskDocument>;
 	/** What the last open found; leftovers of failed and cancelled ones may be cleaned up. */
@@ -116,10 +189,17 @@ export interface QueueOptions {
 	queue: QueueName;
 	/** Shown as `node` in the documents. */
 	node: string;
-	/** Default 4; one slot more is kept for critical tasks. */
+	/** Default 4; one slot more is kept for critical tasks. What was set at run time counts more. */
 	maxConcurrentTasks?: number | undefined;
 	/** Default 1,000,000. */
 	maxPendingTasks?: number | undefined;
+	/** Default true; false: devices are not tracked. What was set at run time counts more. */
+	resourceTracking?: boolean | undefined;
+	/** Bytes that tasks may hold together now, by reservation key, what running ones have written included. */
+	capacity?: (() => Capacity) | undefined;
+	/** The first part of the tokens of this queue's dispatches; rises at each start and restore of the host. */
+	hostEpoch?: number | undefined;
+	retention?: Retention | undefined;
 	/** Whether a journal outside the queue shows progress of the task since then; asked at open about tasks that died. */
 	hasProgressSince?: ((taskId: string, sinceMs: number) => boolean) | undefined;
 }
@@ -132,6 +212,11 @@ export function modelReservation(model: string, tier: string, mode: ReservationM
 /** The reservation of a whole device. */
 export function deviceReservation(tier: string, mode: ReservationMode): Reservation {
 	return { key: `device:${tier}`, mode };
+}
+
+/** The reservation of room on a tier. */
+export function bytesReservation(tier: string, bytes: number): Reservation {
+	return { key: `bytes:${tier}`, mode: "shared", bytes };
 }
 
 /** Opens the queue: gives back at once what a dead agent was running; starts nothing before `start`. */
@@ -152,55 +237,159 @@ export async function openQueue(dependencies: QueueDependencies, options: QueueO
 class TaskQueue implements Queue {
 	readonly #deps: QueueDependencies;
 	readonly #options: QueueOptions;
-	readonly #slots: number;
+	readonly #write: Writer<typeof queueModule.writes>;
 	readonly #reader: TaskReader;
 	readonly #worker: QueueWorker;
 	readonly #recovered: readonly RecoveredTask[];
 	readonly #completedBefore: number;
+	readonly #waiters = new TaskWaiters();
 	readonly #listeners = new Set<(event: QueueEvent) => void>();
+	readonly #followers = new Set<(change: Change) => void>();
+	readonly #closed = new AbortController();
+	readonly epoch: number;
+	#config: QueueConfig;
+	#limits: Limits;
 
 	constructor(
 		deps: QueueDependencies,
 		options: QueueOptions,
 		{ epoch, changes }: { epoch: number; changes: Change[] },
 	) {
+		this.epoch = epoch;
 		this.#deps = deps;
 		this.#options = options;
-		this.#slots = options.maxConcurrentTasks ?? DEFAULT_CONCURRENT_TASKS;
+		this.#write = deps.db.writer(queueModule);
+		this.#config = readSettings(deps.db.read, options.queue) ?? {
+			max_concurrent_tasks: options.maxConcurrentTasks ?? DEFAULT_CONCURRENT_TASKS,
+			priority_levels: [...PRIORITIES],
+			resource_tracking: options.resourceTracking ?? true,
+		};
+		this.#limits = limitsOf(this.#config);
 		this.#reader = new TaskReader(deps.db.read, options.queue);
-		this.#recovered = changes.map(({ taskId, state }) => ({ taskId, status: taskStatus(state) }));
 		this.#completedBefore = this.#reader.counters().completed;
+		this.#recovered = changes.map(({ taskId, state }) => ({ taskId, status: taskStatus(state) }));
 		this.#worker = new QueueWorker(deps, {
 			queue: options.queue,
 			epoch,
-			limits: { slots: this.#slots, criticalSlots: CRITICAL_SLOTS },
-			onChange: (rows) => this.#publishChanges(rows),
-			onProgress: ({ task_id: taskId, type, model }) =>
-				this.#publish({ kind: "progress", taskId, type, model, status: "running" }),
+			hostEpoch: options.hostEpoch ?? epoch,
+			limits: () => this.#limits,
+			rules: () => ({ tracksDevices: this.#config.resource_tracking, capacity: this.#capacity() }),
+			measures: this.#reader.measures(),
+			onChange: (all) => this.#publishChanges(all),
+			onProgress: ({ task_id, type, model }) =>
+				this.#publish({ kind: "progress", taskId: task_id, type, model, status: "running" }),
 		});
 	}
 
 	async submit(input: SubmitInput): Promise<Submission> {
-		const { db, clock, ids } = this.#deps;
-		const { queue, maxPendingTasks: maxPending = DEFAULT_PENDING_TASKS } = this.#options;
-		const wanted = toSubmitRow(input, { queue, suffix: ids.short(8), maxPending, nowMs: clock.nowMs() });
-		const { taskId, created } = await db.writer(queueModule).submit(wanted);
-		const row = this.#row(taskId);
-		const position = this.#position(row, created);
-		if (created) {
-			this.#publish({ kind: "state", taskId, type: row.type, model: row.model, status: "pending" });
-			this.#worker.wake();
-		}
+		checkPriority(input.priority, this.#config);
+		const { clock, ids } = this.#deps;
+		const row = toSubmitRow(input, {
+			queue: this.#options.queue,
+			suffix: ids.short(8),
+			maxPending: this.#maxPending,
+			nowMs: clock.nowMs(),
+		});
+		const result = await this.#inLine(this.#write.submit(row));
+		if (result.created === null || (input.dependencies ?? []).length > 0) return this.#submission(result);
+		const { taskId, maxAttempts, nowMs } = row;
+		const { position } = result.created;
 		return {
-			task: this.#document(row),
-			joined: !created,
+			task: newDocument(input, { taskId, node: this.#options.node, maxAttempts, nowMs }),
+			joined: false,
 			position,
-			estimatedTimeS: this.#estimate(row, position),
+			estimatedTimeS: this.#estimate(input.type, input.sizeBytes, position),
 		};
+	}
+
+	async submitBatch(
+		items: readonly BatchItem[],
+		{ idempotencyKey }: { idempotencyKey?: string | undefined } = {},
+	): Promise<{ taskIds: string[] }> {
+		if (items.length === 0 || items.length > MAX_BATCH) {
+			throw invalid("bad_batch", `A batch has 1 to ${MAX_BATCH} tasks; got ${items.length}.`, {
+				limit: MAX_BATCH,
+				got: items.length,
+			});
+		}
+		for (const { priority } of items) checkPriority(priority, this.#config);
+		const { clock, ids } = this.#deps;
+		const { queue } = this.#options;
+		const nowMs = clock.nowMs();
+		const together = ids.short(8);
+		const rows = items.map((item, place) =>
+			toBatchRow(item, { queue, suffix: `${together}-${place}`, nowMs }),
+		);
+		const idempotency =
+			idempotencyKey === undefined ? null : { key: idempotencyKey, bodySha256: batchDigest(items) };
+		const written = this.#write.submitBatch({
+			queue,
+			rows,
+			idempotency,
+			maxPending: this.#maxPending,
+			nowMs,
+		});
+		this.#worker.wake();
+		const { taskIds, changes } = await written;
+		this.#publishChanges(changes);
+		return { taskIds };
+	}
+
+	async retry(
+		taskId: string,
+		{ idempotencyKey }: { idempotencyKey?: string | undefined } = {},
+	): Promise<Submission> {
+		const { type, model } = this.#row(taskId);
+		const { clock, ids } = this.#deps;
+		const written = this.#write.retry({
+			queue: this.#options.queue,
+			taskId,
+			newTaskId: newTaskId(type, model, ids.short(8)),
+			idempotency:
+				idempotencyKey === undefined
+					? null
+					: { key: idempotencyKey, bodySha256: sha256Hex(`retry ${taskId}`) },
+			maxPending: this.#maxPending,
+			nowMs: clock.nowMs(),
+		});
+		return this.#submission(await this.#inLine(written));
+	}
+
+	dispatched(operationId: string): ({ task: TaskDocument } & Dispatch) | undefined {
+		const row = this.#reader.dispatched(operationId);
+		const dispatch = row === undefined ? undefined : dispatchOf(row);
+		return row === undefined || dispatch === undefined
+			? undefined
+			: { task: this.#document(row), ...dispatch };
+	}
+
+	dispatches(): { taskId: string; dispatch: Dispatch }[] {
+		return this.#reader.dispatches();
+	}
+
+	async fence(dispatch: Dispatch): Promise<TaskDocument | undefined> {
+		const found = await this.#write.fenceDispatch({ queue: this.#options.queue, dispatch });
+		return found === undefined ? undefined : this.get(found.taskId);
+	}
+
+	events({ after, taskId }: { after: number; taskId?: string | undefined }): EventPage {
+		return readEvents(this.#deps.db.read, this.#options.queue, { after, taskId });
+	}
+
+	newestEventId(): number {
+		return newestEvent(this.#deps.db.read);
 	}
 
 	get(taskId: string): TaskDocument {
 		return this.#document(this.#row(taskId));
+	}
+
+	explain(taskId: string): Explanation {
+		return explain(this.#row(taskId), this.#reader, {
+			slots: this.#limits.slots,
+			tracksDevices: this.#config.resource_tracking,
+			capacity: this.#capacity(),
+		});
 	}
 
 	list(filter: ListFilter = {}): TaskDocument[] {
@@ -222,14 +411,29 @@ class TaskQueue implements Queue {
 		return { ...counters, completed: counters.completed - this.#completedBefore };
 	}
 
+	config(): QueueConfig {
+		return { ...this.#config, priority_levels: [...this.#config.priority_levels] };
+	}
+
+	async configure(change: Partial<QueueConfig>): Promise<QueueConfig> {
+		const config = changed(this.#config, change);
+		await this.#write.configure({ queue: this.#options.queue, config });
+		this.#config = config;
+		this.#limits = limitsOf(config);
+		this.#worker.wake();
+		return this.config();
+	}
+
 	async cancel(taskId: string): Promise<TaskDocument> {
-		const { db, clock } = this.#deps;
-		const { kind, seq, changes } = await db
-			.writer(queueModule)
-			.cancel({ queue: this.#options.queue, taskId, nowMs: clock.nowMs() });
-		this.#publishChanges(changes);
+		const written = this.#write.cancel({
+			queue: this.#options.queue,
+			taskId,
+			nowMs: this.#deps.clock.nowMs(),
+		});
 		// What waited behind it may start now.
-		if (kind === "cancelled") this.#worker.wake();
+		this.#worker.wake();
+		const { kind, seq, changes } = await written;
+		this.#publishChanges(changes);
 		if (kind !== "cancelling") return this.get(taskId);
 		this.#worker.cancel(seq);
 		const task = await this.#endWithin(taskId, CANCEL_WAIT_MS);
@@ -242,34 +446,35 @@ class TaskQueue implements Queue {
 		return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
 	}
 
-	waitFor(taskId: string, signal: AbortSignal): Promise<TaskDocument> {
-		return new Promise((resolve, reject) => {
-			const stop = (): void => {
-				subscription[Symbol.dispose]();
-				signal.removeEventListener("abort", onAbort);
-			};
-			const onAbort = (): void => {
-				stop();
-				reject(signal.reason);
-			};
-			const check = (): void => {
-				try {
-					const task = this.get(taskId);
-					if (!isTerminal(task.status)) return;
-					stop();
-					resolve(task);
-				} catch (error) {
-					stop();
-					reject(error);
-				}
-			};
-			const subscription = this.onEvent((event) => {
-				if (event.kind === "state" && event.taskId === taskId) check();
-			});
-			signal.addEventListener("abort", onAbort, { once: true });
-			if (signal.aborted) onAbort();
-			else check();
-		});
+	follow({
+		after,
+		taskId,
+		signal,
+	}: {
+		after?: number | undefined;
+		taskId?: string | undefined;
+		signal: AbortSignal;
+	}): AsyncIterable<FollowItem> {
+		const { db } = this.#deps;
+		const onChange = (listener: (change: Change) => void): Disposable => {
+			this.#followers.add(listener);
+			return { [Symbol.dispose]: () => void this.#followers.delete(listener) };
+		};
+		return follow(
+			{ db: db.read, queue: this.#options.queue, onChange },
+			{
+				after: after ?? newestEvent(db.read),
+				taskId,
+				signal: AbortSignal.any([signal, this.#closed.signal]),
+			},
+		);
+	}
+
+	async waitFor(taskId: string, signal: AbortSignal): Promise<TaskDocument> {
+		signal.throwIfAborted();
+		if (!isTerminal(this.#reader.state(taskId) ?? this.#row(taskId).state))
+			await this.#waiters.wait(taskId, signal);
+		return this.get(taskId);
 	}
 
 	recovered(): readonly RecoveredTask[] {
@@ -278,10 +483,42 @@ class TaskQueue implements Queue {
 
 	start(handlers: TaskHandlers): void {
 		this.#worker.start(handlers);
+		void this.#prune();
 	}
 
-	[Symbol.asyncDispose](): Promise<void> {
-		return this.#worker.stop();
+	async [Symbol.asyncDispose](): Promise<void> {
+		this.#closed.abort();
+		await this.#worker.stop();
+	}
+
+	/** The answer of a write that may have put a task in line; the claim that follows is in its transaction. */
+	async #inLine(written: Promise<SubmitResult>): Promise<SubmitResult> {
+		this.#worker.wake();
+		const result = await written;
+		if (result.created !== null) this.#publishChanges([result.created.change]);
+		return result;
+	}
+
+	#submission({ taskId, created }: SubmitResult): Submission {
+		const row = this.#row(taskId);
+		const waits = taskStatus(row.state) === "pending";
+		const position = created?.position ?? (waits ? this.#reader.position(row) : 0);
+		return {
+			task: this.#document(row),
+			joined: created === null,
+			position,
+			estimatedTimeS: isTerminal(row.state)
+				? 0
+				: this.#estimate(row.type, row.size_bytes ?? undefined, position),
+		};
+	}
+
+	get #maxPending(): number {
+		return this.#options.maxPendingTasks ?? DEFAULT_PENDING_TASKS;
+	}
+
+	#capacity(): Capacity {
+		return this.#options.capacity?.() ?? {};
 	}
 
 	#row(taskId: string): TaskRow {
@@ -295,25 +532,19 @@ class TaskQueue implements Queue {
 		return toDocument(row, this.#worker.meter(row.seq), {
 			node: this.#options.node,
 			reader: this.#reader,
-			slots: this.#slots,
+			slots: this.#limits.slots,
 			nowMs: this.#deps.clock.monotonicMs(),
 		});
 	}
 
-	#position(row: TaskRow, isNewest: boolean): number {
-		if (taskStatus(row.state) !== "pending") return 0;
-		return isNewest ? this.#reader.waiting(row.rank) : this.#reader.position(row);
-	}
-
-	#estimate({ type, size_bytes, state }: TaskRow, position: number): number {
-		if (isTerminal(state)) return 0;
-		const running = Math.min(this.#reader.counters().running, this.#slots);
+	#estimate(type: TaskType, sizeBytes: number | undefined, position: number): number {
+		const measures = this.#worker.measures();
+		if (measures.length === 0) return 0;
+		const { slots } = this.#limits;
+		const running = Math.min(this.#worker.running, slots);
 		// With a slot free the tasks before it start at once.
-		const ahead = Math.max(0, position - 1 + running - (this.#slots - 1));
-		return estimateSeconds(
-			{ type, sizeBytes: size_bytes ?? undefined, ahead, slots: this.#slots },
-			this.#reader.measures(),
-		);
+		const ahead = Math.max(0, position - 1 + running - (slots - 1));
+		return estimateSeconds({ type, sizeBytes, ahead, slots }, measures);
 	}
 
 	/** The task when it has ended, or as it is after so long. */
@@ -327,9 +558,32 @@ class TaskQueue implements Queue {
 		}
 	}
 
+	/** Throws away what is too old, now and then. */
+	async #prune(): Promise<void> {
+		const { clock, log } = this.#deps;
+		const { queue, retention = DEFAULT_RETENTION } = this.#options;
+		const { signal } = this.#closed;
+		for (;;) {
+			await clock.sleep(PRUNE_INTERVAL_MS, signal);
+			try {
+				let more = true;
+				while (more && !signal.aborted)
+					({ more } = await this.#write.prune({ queue, retention, nowMs: clock.nowMs() }));
+			} catch (error) {
+				// A full disk: what is too old is still there next time.
+				log.warn("queue.prune_failed", { error });
+			}
+			if (signal.aborted) return;
+		}
+	}
+
 	#publishChanges(changes: readonly Change[]): void {
-		for (const { taskId, type, model, state } of changes) {
-			this.#publish({ kind: "state", taskId, type, model, status: taskStatus(state) });
+		for (const change of changes) {
+			const { taskId, type, model, state } = change;
+			const status = taskStatus(state);
+			for (const listener of this.#followers) listener(change);
+			this.#waiters.changed(taskId, status);
+			if (this.#listeners.size > 0) this.#publish({ kind: "state", taskId, type, model, status });
 		}
 	}
 
@@ -343,4 +597,8 @@ class TaskQueue implements Queue {
 			}
 		}
 	}
+}
+
+function limitsOf({ max_concurrent_tasks }: QueueConfig): Limits {
+	return { slots: max_concurrent_tasks, criticalSlots: CRITICAL_SLOTS };
 }

@@ -6,7 +6,7 @@
 import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError, toStoredError } from "../../schema/errors.ts";
 import { endTask } from "./end.ts";
-import { release } from "./reservations.ts";
+import { forgetRoom, release } from "./reservations.ts";
 import { type Change, type QueueName, type TaskRow, changeState } from "./task-row.ts";
 
 const MAX_CRASHES = 3;
@@ -31,6 +31,7 @@ export function recover(db: Sqlite, { queue, progressed, nowMs }: RecoverInput):
 			ON CONFLICT DO UPDATE SET epoch = epoch + 1 RETURNING epoch`,
 		)
 		.all(queue);
+	forgetRoom(db, queue);
 	const changes = orphans(db, queue).flatMap((row) =>
 		giveBack(db, row, row.progressed === 1 || progressed.includes(row.task_id), nowMs),
 	);

@@ -4,7 +4,14 @@
  * reservation is parked on it; when it was passed 16 times or has waited a minute, it plants what it needs, and
  * younger tasks respect that as if it were held.
  */
-import { type Reservation, type ReservationMode, firstConflict } from "./conflicts.ts";
+import {
+	type Capacity,
+	type Hold,
+	type Reservation,
+	type ReservationMode,
+	firstConflict,
+	firstShortage,
+} from "./conflicts.ts";
 
 const CRITICAL_RANK = 0;
 const AGEING_STEP_MS = 5 * 60_000;
@@ -30,13 +37,10 @@ export interface Waiter {
 	seq: number;
 	key: string;
 	mode: ReservationMode;
+	/** 0 when it waits for a thing. */
+	bytes: number;
 	parkedAtMs: number;
 	bypassed: number;
-}
-
-/** A reservation that a task which waited too long will take. */
-export interface Planted extends Reservation {
-	seq: number;
 }
 
 export interface Limits {
@@ -49,9 +53,11 @@ export interface Limits {
 /** Of `held`, `planted` and `waiters`, at least what concerns the keys that the line needs. */
 export interface Situation {
 	line: readonly Candidate[];
-	held: readonly Reservation[];
-	planted: readonly Planted[];
+	held: readonly Hold[];
+	/** What tasks that waited too long will take. */
+	planted: readonly Hold[];
 	waiters: readonly Waiter[];
+	capacity: Capacity;
 	running: number;
 	limits: Limits;
 	nowMs: number;
@@ -69,7 +75,8 @@ export interface Plan {
 }
 
 /** Decides for each task of the line in order: start, park, or (slots full) nothing. */
-export function schedule({ line, held, planted, waiters, running, limits, nowMs }: Situation): Plan {
+export function schedule(situation: Situation): Plan {
+	const { line, held, planted, waiters, capacity, running, limits, nowMs } = situation;
 	const plan: Plan = { start: [], park: [], passed: [], plant: [], full: false };
 	const taken = [...held];
 	for (const candidate of inOrder(line, nowMs)) {
@@ -78,18 +85,16 @@ export function schedule({ line, held, planted, waiters, running, limits, nowMs 
 			break;
 		}
 		const { needs, seq } = candidate;
-		const inTheWay = waiters.filter(
-			(waiter) => waiter.seq < seq && firstConflict(needs, [waiter]) !== undefined,
-		);
-		const due = inTheWay.filter((waiter) => isDue(waiter, plan.passed, nowMs));
-		const on = firstConflict(needs, taken) ?? firstPlanted(candidate, planted) ?? firstConflict(needs, due);
+		const inTheWay = waiters.filter((waiter) => waiter.seq < seq && wantsTheSame(needs, waiter));
+		const due = inTheWay.filter((waiter) => fitsAlone(waiter, capacity) && isDue(waiter, plan.passed, nowMs));
+		const on = firstObstacle(candidate, taken, [...planted, ...due], capacity);
 		if (on !== undefined) {
 			plan.park.push({ candidate, on });
 			if (wasPassedTooOften(candidate, nowMs)) plan.plant.push(seq);
 		} else {
 			plan.start.push(candidate);
 			plan.passed.push(...inTheWay.map((waiter) => waiter.seq));
-			taken.push(...needs);
+			taken.push(...needs.map((need) => ({ ...need, seq })));
 		}
 		for (const waiter of due) if (!plan.plant.includes(waiter.seq)) plan.plant.push(waiter.seq);
 	}
@@ -97,10 +102,32 @@ export function schedule({ line, held, planted, waiters, running, limits, nowMs 
 }
 
 /** Whether a parked task could have what it is parked on, now. */
-export function mayWake(waiter: Waiter, held: readonly Reservation[], planted: readonly Planted[]): boolean {
+export function mayWake(
+	waiter: Waiter,
+	held: readonly Hold[],
+	planted: readonly Hold[],
+	capacity: Capacity,
+): boolean {
+	return firstObstacle({ seq: waiter.seq, needs: [waiter] }, held, planted, capacity) === undefined;
+}
+
+/**
+ * The first of its needs that a task cannot have: others hold it, or an older one that waited too long will take it.
+ * What somebody holds is not counted a second time as planted, and what would not fit even alone holds up nobody.
+ */
+export function firstObstacle(
+	{ seq, needs }: Pick<Candidate, "seq" | "needs">,
+	held: readonly Hold[],
+	planted: readonly Hold[],
+	capacity: Capacity,
+): Reservation | undefined {
+	if (needs.length === 0) return undefined;
+	const older = planted.filter((one) => one.seq < seq && fitsAlone(one, capacity));
+	const more = older.filter((one) => !held.some((hold) => hold.seq === one.seq && hold.key === one.key));
 	return (
-		firstConflict([waiter], held) === undefined &&
-		firstPlanted({ seq: waiter.seq, needs: [waiter] }, planted) === undefined
+		firstConflict(needs, held) ??
+		firstConflict(needs, older) ??
+		firstShortage(needs, [...held, ...more], capacity)
 	);
 }
 
@@ -125,14 +152,14 @@ export function hasSlot(rank: number, running: number, { slots, criticalSlots }:
 	return running < slots || (rank === CRITICAL_RANK && running < slots + criticalSlots);
 }
 
-function firstPlanted(
-	{ seq, needs }: Pick<Candidate, "seq" | "needs">,
-	planted: readonly Planted[],
-): Reservation | undefined {
-	return firstConflict(
-		needs,
-		planted.filter((one) => one.seq < seq),
-	);
+/** Whether who starts with these needs takes something that the waiter waits for. */
+function wantsTheSame(needs: readonly Reservation[], waiter: Waiter): boolean {
+	if (firstConflict(needs, [waiter]) !== undefined) return true;
+	return waiter.bytes > 0 && needs.some(({ key, bytes = 0 }) => key === waiter.key && bytes > 0);
+}
+
+function fitsAlone(one: Reservation, capacity: Capacity): boolean {
+	return firstShortage([one], [], capacity) === undefined;
 }
 
 function isDue({ seq, parkedAtMs, bypassed }: Waiter, passedNow: readonly number[], nowMs: number): boolean {

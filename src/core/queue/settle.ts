@@ -1,9 +1,8 @@
-/** The transaction that writes how an attempt ended, and takes the next tasks in the same commit. */
+/** The transaction that writes how an attempt ended. The claim that follows it in the same turn is in the same commit. */
 import type { Database as Sqlite } from "bun:sqlite";
 import type { TaskPhase } from "../../schema/task.ts";
-import { type ClaimInput, type ClaimResult, claim } from "./claim.ts";
 import { endTask } from "./end.ts";
-import { movingAverage } from "./estimate.ts";
+import type { Measure } from "./estimate.ts";
 import { release } from "./reservations.ts";
 import { type Change, type TaskRow, changeState, staleToken, taskBySeq } from "./task-row.ts";
 
@@ -31,34 +30,26 @@ export interface SettleInput {
 	phase: TaskPhase;
 	bytesDone: number;
 	bytesTotal: number;
-	/** Bytes this attempt moved itself, and how long it took. */
-	measured: { durationMs: number; bytes: number };
+	/** What tasks of this type take, with this one; null when it did not complete. */
+	measure: Measure | null;
 	nowMs: number;
-	/** Left out when nothing more is to be started. */
-	next: ClaimInput | null;
-}
-
-export interface SettleResult {
-	changes: Change[];
-	next: ClaimResult | null;
 }
 
 /** @throws CONFLICT stale_token when the task was taken from this attempt */
-export function settle(db: Sqlite, input: SettleInput): SettleResult {
+export function settle(db: Sqlite, input: SettleInput): Change[] {
 	const row = taskBySeq(db, input.seq);
 	if (row.token !== input.token || row.epoch === null) throw staleToken(row.task_id);
-	const changes = apply(db, row, input);
-	return { changes, next: input.next === null ? null : claim(db, input.next) };
+	if (input.measure !== null) keepMeasure(db, row, input.measure);
+	return apply(db, row, input);
 }
 
 function apply(
 	db: Sqlite,
 	row: TaskRow,
-	{ outcome, nowMs, measured, phase, bytesDone, bytesTotal }: SettleInput,
+	{ outcome, nowMs, phase, bytesDone, bytesTotal }: SettleInput,
 ): Change[] {
 	const progress = { nowMs, phase, bytes_done: bytesDone, bytes_total: bytesTotal };
 	if (outcome.kind === "completed") {
-		measure(db, row, measured);
 		return endTask(db, row, "completed", { ...progress, result: outcome.result, error: null });
 	}
 	// A cancel that came while the attempt failed by itself is a cancel all the same.
@@ -100,24 +91,14 @@ function apply(
 	}
 }
 
-/** What tasks of this type take, for estimates. */
-function measure(db: Sqlite, row: TaskRow, { durationMs, bytes }: SettleInput["measured"]): void {
-	const [old] = db
-		.query<{ duration_ms: number; rate_bytes_per_second: number; samples: number }, [string, string]>(
-			"SELECT duration_ms, rate_bytes_per_second, samples FROM queue_measure WHERE queue = ?1 AND type = ?2",
-		)
-		.all(row.queue, row.type);
-	const rate = durationMs > 0 ? (bytes / durationMs) * 1000 : 0;
+/** For estimates, also of the process that comes after this one. */
+function keepMeasure(
+	db: Sqlite,
+	{ queue }: TaskRow,
+	{ type, durationMs, rateBytesPerSecond, samples }: Measure,
+): void {
 	db.query(
 		`INSERT OR REPLACE INTO queue_measure (queue, type, duration_ms, rate_bytes_per_second, samples)
 		VALUES (?1, ?2, ?3, ?4, ?5)`,
-	).run(
-		row.queue,
-		row.type,
-		movingAverage(old?.duration_ms, durationMs),
-		rate === 0
-			? (old?.rate_bytes_per_second ?? 0)
-			: movingAverage(old?.rate_bytes_per_second || undefined, rate),
-		(old?.samples ?? 0) + 1,
-	);
+	).run(queue, type, durationMs, rateBytesPerSecond, samples);
 }

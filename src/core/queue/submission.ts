@@ -3,11 +3,14 @@ import { sha256Hex } from "../../platform/hash.ts";
 import type { Priority, TaskDocument, TaskType } from "../../schema/task.ts";
 import { defaultMaxAttempts } from "./backoff.ts";
 import { type Reservation, mergeReservations } from "./conflicts.ts";
+import type { Dispatch } from "./dispatch.ts";
+import type { NewTask } from "./insert.ts";
 import type { SubmitRow } from "./submit.ts";
+import type { BatchRow } from "./submit-batch.ts";
 import { type QueueName, priorityRank } from "./task-row.ts";
 
 const MAX_RESERVATIONS = 64;
-const NO_RESOURCES: TaskDocument["resources"] = { devices: [], models: [], exclusive: false };
+export const NO_RESOURCES: TaskDocument["resources"] = { devices: [], models: [], exclusive: false };
 
 export interface SubmitInput {
 	type: TaskType;
@@ -30,37 +33,72 @@ export interface SubmitInput {
 	maxAttempts?: number | undefined;
 	/** Bytes that the task will move, where known; used to estimate its time. */
 	sizeBytes?: number | undefined;
+	/**
+	 * Set for work that the host dispatched: a later dispatch of the same operation finds the task of the earlier one,
+	 * and an earlier one is refused.
+	 */
+	dispatch?: Dispatch | undefined;
 }
 
-/** `suffix` makes the task id unique. */
-export function toSubmitRow(
-	input: SubmitInput,
-	{
-		queue,
-		suffix,
-		maxPending,
-		nowMs,
-	}: { queue: QueueName; suffix: string; maxPending: number; nowMs: number },
-): SubmitRow {
-	const { type, model, idempotencyKey } = input;
+/** A task of a batch. It joins nothing and was not dispatched. */
+export interface BatchItem extends Omit<SubmitInput, "idempotencyKey" | "joinKey" | "dispatch"> {
+	/** Places in the batch, from 0, of tasks that must complete first; each smaller than the item's own. */
+	after?: readonly number[] | undefined;
+}
+
+export interface NewRowOptions {
+	queue: QueueName;
+	/** Makes the task id unique. */
+	suffix: string;
+	nowMs: number;
+}
+
+export function toSubmitRow(input: SubmitInput, options: NewRowOptions & { maxPending: number }): SubmitRow {
+	const { idempotencyKey } = input;
+	return {
+		...toNewTask(input, options),
+		dependencies: input.dependencies ?? [],
+		idempotency: idempotencyKey === undefined ? null : { key: idempotencyKey, bodySha256: bodyDigest(input) },
+		maxPending: options.maxPending,
+	};
+}
+
+export function toBatchRow(item: BatchItem, options: NewRowOptions): BatchRow {
+	return {
+		...toNewTask(item, options),
+		dependencies: item.dependencies ?? [],
+		after: item.after ?? [],
+	};
+}
+
+export function newTaskId(type: TaskType, model: string, suffix: string): string {
+	return `${type}-${slug(model)}-${suffix}`;
+}
+
+/** What an Idempotency-Key stands for in a batch: every task that was asked for, in order. */
+export function batchDigest(items: readonly BatchItem[]): string {
+	return sha256Hex(items.map((item) => `${bodyDigest(item)} ${(item.after ?? []).join()}`).join("\n"));
+}
+
+function toNewTask(input: SubmitInput, { queue, suffix, nowMs }: NewRowOptions): NewTask {
+	const { type, model } = input;
 	const reservations = mergeReservations(input.reservations ?? []);
 	if (reservations.length > MAX_RESERVATIONS)
 		throw new Error(`${reservations.length} reservations for one task`);
 	return {
 		queue,
-		taskId: `${type}-${slug(model)}-${suffix}`,
+		taskId: newTaskId(type, model, suffix),
 		type,
 		model,
 		rank: priorityRank(input.priority),
 		request: JSON.stringify(input.request),
 		resources: JSON.stringify(input.resources ?? NO_RESOURCES),
 		reservations: JSON.stringify(reservations),
-		dependencies: input.dependencies ?? [],
 		sizeBytes: input.sizeBytes ?? null,
 		joinKey: input.joinKey ?? null,
-		idempotency: idempotencyKey === undefined ? null : { key: idempotencyKey, bodySha256: bodyDigest(input) },
 		maxAttempts: input.maxAttempts ?? defaultMaxAttempts(type),
-		maxPending,
+		dispatch: input.dispatch ?? null,
+		retryOf: null,
 		nowMs,
 	};
 }

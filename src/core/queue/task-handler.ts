@@ -1,6 +1,8 @@
 /** What does a task's work, and what it is given for it. */
 import type { Log } from "../../platform/log.ts";
 import type { TaskType } from "../../schema/task.ts";
+import type { Dispatch } from "./dispatch.ts";
+import type { Fence } from "./fence.ts";
 import type { ProgressReport } from "./progress.ts";
 
 export interface TaskContext {
@@ -10,6 +12,8 @@ export interface TaskContext {
 	request: Record<string, unknown>;
 	/** 1 for the first. */
 	attempt: number;
+	/** Set when the host dispatched the task; as it was when this attempt began. */
+	dispatch: Dispatch | undefined;
 	/** Aborted with reason "cancelled" or "shutdown"; a handler then cleans up and throws within 5 s. */
 	signal: AbortSignal;
 	/** What the last `saveState` of this task kept; undefined before the first. */
@@ -19,6 +23,11 @@ export interface TaskContext {
 	 * @throws CONFLICT stale_token when the task is no longer this handler's
 	 */
 	saveState(state: Record<string, unknown>): Promise<void>;
+	/**
+	 * The token of one dispatch of this task's work to another agent: higher than every one before, and durable when it
+	 * resolves, so before anything is sent. @throws CONFLICT stale_token
+	 */
+	nextFence(): Promise<Fence>;
 	/** Live progress; cheap, call it as often as you like. */
 	report(progress: ProgressReport): void;
 	log: Log;

@@ -2,21 +2,41 @@
 import type { Database as Sqlite } from "bun:sqlite";
 import { invalid } from "../../schema/errors.ts";
 import type { TaskCounters } from "../../schema/node.ts";
-import type { FinishedStatus, TaskStatus, TaskType } from "../../schema/task.ts";
+import {
+	FINISHED_STATUSES,
+	type FinishedStatus,
+	type Priority,
+	type TaskStatus,
+	type TaskType,
+} from "../../schema/task.ts";
+import type { Hold } from "./conflicts.ts";
+import { type Dispatch, dispatchOf, findDispatched } from "./dispatch.ts";
 import type { Measure } from "./estimate.ts";
-import { type QueueName, type TaskRow, findTask } from "./task-row.ts";
+import {
+	type QueueName,
+	type TaskRow,
+	findTask,
+	param,
+	priorityRank,
+	quoted,
+	taskBySeq,
+} from "./task-row.ts";
 
 const DEFAULT_LIST = 100;
 const DEFAULT_PAGE = 50;
 const MAX_PAGE = 1000;
 /** A place in line is counted up to here. */
 const MAX_POSITION = 10_000;
+/** Of one thing. */
+const MAX_HOLDERS = 100;
+const MAX_HOLDERS_SHOWN = 5;
 
 export interface ListFilter {
 	/** Left out: the tasks that are not finished. */
 	status?: TaskStatus | undefined;
 	type?: TaskType | undefined;
 	model?: string | undefined;
+	priority?: Priority | undefined;
 	/** Default 100, at most 1000. */
 	limit?: number | undefined;
 }
@@ -26,6 +46,7 @@ export interface HistoryFilter {
 	limit?: number | undefined;
 	status?: FinishedStatus | undefined;
 	type?: TaskType | undefined;
+	priority?: Priority | undefined;
 	/** Seconds since the epoch; tasks that ended at or after it. */
 	since?: number | undefined;
 	/** `next_cursor` of the page before. */
@@ -45,30 +66,55 @@ export class TaskReader {
 		return findTask(this.#db, this.#queue, taskId);
 	}
 
+	state(taskId: string): TaskRow["state"] | undefined {
+		return this.#db
+			.query<{ state: TaskRow["state"] }, [string]>(
+				`SELECT state FROM queue_task WHERE task_id = ?1 AND queue = ${quoted(this.#queue)}`,
+			)
+			.all(taskId)[0]?.state;
+	}
+
 	dependencies(seq: number): { task_id: string; state: TaskRow["state"] }[] {
 		return this.#db
-			.query<{ task_id: string; state: TaskRow["state"] }, [number]>(
-				`SELECT t.task_id, t.state FROM queue_dependency d JOIN queue_task t ON t.seq = d.depends_on
-				WHERE d.seq = ?1 ORDER BY t.seq`,
+			.query<{ depends_on: number }, [number]>(
+				"SELECT depends_on FROM queue_dependency WHERE seq = ?1 ORDER BY depends_on",
 			)
-			.all(seq);
+			.all(seq)
+			.flatMap(({ depends_on }) =>
+				this.#db
+					.query<{ task_id: string; state: TaskRow["state"] }, [number]>(
+						"SELECT task_id, state FROM queue_task WHERE seq = ?1",
+					)
+					.all(depends_on),
+			);
+	}
+
+	dispatched(operationId: string): TaskRow | undefined {
+		return findDispatched(this.#db, this.#queue, operationId);
+	}
+
+	/** Unfinished tasks that the host dispatched. */
+	dispatches(): { taskId: string; dispatch: Dispatch }[] {
+		return this.#db
+			.query<Pick<TaskRow, "task_id" | "operation_id" | "fence_epoch" | "fence_n">, []>(
+				`SELECT task_id, operation_id, fence_epoch, fence_n FROM queue_task INDEXED BY queue_dispatched
+				WHERE queue = ${quoted(this.#queue)} AND operation_id IS NOT NULL AND completed_at_ms IS NULL ORDER BY seq`,
+			)
+			.all()
+			.flatMap((row) => {
+				const dispatch = dispatchOf(row);
+				return dispatch === undefined ? [] : [{ taskId: row.task_id, dispatch }];
+			});
 	}
 
 	/** Unfinished tasks: running ones first, then the line by priority and age. */
-	live({ status, type, model, limit = DEFAULT_LIST }: ListFilter): TaskRow[] {
+	live({ status, limit = DEFAULT_LIST, ...filter }: ListFilter): TaskRow[] {
 		const all = bounded(limit);
 		const running =
-			status === "pending"
-				? []
-				: this.#unfinished("queue_running", "epoch IS NOT NULL", { type, model }, all);
+			status === "pending" ? [] : this.#unfinished("queue_running", "epoch IS NOT NULL", filter, all);
 		const left = all - running.length;
 		if (status === "running" || left === 0) return running;
-		const line = this.#unfinished(
-			"queue_live",
-			"completed_at_ms IS NULL AND epoch IS NULL",
-			{ type, model },
-			left,
-		);
+		const line = this.#unfinished("queue_live", "completed_at_ms IS NULL AND epoch IS NULL", filter, left);
 		return [...running, ...line];
 	}
 
@@ -77,36 +123,38 @@ export class TaskReader {
 		status,
 		type,
 		model,
+		priority,
 		limit = DEFAULT_PAGE,
 		since,
 		cursor,
-	}: HistoryFilter & Pick<ListFilter, "model">): {
+	}: HistoryFilter & Pick<ListFilter, "model" | "priority">): {
 		rows: TaskRow[];
 		nextCursor: string | null;
 	} {
-		const { beforeMs, beforeSeq } = cursor === undefined ? START : parseCursor(cursor);
-		const index = status === undefined ? "queue_done" : "queue_done_state";
+		const before = cursor === undefined ? START : parseCursor(cursor);
 		const page = bounded(limit);
-		const rows = this.#db
-			.query<TaskRow, [Record<string, string | number | null>]>(
-				`SELECT * FROM queue_task INDEXED BY ${index}
-				WHERE queue = $queue AND completed_at_ms IS NOT NULL AND completed_at_ms >= $sinceMs
-					AND (completed_at_ms, seq) < ($beforeMs, $beforeSeq) ${status === undefined ? "" : "AND state = $status"}
-					AND ($type IS NULL OR type = $type) AND ($model IS NULL OR model = $model)
-				ORDER BY completed_at_ms DESC, seq DESC LIMIT $limit`,
+		const { sql, values } = filtersOf({ type, model, priority });
+		// Each state is a line of its own; the newest of all lines are the newest of all.
+		const lines = (status === undefined ? FINISHED_STATUSES : [status]).map(
+			(state) =>
+				`SELECT * FROM (SELECT seq, completed_at_ms FROM queue_task INDEXED BY queue_finished
+				WHERE queue = ${quoted(this.#queue)} AND state = '${state}' AND completed_at_ms IS NOT NULL
+					AND completed_at_ms >= $sinceMs AND (completed_at_ms, seq) < ($beforeMs, $beforeSeq) ${sql}
+				ORDER BY completed_at_ms DESC, seq DESC LIMIT $limit)`,
+		);
+		const places = this.#db
+			.query<{ seq: number }, [Record<string, string | number>]>(
+				`${lines.join(" UNION ALL ")} ORDER BY completed_at_ms DESC, seq DESC LIMIT $limit`,
 			)
 			.all({
-				queue: this.#queue,
 				sinceMs: since === undefined ? 0 : Math.ceil(since * 1000),
-				beforeMs,
-				beforeSeq,
-				...(status === undefined ? {} : { status }),
-				type: type ?? null,
-				model: model ?? null,
+				...before,
+				...values,
 				limit: page + 1,
 			});
-		const last = rows.length > page ? rows[page - 1] : undefined;
-		return { rows: rows.slice(0, page), nextCursor: last === undefined ? null : formatCursor(last) };
+		const rows = places.slice(0, page).map(({ seq }) => taskBySeq(this.#db, seq));
+		const last = places.length > page ? rows.at(-1) : undefined;
+		return { rows, nextCursor: last === undefined ? null : formatCursor(last) };
 	}
 
 	/** Waiting and running now, and all that ever completed here. */
@@ -157,32 +205,65 @@ export class TaskReader {
 			.all(this.#queue);
 	}
 
-	/** Who holds a reservation, or has planted it for itself. */
+	/** Who holds a thing, and to whom it is promised. */
+	holds(key: string): { held: Hold[]; planted: Hold[] } {
+		const of = (table: string): Hold[] =>
+			this.#db
+				.query<Hold, [string]>(
+					`SELECT key, mode, bytes, seq FROM ${table} WHERE queue = ${quoted(this.#queue)} AND key = ${param(1)}
+					ORDER BY seq LIMIT ${MAX_HOLDERS}`,
+				)
+				.all(key);
+		return { held: of("queue_reservation"), planted: of("queue_planted") };
+	}
+
+	/** A task that holds something, and since when it runs, in seconds since the epoch. */
+	holder(seq: number): { task_id: string; since: number | null } {
+		const { task_id, started_at_ms } = taskBySeq(this.#db, seq);
+		return { task_id, since: started_at_ms === null ? null : started_at_ms / 1000 };
+	}
+
+	/** The names of who holds a thing, or has planted it for itself. */
 	holders(key: string, except: number): string[] {
-		return this.#db
-			.query<{ task_id: string }, [string, string, number]>(
-				`SELECT DISTINCT t.task_id FROM (
-					SELECT seq FROM queue_reservation WHERE queue = ?1 AND key = ?2
-					UNION ALL SELECT seq FROM queue_planted WHERE queue = ?1 AND key = ?2
-				) h JOIN queue_task t ON t.seq = h.seq WHERE h.seq <> ?3 LIMIT 5`,
-			)
-			.all(this.#queue, key, except)
-			.map(({ task_id }) => task_id);
+		const { held, planted } = this.holds(key);
+		const seqs = new Set([...held, ...planted].map(({ seq }) => seq));
+		seqs.delete(except);
+		return [...seqs].slice(0, MAX_HOLDERS_SHOWN).map((seq) => taskBySeq(this.#db, seq).task_id);
 	}
 
 	#unfinished(
 		index: string,
 		condition: string,
-		{ type, model }: Pick<ListFilter, "type" | "model">,
+		filter: Pick<ListFilter, "type" | "model" | "priority">,
 		limit: number,
 	): TaskRow[] {
+		const { sql, values } = filtersOf(filter);
 		return this.#db
-			.query<TaskRow, [string, string | null, string | null, number]>(
-				`SELECT * FROM queue_task INDEXED BY ${index} WHERE queue = ?1 AND ${condition}
-				AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR model = ?3) ORDER BY rank, seq LIMIT ?4`,
+			.query<TaskRow, [Record<string, string | number>]>(
+				`SELECT * FROM queue_task INDEXED BY ${index} WHERE queue = ${quoted(this.#queue)} AND ${condition} ${sql}
+				ORDER BY rank, seq LIMIT $limit`,
 			)
-			.all(this.#queue, type ?? null, model ?? null, limit);
+			.all({ ...values, limit });
 	}
+}
+
+/** Conditions for what is wanted, and nothing for what is not. */
+function filtersOf({ type, model, priority }: Pick<ListFilter, "type" | "model" | "priority">): {
+	sql: string;
+	values: Record<string, string | number>;
+} {
+	return {
+		sql: [
+			type === undefined ? "" : "AND type = $type",
+			model === undefined ? "" : "AND model = $model",
+			priority === undefined ? "" : "AND rank = $rank",
+		].join(" "),
+		values: {
+			...(type === undefined ? {} : { type }),
+			...(model === undefined ? {} : { model }),
+			...(priority === undefined ? {} : { rank: priorityRank(priority) }),
+		},
+	};
 }
 
 const START = { beforeMs: Number.MAX_SAFE_INTEGER, beforeSeq: 0 };

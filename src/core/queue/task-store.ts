@@ -6,8 +6,15 @@ import { cancel } from "./cancel.ts";
 import { claim } from "./claim.ts";
 import { recover } from "./recover.ts";
 import { settle } from "./settle.ts";
-import sql from "./sql/0001_queue.sql" with { type: "text" };
+import { fenceDispatch, fenceOf } from "./dispatch.ts";
+import { type Fence, nextFence } from "./fence.ts";
+import { prune } from "./retention.ts";
+import { retry } from "./retry.ts";
+import { configure } from "./settings.ts";
+import first from "./sql/0001_queue.sql" with { type: "text" };
+import second from "./sql/0002_trust.sql" with { type: "text" };
 import { submit } from "./submit.ts";
+import { submitBatch } from "./submit-batch.ts";
 import { staleToken, taskBySeq } from "./task-row.ts";
 
 export interface Checkpoint {
@@ -21,8 +28,21 @@ export interface Checkpoint {
 
 export const queueModule = {
 	room: "queue",
-	migrations: [sql],
-	writes: { submit, claim, settle, cancel, recover, saveCheckpoint },
+	migrations: [first, second],
+	writes: {
+		submit,
+		submitBatch,
+		claim,
+		settle,
+		cancel,
+		retry,
+		recover,
+		saveCheckpoint,
+		raiseFence,
+		fenceDispatch,
+		configure,
+		prune,
+	},
 } satisfies WriterModule;
 
 /** Keeps what a handler needs to go on after a restart. @throws CONFLICT stale_token */
@@ -37,4 +57,20 @@ function saveCheckpoint(
 		)
 		.run(seq, token, checkpoint, phase, bytesDone, bytesTotal);
 	if (changes === 0) throw staleToken(taskBySeq(db, seq).task_id);
+}
+
+/** The token of the next dispatch of a task's work. @throws CONFLICT stale_token */
+function raiseFence(
+	db: Sqlite,
+	{ seq, token, hostEpoch }: { seq: number; token: number; hostEpoch: number },
+): Fence {
+	const row = taskBySeq(db, seq);
+	const next = nextFence(fenceOf(row), hostEpoch);
+	const { changes } = db
+		.query(
+			"UPDATE queue_task SET fence_epoch = ?3, fence_n = ?4 WHERE seq = ?1 AND token = ?2 AND epoch IS NOT NULL",
+		)
+		.run(seq, token, next.hostEpoch, next.n);
+	if (changes === 0) throw staleToken(row.task_id);
+	return next;
 }

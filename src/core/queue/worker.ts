@@ -4,13 +4,15 @@ import type { Database, Writer } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { Attempt } from "./attempt.ts";
-import type { ClaimInput, ClaimResult } from "./claim.ts";
+import type { ClaimInput, ClaimResult, ClaimedRow } from "./claim.ts";
+import { type Measure, measured } from "./estimate.ts";
 import { type AttemptEnd, outcomeOf } from "./outcome.ts";
 import type { ProgressMeter } from "./progress.ts";
 import type { Limits } from "./schedule.ts";
+import type { SettleInput } from "./settle.ts";
 import type { TaskHandlers } from "./task-handler.ts";
 import { queueModule } from "./task-store.ts";
-import type { Change, QueueName, TaskRow } from "./task-row.ts";
+import type { Change, QueueName } from "./task-row.ts";
 
 const FIRST_WRITE_RETRY_MS = 1000;
 const LONGEST_WRITE_RETRY_MS = 30_000;
@@ -24,9 +26,15 @@ export interface WorkerDependencies {
 export interface WorkerOptions {
 	queue: QueueName;
 	epoch: number;
-	limits: Limits;
+	/** The first part of the tokens of dispatches. */
+	hostEpoch: number;
+	limits: () => Limits;
+	/** What else counts for the next claim; asked at each. */
+	rules: () => Pick<ClaimInput, "tracksDevices" | "capacity">;
+	/** What tasks took until now. */
+	measures: readonly Measure[];
 	onChange: (changes: readonly Change[]) => void;
-	onProgress: (row: TaskRow) => void;
+	onProgress: (row: ClaimedRow) => void;
 }
 
 interface Running {
@@ -41,7 +49,10 @@ export class QueueWorker {
 	readonly #options: WorkerOptions;
 	readonly #write: Writer<typeof queueModule.writes>;
 	readonly #running = new Map<number, Running>();
+	readonly #measures: Map<string, Measure>;
 	readonly #stopping = new AbortController();
+	/** Attempts whose end was not sent to the writer yet. */
+	#busy = 0;
 	#handlers: TaskHandlers | undefined;
 	#timer = new AbortController();
 	#claiming: Promise<void> | undefined;
@@ -53,6 +64,7 @@ export class QueueWorker {
 		this.#log = log;
 		this.#options = options;
 		this.#write = db.writer(queueModule);
+		this.#measures = new Map(options.measures.map((measure) => [measure.type, measure]));
 	}
 
 	start(handlers: TaskHandlers): void {
@@ -60,15 +72,28 @@ export class QueueWorker {
 		this.wake();
 	}
 
-	/** There may be something to claim. */
+	/**
+	 * There may be something to claim. Called in the turn in which a write was asked for, the claim is in the same
+	 * transaction, behind it.
+	 */
 	wake(): void {
 		if (this.#handlers === undefined || this.#stopping.signal.aborted) return;
 		this.#claimAgain = true;
-		this.#claiming ??= this.#claimAll();
+		// With every slot taken the end of a task is what calls for the next claim.
+		if (!this.#isFull()) this.#claiming ??= this.#claimAll();
 	}
 
 	meter(seq: number): ProgressMeter | undefined {
 		return this.#running.get(seq)?.attempt.meter;
+	}
+
+	/** Attempts that are under way. */
+	get running(): number {
+		return this.#busy;
+	}
+
+	measures(): readonly Measure[] {
+		return [...this.#measures.values()];
 	}
 
 	/** Tells the handler of a task that was marked as cancelling; the claim's answer always comes before the mark's. */
@@ -89,7 +114,7 @@ export class QueueWorker {
 
 	async #claimAll(): Promise<void> {
 		try {
-			while (this.#claimAgain && !this.#stopping.signal.aborted) {
+			while (this.#claimAgain && !this.#isFull() && !this.#stopping.signal.aborted) {
 				this.#claimAgain = false;
 				this.#accept(await this.#write.claim(this.#claimInput()));
 				this.#writeRetryMs = FIRST_WRITE_RETRY_MS;
@@ -105,14 +130,17 @@ export class QueueWorker {
 	}
 
 	#claimInput(): ClaimInput {
-		const { queue, epoch, limits } = this.#options;
-		return { queue, epoch, limits, nowMs: this.#clock.nowMs() };
+		const { queue, epoch, limits, rules } = this.#options;
+		return { queue, epoch, limits: limits(), ...rules(), nowMs: this.#clock.nowMs() };
 	}
 
-	#accept({ claimed, nextDueMs, more }: ClaimResult): void {
-		this.#options.onChange(
-			claimed.map(({ seq, task_id, type, model, state }) => ({ seq, taskId: task_id, type, model, state })),
-		);
+	#isFull(): boolean {
+		const { slots, criticalSlots } = this.#options.limits();
+		return this.#busy >= slots + criticalSlots;
+	}
+
+	#accept({ claimed, changes, nextDueMs, more }: ClaimResult): void {
+		if (changes.length > 0) this.#options.onChange(changes);
 		for (const row of claimed) this.#begin(row);
 		if (more) this.wake();
 		if (nextDueMs !== null) void this.#wakeIn(Math.max(0, nextDueMs - this.#clock.nowMs()));
@@ -128,13 +156,15 @@ export class QueueWorker {
 		if (!timer.signal.aborted) this.wake();
 	}
 
-	#begin(row: TaskRow): void {
+	#begin(row: ClaimedRow): void {
+		const { hostEpoch, onProgress } = this.#options;
 		const attempt = new Attempt(
 			{
 				clock: this.#clock,
 				log: this.#log,
 				saveCheckpoint: this.#write.saveCheckpoint,
-				onProgress: this.#options.onProgress,
+				raiseFence: (task) => this.#write.raiseFence({ ...task, hostEpoch }),
+				onProgress,
 			},
 			row,
 		);
@@ -142,6 +172,7 @@ export class QueueWorker {
 		if (this.#stopping.signal.aborted) attempt.stop("shutdown");
 		const running: Running = { attempt, settled: Promise.resolve() };
 		this.#running.set(row.seq, running);
+		this.#busy++;
 		running.settled = this.#run(attempt);
 	}
 
@@ -150,6 +181,7 @@ export class QueueWorker {
 		const startedMs = this.#clock.monotonicMs();
 		this.#log.info("task.started", { task_id: row.task_id, type: row.type, attempt: row.attempt });
 		const end = await attempt.run(this.#handlers?.[row.type]);
+		this.#busy--;
 		const status = await this.#settle(attempt, end);
 		this.#running.delete(row.seq);
 		this.#log.info("task.settled", {
@@ -162,6 +194,27 @@ export class QueueWorker {
 
 	/** Writes the end until it is written; gives up only at a stop, and the next open then recovers the task. */
 	async #settle(attempt: Attempt, end: AttemptEnd): Promise<string> {
+		const { task_id } = attempt.row;
+		const settlement = this.#settlement(attempt, end);
+		for (let delayMs = FIRST_WRITE_RETRY_MS; ; delayMs = Math.min(LONGEST_WRITE_RETRY_MS, delayMs * 2)) {
+			try {
+				const written = this.#write.settle(settlement);
+				// In the same turn, and so in the same transaction.
+				this.wake();
+				const changes = await written;
+				this.#running.delete(settlement.seq);
+				this.#options.onChange(changes);
+				return changes[0]?.state ?? settlement.outcome.kind;
+			} catch (error) {
+				this.#log.warn("task.settle_failed", { task_id, error });
+				if (error instanceof GswarmError && error.reason === "stale_token") return "lost";
+				if (this.#stopping.signal.aborted) return "unsettled";
+				await this.#clock.sleep(delayMs, this.#stopping.signal);
+			}
+		}
+	}
+
+	#settlement(attempt: Attempt, end: AttemptEnd): SettleInput {
 		const { row, progressed, stopped } = attempt;
 		const nowMs = this.#clock.nowMs();
 		const outcome = outcomeOf(end, {
@@ -173,22 +226,12 @@ export class QueueWorker {
 			stop: stopped,
 			nowMs,
 		});
-		const measured = attempt.meter.measured(this.#clock.monotonicMs());
-		const settlement = { seq: row.seq, token: row.token, outcome, measured, nowMs, ...attempt.standing() };
-		for (let delayMs = FIRST_WRITE_RETRY_MS; ; delayMs = Math.min(LONGEST_WRITE_RETRY_MS, delayMs * 2)) {
-			try {
-				const next = this.#stopping.signal.aborted ? null : this.#claimInput();
-				const result = await this.#write.settle({ ...settlement, next });
-				this.#running.delete(row.seq);
-				this.#options.onChange(result.changes);
-				if (result.next !== null) this.#accept(result.next);
-				return result.changes[0]?.state ?? outcome.kind;
-			} catch (error) {
-				this.#log.warn("task.settle_failed", { task_id: row.task_id, error });
-				if (error instanceof GswarmError && error.reason === "stale_token") return "lost";
-				if (this.#stopping.signal.aborted) return "unsettled";
-				await this.#clock.sleep(delayMs, this.#stopping.signal);
-			}
+		let measure: Measure | null = null;
+		if (outcome.kind === "completed") {
+			const { durationMs, bytes } = attempt.meter.measured(this.#clock.monotonicMs());
+			measure = measured(this.#measures.get(row.type), { type: row.type, durationMs, bytes });
+			this.#measures.set(row.type, measure);
 		}
+		return { seq: row.seq, token: row.token, outcome, measure, nowMs, ...attempt.standing() };
 	}
 }

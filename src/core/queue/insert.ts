@@ -1,0 +1,113 @@
+/** Puts a task into the line, inside a transaction that has decided that it belongs there. */
+import type { Database as Sqlite } from "bun:sqlite";
+import { GswarmError } from "../../schema/errors.ts";
+import type { TaskPhase, TaskState, TaskType } from "../../schema/task.ts";
+import type { Dispatch } from "./dispatch.ts";
+import { type Change, type QueueName, addEvent, quoted } from "./task-row.ts";
+
+const QUEUE_FULL_RETRY_S = 30;
+const QUEUED: TaskPhase = "queued";
+
+/** A task before it has a place in line. */
+export interface NewTask {
+	queue: QueueName;
+	taskId: string;
+	type: TaskType;
+	model: string;
+	rank: number;
+	/** JSON, and so are the next two. */
+	request: string;
+	resources: string;
+	reservations: string;
+	sizeBytes: number | null;
+	joinKey: string | null;
+	maxAttempts: number;
+	/** Set when the host dispatched it. */
+	dispatch: Dispatch | null;
+	/** The task that this one does again. */
+	retryOf: number | null;
+	nowMs: number;
+}
+
+/** A dependency as it stands now. */
+export interface Dependency {
+	seq: number;
+	state: TaskState;
+}
+
+export interface Inserted {
+	seq: number;
+	state: Extract<TaskState, "blocked" | "pending">;
+	change: Change;
+}
+
+export function insertTask(db: Sqlite, task: NewTask, dependencies: readonly Dependency[]): Inserted {
+	const open = dependencies.reduce((sum, { state }) => (state === "completed" ? sum : sum + 1), 0);
+	const state = open > 0 ? "blocked" : "pending";
+	const { lastInsertRowid } = db
+		.query(
+			`INSERT INTO queue_task (queue, task_id, type, model, rank, state, request, resources, reservations, size_bytes,
+				open_dependencies, join_key, max_attempts, phase, created_at_ms, operation_id, fence_epoch, fence_n, retry_of)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, '${QUEUED}', ?14, ?15, ?16, ?17, ?18)`,
+		)
+		.run(
+			task.queue,
+			task.taskId,
+			task.type,
+			task.model,
+			task.rank,
+			state,
+			task.request,
+			task.resources,
+			task.reservations,
+			task.sizeBytes,
+			open,
+			task.joinKey,
+			task.maxAttempts,
+			task.nowMs,
+			task.dispatch?.operationId ?? null,
+			task.dispatch?.fence.hostEpoch ?? null,
+			task.dispatch?.fence.n ?? null,
+			task.retryOf,
+		);
+	const seq = Number(lastInsertRowid);
+	if (dependencies.length > 0) {
+		const insert = db.query("INSERT OR IGNORE INTO queue_dependency (seq, depends_on) VALUES (?1, ?2)");
+		for (const dependency of dependencies) insert.run(seq, dependency.seq);
+	}
+	const row = { seq, task_id: task.taskId, type: task.type, model: task.model };
+	const change = addEvent(db, row, { from: null, to: state, attempt: 0, nowMs: task.nowMs });
+	return { seq, state, change };
+}
+
+/** How many wait, by rank, before `more` are added. @throws 503 queue_full */
+export function refuseWhenFull(
+	db: Sqlite,
+	queue: QueueName,
+	{ more, maxPending }: { more: number; maxPending: number },
+): ReadonlyMap<number, number> {
+	const rows = db
+		.query<{ rank: number; count: number }, []>(
+			`SELECT rank, sum(count) AS count FROM queue_counter
+			WHERE queue = ${quoted(queue)} AND state IN ('blocked', 'pending', 'retry_wait') GROUP BY rank`,
+		)
+		.all();
+	const pending = rows.reduce((sum, { count }) => sum + count, 0);
+	if (pending + more <= maxPending) return new Map(rows.map(({ rank, count }) => [rank, count]));
+	throw new GswarmError(
+		"RESOURCE_UNAVAILABLE",
+		`The queue is full: ${pending} tasks wait, and ${maxPending} may${more === 1 ? "" : `; ${more} more were to be added`}.`,
+		{
+			reason: "queue_full",
+			details: { pending, limit: maxPending, added: more },
+			retryable: true,
+			retryAfterS: QUEUE_FULL_RETRY_S,
+			hint: "Try again when some have finished; `gswarm queue status` shows how many wait.",
+		},
+	);
+}
+
+/** The place in line of a task that is the newest of its rank. */
+export function positionAfter(waiting: ReadonlyMap<number, number>, rank: number): number {
+	return [...waiting].reduce((sum, [other, count]) => (other <= rank ? sum + count : sum), 1);
+}

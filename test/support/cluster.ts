@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { openHost, type HostRole } from "../../src/agent/host/host.ts";
 import { createApp } from "../../src/agent/http/app.ts";
 import { allowedHosts } from "../../src/agent/http/browser-guard.ts";
-import { type OpenListener, openListener } from "../../src/agent/http/listener.ts";
+import { type ListenerTls, type OpenListener, openListener } from "../../src/agent/http/listener.ts";
 import { openNode, type NodeRole } from "../../src/agent/node/node.ts";
 import { databaseModules } from "../../src/agent/database-modules.ts";
 import { openSecretsOf } from "../../src/agent/secret-file.ts";
@@ -90,6 +90,8 @@ export interface LocalNode {
 	trust: TlsTrust;
 	listener: OpenListener;
 	peerListener: OpenListener;
+	/** What both show. */
+	tls: ListenerTls | undefined;
 	/** What it was given when it joined. */
 	token: string;
 	role: NodeRole;
@@ -358,6 +360,8 @@ async function startNode(d: {
 	}));
 	const node = {
 		name,
+		tls,
+		trust,
 		admin,
 		token: membership.node_token,
 		async start() {
@@ -432,7 +436,7 @@ async function startNode(d: {
 			const [api, peer] = listeners.map((it) => it.url);
 			const client = createApiClient({ baseUrl: api ?? "", token: () => admin, tls: trust });
 			const [listener, peerListener] = listeners;
-			Object.assign(node, { role, client, url: api, peerUrl: peer, trust, listener, peerListener });
+			Object.assign(node, { role, client, url: api, peerUrl: peer, listener, peerListener });
 			running = stack;
 		},
 		async stop() {

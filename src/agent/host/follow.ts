@@ -34,8 +34,9 @@ export async function followTask(
 					.catch(ignoreFinished);
 			throw context.signal.reason;
 		}
+		let task: TaskDocument | undefined;
 		try {
-			const task = await client().call("getTask", { params: { task_id: taskId }, signal: context.signal });
+			task = await client().call("getTask", { params: { task_id: taskId }, signal: context.signal });
 			silentSinceMs = undefined;
 			context.report({
 				phase: task.phase,
@@ -43,7 +44,6 @@ export async function followTask(
 				bytesTotal: task.progress.bytes_total,
 				waitingFor: task.waiting_for,
 			});
-			if (isTerminal(task.status)) return finishedOrThrow(task, node);
 		} catch (error) {
 			const failure = asGswarmError(error);
 			const away = failure.code === "NETWORK_ERROR" || failure.reason === "node_unreachable";
@@ -54,6 +54,8 @@ export async function followTask(
 			if (now - silentSinceMs > PATIENCE_MS) throw error;
 			context.report({ waitingFor: `${node} to come back` });
 		}
+		// Outside: what ended the node's task may be a NETWORK_ERROR too, and does not mean that the node is away.
+		if (task !== undefined && isTerminal(task.status)) return finishedOrThrow(task, node);
 		await clock.sleep(POLL_MS, context.signal);
 	}
 }

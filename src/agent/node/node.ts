@@ -76,6 +76,8 @@ export interface NodeRole extends AsyncDisposable {
 	start(): Promise<void>;
 	/** Something that the host is told with a heartbeat has changed. */
 	report(): void;
+	/** Tells it now; false when the host has not taken it within `timeoutMs`. */
+	reportNow(timeoutMs: number): Promise<boolean>;
 	/** Stops without ending engines, so that the next agent adopts them. */
 	detachEngines(): Promise<void>;
 }
@@ -163,7 +165,8 @@ export async function openNode(
 		}
 	};
 	const activities = (): Activity[] => queue.list({ limit: 1000 }).flatMap((task) => activityOf(task, name));
-	const reportNow = async (): Promise<boolean> => (await link?.flush(REPORT_TIMEOUT_MS)) ?? false;
+	const reportNow = async (timeoutMs = REPORT_TIMEOUT_MS): Promise<boolean> =>
+		(await link?.flush(timeoutMs)) ?? false;
 	const removal = createRemoval({ nodeName: name, storage, condemn, reportNow });
 	const tasks = createNodeTasks({
 		nodeName: name,
@@ -247,6 +250,7 @@ export async function openNode(
 			queue.start(tasks);
 		},
 		report: poke,
+		reportNow,
 		detachEngines: () => services.detach(),
 		async [Symbol.asyncDispose]() {
 			for (const subscription of subscriptions) subscription[Symbol.dispose]();

@@ -167,11 +167,18 @@ test("a host that cannot be asked is told of when the source wants credentials, 
 	}
 });
 
-test("an abort while the host is asked ends the work with its own reason", async () => {
+test("an abort while the host is asked ends the work with its own reason, and is no answer for later", async () => {
 	const stop = new AbortController();
-	const waits: CredentialLookUp = (_origin, aborted) =>
-		new Promise((_resolve, reject) => aborted.addEventListener("abort", () => reject(new Error("cut"))));
-	const described = open("acme/tiny", waits).describe(stop.signal);
+	const waitsOnce: CredentialLookUp = async (origin, aborted) => {
+		if (asked.length > 0) return await has(origin, aborted);
+		asked.push(origin);
+		return await new Promise((_resolve, reject) =>
+			aborted.addEventListener("abort", () => reject(new Error("cut"))),
+		);
+	};
+	const source = open("acme/private", waitsOnce);
+	const described = source.describe(stop.signal);
 	stop.abort(new Error("cancelled by ann"));
 	await expect(described).rejects.toThrow("cancelled by ann");
+	expect(await fetchAll(source)).toEqual(["{}\n", "weights"]);
 });

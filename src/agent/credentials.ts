@@ -42,6 +42,8 @@ export interface Credentials {
 export interface HostCredentials extends Credentials {
 	/** sha256 of the CA's DER, hex. */
 	readonly pin: string;
+	/** Names and addresses in the host's own certificate. */
+	shownNames(): readonly string[];
 	/**
 	 * A node's certificate for the key of its request, and for the addresses that were approved.
 	 * @throws 400 bad_certificate_request, bad_address
@@ -67,11 +69,13 @@ export async function hostCredentials({
 	const authority = await ensureAuthority();
 	const privateKey = ensureHostKey();
 	let renewAtMs = 0;
+	let shown: readonly string[] = [];
 	const inTurn = createTurns();
 
 	return {
 		caCertificate: authority.certificate,
 		pin: pin(authority.certificate),
+		shownNames: () => shown,
 		serverIdentity: (given) =>
 			inTurn(async () => {
 				const names = presentable(given);
@@ -82,7 +86,9 @@ export async function hostCredentials({
 					(await isGood(kept, names, clock.nowMs()));
 				const certificate = usable ? kept : await makeCertificate(names);
 				if (!usable) dataDir.writePem("host.pem", certificate);
-				({ renewAtMs } = await readCertificate(certificate));
+				const facts = await readCertificate(certificate);
+				({ renewAtMs } = facts);
+				shown = [...facts.dns, ...facts.addresses];
 				return { certificate, privateKey };
 			}),
 		renewInMs: () => Math.max(0, renewAtMs - clock.nowMs()),

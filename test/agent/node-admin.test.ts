@@ -40,6 +40,19 @@ test("addresses that a node asks for are shown, and vouched for once an admin ap
 	expect(await reasonOf(s.ask("approveNode", { params, body: { addresses: ["*"] } }))).toBe(
 		"400 bad_address",
 	);
+	expect(await reasonOf(s.ask("approveNode", { params: { node: "x" }, body: {} }))).toBe("404 node_not_found");
+});
+
+test("by itself no node gets a name of the host, whatever it asks for", async () => {
+	await using s = await joinHostStand();
+	await s.credentials.serverIdentity({ dns: ["host.lan"], addresses: ["10.0.0.1"] });
+	const addresses = ["host.lan", "10.0.0.1", "gpu1.lan"];
+	await joiner("node1").join({ joinUrl: s.url, joinString: await s.joinString() }, { addresses });
+	const params = { node: "node1" };
+	expect(await s.ask("approveNode", { params, body: {} })).toMatchObject({ addresses: ["gpu1.lan"] });
+	expect(await s.ask("approveNode", { params, body: { addresses: ["host.lan"] } })).toMatchObject({
+		addresses: ["gpu1.lan", "host.lan"],
+	});
 });
 
 for (const how of ["the host", "the join string"] as const) {

@@ -13,15 +13,17 @@ const NAMED = 20;
 
 export type NodeAdminDependencies = Pick<
 	HostRouteDependencies,
-	"cluster" | "inventoryVersions" | "joining" | "registry"
+	"cluster" | "credentials" | "inventoryVersions" | "joining" | "registry"
 >;
 
 export function nodeAdminRoutes(d: NodeAdminDependencies): NodeAdminRoutes {
 	return {
 		approveNode: async ({ params: { node }, body }) => {
-			const names = body.addresses === undefined ? undefined : certificateNames(body.addresses);
-			const wanted = names === undefined ? undefined : [...names.dns, ...names.addresses];
-			const { addresses } = await d.cluster.approve(node, wanted);
+			// By itself no node gets a name of the host, which it could then pose as towards people.
+			const host = new Set(d.credentials.shownNames());
+			const asked = d.cluster.askedAddresses(node).filter((name) => !host.has(name));
+			const names = certificateNames(body.addresses ?? asked);
+			const { addresses } = await d.cluster.approve(node, [...names.dns, ...names.addresses]);
 			return { node, status: d.cluster.keyOf(node) === undefined ? "waiting" : "joined", addresses };
 		},
 		removeNode: async ({ params: { node }, query }) => {

@@ -11,7 +11,7 @@ export const nodesRoutes = {
 		role: "admin",
 		on: HOST,
 		body: z.strictObject({
-			/** Names and IP addresses; left out: those that the node asks for. */
+			/** Names and IP addresses; left out: those that the node asks for, without any of the host's. */
 			addresses: z.array(z.string().min(1).max(253)).max(32).optional(),
 		}),
 		status: 200,

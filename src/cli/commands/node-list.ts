@@ -35,7 +35,7 @@ export const command = defineCommand({
 						: `${formatDuration(node.last_seen_s)} ago`,
 					...(wide
 						? [
-								safeLine([`${node.address}:${node.api_port}`, ...(node.approved_addresses ?? [])].join(", ")),
+								safeLine([addressOf(node), ...(node.approved_addresses ?? [])].join(", ")),
 								safeLine(node.asked_addresses?.join(", ") ?? "") || "-",
 								safeLine(node.version),
 								String(node.protocol_version),
@@ -77,6 +77,11 @@ export const command = defineCommand({
 		return EXIT.done;
 	},
 });
+
+/** One that waits has no port yet. */
+function addressOf({ address, api_port }: NodeDocument): string {
+	return api_port === 0 ? address : `${address.includes(":") ? `[${address}]` : address}:${api_port}`;
+}
 
 /** `disk 120 GB, dram 8 GB`. */
 function freeOf({ tiers }: NodeDocument): string {

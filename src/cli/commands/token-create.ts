@@ -68,6 +68,12 @@ Roles: viewer reads; inference uses the served models and nothing else; user als
 		const what = join
 			? `For ${body.uses === 1 ? "one machine" : `${body.uses} machines`}, ${until}. On the other machine, with this string on its standard input:`
 			: `For ${name} as ${role}, ${until}. On their machine, which asks for this token:`;
+		if (join && world.terminal.stdout.isTty) {
+			// It stands on this screen already; as input it comes into no list of processes there.
+			say.info(`For ${body.uses === 1 ? "one machine" : `${body.uses} machines`}, ${until}. Paste there:\n`);
+			say.info(`${safeLine(body.command)} <<'.'\n${safeLine(body.token)}\n.\n`);
+			return EXIT.done;
+		}
 		say.info(what);
 		say.info(`  ${safeLine(body.command)}`);
 		return EXIT.done;

@@ -38,10 +38,12 @@ export interface Admission {
 	/** Remembers what a node asks for, so that an admin sees it. */
 	ask(node: string, addresses: readonly string[]): Promise<void>;
 	/**
-	 * Lets a waiting node in, or gives a node more addresses; without `addresses` those that it asked for.
+	 * Lets a waiting node in, or gives a node more addresses.
 	 * @throws 404 node_not_found
 	 */
-	approve(node: string, addresses: readonly string[] | undefined): Promise<{ addresses: string[] }>;
+	approve(node: string, addresses: readonly string[]): Promise<{ addresses: string[] }>;
+	/** What a node asks for beside the address that it calls from. @throws 404 node_not_found */
+	askedAddresses(node: string): string[];
 	/** Forgets a node, joined or waiting. @throws 404 node_not_found */
 	remove(node: string): Promise<void>;
 	/** Forgets the key of a node: the next one that joins under its name is the node. @throws 404 node_not_found */
@@ -136,12 +138,16 @@ export function createAdmission(
 			await write.setAsked({ name: node, addresses: asked_addresses });
 			change(node, { asked_addresses });
 		},
+		askedAddresses(node) {
+			known(node);
+			const row = waiting.get(node) ?? rows.get(node);
+			return listOf(row?.asked_addresses).filter((it) => it !== row?.address);
+		},
 		async approve(node, wanted) {
 			known(node);
 			const [row, waits] = [rows.get(node), waiting.get(node)];
-			const asked = listOf(waits?.asked_addresses ?? row?.asked_addresses);
 			const before = listOf(waits?.approved_addresses ?? row?.approved_addresses);
-			const addresses = [...new Set([...before, ...(wanted ?? asked)])];
+			const addresses = [...new Set([...before, ...wanted])];
 			const approved_addresses = JSON.stringify(addresses);
 			if (waits !== undefined) {
 				await write.approveWaiting({ name: node, addresses: approved_addresses });

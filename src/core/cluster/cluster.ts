@@ -217,11 +217,12 @@ function waitingDocument(row: WaitingRow): NodeDocument {
 }
 
 function addressesOf(row: {
+	address: string;
 	asked_addresses: string;
 	approved_addresses: string;
 }): Pick<NodeDocument, "approved_addresses" | "asked_addresses"> {
 	const approved = listOf(row.approved_addresses);
-	const asked = listOf(row.asked_addresses).filter((it) => !approved.includes(it));
+	const asked = listOf(row.asked_addresses).filter((it) => it !== row.address && !approved.includes(it));
 	return {
 		...(approved.length === 0 ? {} : { approved_addresses: approved }),
 		...(asked.length === 0 ? {} : { asked_addresses: asked }),

@@ -45,13 +45,13 @@ export interface CertificateFacts extends CertificateNames {
 }
 
 const DAY_MS = 86_400_000;
-export const AUTHORITY_LIFE_MS = 3650 * DAY_MS;
-export const HOST_LIFE_MS = 90 * DAY_MS;
-export const NODE_LIFE_MS = 30 * DAY_MS;
+const AUTHORITY_LIFE_MS = 3650 * DAY_MS;
+const HOST_LIFE_MS = 90 * DAY_MS;
+const NODE_LIFE_MS = 30 * DAY_MS;
 /** Certificates begin this long before they are made: clocks of machines differ. */
 const BACKDATE_MS = DAY_MS;
 /** A request is about 400 bytes. */
-export const MAX_REQUEST_CHARS = 8_192;
+const MAX_REQUEST_CHARS = 8_192;
 const MAX_NAMES = 64;
 
 const SIGNING = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;

@@ -38,7 +38,6 @@ export {
 	issueHost,
 	issueNode,
 	keyPem,
-	MAX_REQUEST_CHARS,
 	nodeServerName,
 	pin,
 	readCertificate,

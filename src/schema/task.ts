@@ -67,6 +67,8 @@ export const storedErrorSchema = z.object({
 /** A task as the API shows it. Times are seconds since the epoch, as in the API design. */
 export const taskSchema = z.object({
 	task_id: z.string(),
+	/** Its place in the order of submission on its node. */
+	seq: z.number().int(),
 	task_type: z.enum(TASK_TYPES),
 	priority: z.enum(PRIORITIES),
 	dependencies: z.array(z.string()),

@@ -20,6 +20,7 @@ export function toDocument(row: TaskRow, meter: ProgressMeter | undefined, shown
 	const dependencies = shown.reader.dependencies(row.seq);
 	return {
 		task_id: row.task_id,
+		seq: row.seq,
 		task_type: row.type,
 		priority: rankPriority(row.rank),
 		dependencies: dependencies.map(({ task_id }) => task_id),
@@ -54,10 +55,17 @@ function shownRequest(request: Record<string, unknown>): Record<string, unknown>
 /** The document of a task that was put in line just now and depends on nothing: nobody has to read its row for that. */
 export function newDocument(
 	input: SubmitInput,
-	{ taskId, node, maxAttempts, nowMs }: { taskId: string; node: string; maxAttempts: number; nowMs: number },
+	{
+		taskId,
+		seq,
+		node,
+		maxAttempts,
+		nowMs,
+	}: { taskId: string; seq: number; node: string; maxAttempts: number; nowMs: number },
 ): TaskDocument {
 	return {
 		task_id: taskId,
+		seq,
 		task_type: input.type,
 		priority: input.priority,
 		dependencies: [],

@@ -295,7 +295,7 @@ class TaskQueue implements Queue {
 		const { taskId, maxAttempts, nowMs } = row;
 		const { position } = result.created;
 		return {
-			task: newDocument(input, { taskId, node: this.#options.node, maxAttempts, nowMs }),
+			task: newDocument(input, { taskId, seq: result.seq, node: this.#options.node, maxAttempts, nowMs }),
 			joined: false,
 			position,
 			estimatedTimeS: this.#estimate(input.type, input.sizeBytes, position),

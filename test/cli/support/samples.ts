@@ -11,6 +11,7 @@ const NOW_S = NOW_MS / 1000;
 export function sampleTask(change: Partial<TaskDocument> = {}): TaskDocument {
 	return {
 		task_id: "download-tiny-k3v9x2ma",
+		seq: 7,
 		task_type: "download",
 		priority: "normal",
 		dependencies: [],

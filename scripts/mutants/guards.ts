@@ -1341,4 +1341,11 @@ export const GUARDS: readonly Guard[] = [
 		replace: "",
 		tests: ["test/cli/secret-input.test.ts"],
 	},
+	{
+		name: "submission_is_whose_it_was",
+		file: "src/core/identity/token-store.ts",
+		find: "AND submission = $submission AND token_id <> $token_id",
+		replace: "AND submission = $submission AND token_id = $token_id",
+		tests: ["test/agent/rights.test.ts"],
+	},
 ];

@@ -123,6 +123,22 @@ test("a user may cancel what they submitted; whoever joined it takes back their 
 	expect(await mayCancel(s.identity, ann)).toBe("done");
 });
 
+test("who sends another one's Idempotency-Key again is answered with that task, and it is not theirs", async () => {
+	await using s = stand();
+	for (const [key, owner] of [
+		["a", caller("ann")],
+		["b", caller("boss", "operator")],
+		["c", caller("host", "host")],
+	] as const) {
+		const answer = { task_id: `t-${key}` };
+		const headers = new Headers({ "idempotency-key": key });
+		await keepOwner(s.identity, SUBMIT, { caller: owner, headers, answer });
+		await keepOwner(s.identity, SUBMIT, { caller: caller("eve"), headers, answer });
+		expect(s.identity.taskOwners.ownership(answer.task_id, owner.id)).toBe("mine");
+		expect(s.identity.taskOwners.ownership(answer.task_id, "eve")).toBe("foreign");
+	}
+});
+
 test("of a task that is nowhere it is said that it is nowhere", async () => {
 	await using s = stand();
 	const missing = (): never => {

@@ -61,18 +61,21 @@ export async function requireOwnTask(
 	});
 }
 
-/** Remembers whose task an answer names, and that a cancelled one is theirs no more. */
+/**
+ * Remembers whose task an answer names, and that a cancelled one is theirs no more. Of those who may cancel any task
+ * only what has an Idempotency-Key counts, so that nobody makes it theirs by sending that key again.
+ */
 export async function keepOwner(
 	identity: Pick<Identity, "taskOwners">,
 	route: Route,
 	{ caller, headers, answer }: { caller: Caller | undefined; headers: Headers; answer: unknown },
 ): Promise<void> {
-	if (caller === undefined || !isUser(caller)) return;
 	const taskId = taskIdOf(answer);
-	if (taskId === undefined) return;
-	if (route.ownTask === true) await identity.taskOwners.cancelled(taskId, caller.id);
-	else if (route.status === 202)
-		await identity.taskOwners.submitted(taskId, caller.id, headers.get("idempotency-key"));
+	if (caller === undefined || taskId === undefined) return;
+	const key = headers.get("idempotency-key");
+	if (route.ownTask === true && isUser(caller)) await identity.taskOwners.cancelled(taskId, caller.id);
+	else if (route.status === 202 && (isUser(caller) || key !== null))
+		await identity.taskOwners.submitted(taskId, caller.id, key);
 }
 
 /** The task that an answer is about. */

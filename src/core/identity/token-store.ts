@@ -87,12 +87,16 @@ const identityWrites = {
 	touchToken(db: Sqlite, { token_id, now }: { token_id: string; now: number }): void {
 		db.query("UPDATE token SET last_used_at = ?2 WHERE token_id = ?1").run(token_id, now);
 	},
-	/** A person submitted a task, or joined one; the same submission again changes nothing. */
+	/**
+	 * Somebody submitted a task, or joined one. The same submission again changes nothing, and is whose it was at first:
+	 * who repeats another one's key is answered with a task that they did not submit.
+	 */
 	ownTask(db: Sqlite, input: { task_id: string; token_id: string; submission: string; now: number }): void {
 		db.query("DELETE FROM task_owner WHERE submitted_at < ?1").run(input.now - KEEP_OWNERS_S);
 		db.query(
 			`INSERT OR IGNORE INTO task_owner (task_id, token_id, submission, submitted_at)
-			 VALUES ($task_id, $token_id, $submission, $now)`,
+			 SELECT $task_id, $token_id, $submission, $now WHERE NOT EXISTS
+			 (SELECT 1 FROM task_owner WHERE task_id = $task_id AND submission = $submission AND token_id <> $token_id)`,
 		).run({ ...input });
 	},
 	/** A person cancelled a task: one of their submissions of it is gone. */

@@ -72,10 +72,17 @@ again: *anchor
 	expect(read("a: 1\r\nb: 2\r\n")).toEqual({ a: 1, b: 2 });
 });
 
+/** Whole numbers that would be rounded are refused, by a test of their own. */
+function isExact(value: unknown): boolean {
+	if (typeof value === "number") return !Number.isInteger(value) || Number.isSafeInteger(value);
+	return typeof value !== "object" || value === null || Object.values(value).every(isExact);
+}
+
 test("whatever JSON can say comes back as it was, and as the library reads it", () => {
 	const value = fc
 		.jsonValue({ maxDepth: 5 })
-		.filter((it) => !/"(__proto__|constructor|prototype)":|e\+/.test(JSON.stringify(it)));
+		.filter((it) => !/"(__proto__|constructor|prototype)":|e\+/.test(JSON.stringify(it)))
+		.filter(isExact);
 	fc.assert(
 		fc.property(value, (it) => {
 			const wanted: unknown = JSON.parse(JSON.stringify(it));

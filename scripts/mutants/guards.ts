@@ -1003,14 +1003,14 @@ export const GUARDS: readonly Guard[] = [
 		file: "src/agent/host/operations.ts",
 		find: "!isCopy || d.nodes.target(request.target_device).node !== receiver || isTerminal(operation.status)",
 		replace: "!isCopy",
-		tests: ["test/cluster/copy.test.ts"],
+		tests: ["test/security/rows-parts.test.ts"],
 	},
 	{
 		name: "parts_in_the_open",
 		file: "src/agent/host/operations.ts",
 		find: "if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsInTheOpen(source.node);",
 		replace: "",
-		tests: ["test/cluster/copy.test.ts", "test/cluster/joining.test.ts"],
+		tests: ["test/security/rows-parts.test.ts"],
 	},
 	{
 		name: "beat_of_before",

@@ -72,7 +72,7 @@ export async function joinHostStand({
 	const registry = createRegistry({
 		db,
 		clock,
-		facts: { activities: () => [], services: () => [], nodeStatus: () => "alive" },
+		facts: { activities: () => [], services: () => cluster.services(), nodeStatus: () => "alive" },
 	});
 	const credentials = await hostCredentials({ dataDir: pems, clusterId: "c1", clock, ids: systemIds });
 	const d = {

@@ -2,6 +2,8 @@ import { expect, test } from "bun:test";
 import { connect } from "node:tls";
 import {
 	belongsTo,
+	createRequest,
+	generateTlsKey,
 	generateKeyPair,
 	keyPem,
 	nodeServerName,
@@ -168,6 +170,40 @@ test("a join string that is replayed, expired, used up or revoked lets nobody in
 	await s.identity.people.revoke(parseJoinString(made).tokenId);
 	expect(await reasonOf(post(s, made, { node: "node4" }))).toBe("401 join_refused");
 	expect(s.cluster.documents().map((it) => it.name)).toEqual(["node1"]);
+});
+
+test("whoever has no right secret is told nothing else, and nothing of theirs is read", async () => {
+	await using s = await joinHostStand();
+	await joiner("node1").join({ joinUrl: s.url, joinString: await s.joinString() });
+	const wrong = `GSW10::aaaaaaaa.${"b".repeat(32)}`;
+	for (const change of [{}, { certificate_request: "x" }, { addresses: ["*"] }, { protocol_version: 99 }]) {
+		expect(await reasonOf(post(s, wrong, change))).toBe("401 join_refused");
+	}
+});
+
+test("credentials that do not belong together are not kept, whatever host they came from", async () => {
+	const node = joiner("node1");
+	const [ours, other] = [await testCredentials(), await testCredentials()];
+	const certify = async (key: string) =>
+		ours.issue(await createRequest(keyPem(key), "node1"), { node: "node1", addresses: [] });
+	const answer = { status: "joined", node: "node1", node_token: "t", cluster_id: "c", host_public_key: "k" };
+	const mine = await certify(node.file.private_key);
+	const pairs = [
+		[other.caCertificate, mine],
+		[ours.caCertificate, await certify(generateTlsKey().privateKey)],
+		["nothing", mine],
+	];
+	for (const [ca_certificate, certificate] of pairs) {
+		using server = Bun.serve({
+			port: 0,
+			hostname: "127.0.0.1",
+			fetch: () => Response.json({ ...answer, ca_certificate, certificate }),
+		});
+		const joinString = `GSW10::aaaaaaaa.${"b".repeat(32)}`;
+		const joining = node.join({ joinUrl: `http://127.0.0.1:${server.port}`, joinString });
+		expect(await reasonOf(joining)).toBe("401 certificate_not_ours");
+	}
+	expect(node.written).toEqual([]);
 });
 
 test("a name that another key has is refused, and nothing is spent or changed", async () => {

@@ -9,8 +9,9 @@ import {
 import type { ModelCopy } from "../../src/schema/model.ts";
 import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
 import { FakeClock } from "../support/fake-clock.ts";
+import { testRequest } from "../support/credentials.ts";
 import { until } from "../support/until.ts";
-import { heartbeat } from "../cluster/beat.ts";
+import { heartbeat, service } from "../cluster/beat.ts";
 import { clientOf, joinHostStand, joiner, post, reasonOf } from "./join-stand.ts";
 
 test("addresses that a node asks for are shown, and vouched for once an admin approved them", async () => {
@@ -40,7 +41,9 @@ test("addresses that a node asks for are shown, and vouched for once an admin ap
 	expect(await reasonOf(s.ask("approveNode", { params, body: { addresses: ["*"] } }))).toBe(
 		"400 bad_address",
 	);
-	expect(await reasonOf(s.ask("approveNode", { params: { node: "x" }, body: {} }))).toBe("404 node_not_found");
+	expect(await reasonOf(s.ask("approveNode", { params: { node: "x" }, body: {} }))).toBe(
+		"404 node_not_found",
+	);
 });
 
 test("by itself no node gets a name of the host, whatever it asks for", async () => {
@@ -123,6 +126,32 @@ test("a removed node's bearer is refused on the next request, and nothing is kno
 	expect(s.registry.locations("acme/tiny").map((it) => it.node)).toEqual(["node2"]);
 	expect(s.cluster.documents()).toEqual([]);
 	expect(await reasonOf(s.ask("removeNode", { params, query: { force: true } }))).toBe("404 node_not_found");
+});
+
+test("a node that serves is removed only by force, one that is stopped is not in use", async () => {
+	await using s = await joinHostStand();
+	await joiner("node1").join({ joinUrl: s.url, joinString: await s.joinString() });
+	const params = { node: "node1" };
+	const removal = () => reasonOf(s.ask("removeNode", { params, query: { force: false } }));
+	await s.cluster.beat("node1", heartbeat({ services: [service({ node: "node1" })] }), "127.0.0.1");
+	expect(await removal()).toBe("409 node_in_use");
+	const stopped = [service({ node: "node1", state: "stopped" })];
+	await s.cluster.beat("node1", heartbeat({ seq: 2, services: stopped }), "127.0.0.1");
+	expect(await removal()).toBe("accepted");
+});
+
+test("a machine that takes the name of one that was reset waits for approval like a new one", async () => {
+	await using s = await joinHostStand({ approveJoins: true });
+	const params = { node: "node1" };
+	expect(await post(s, await s.joinString())).toMatchObject({ status: "waiting" });
+	await s.ask("removeNode", { params, query: { force: false } });
+	const { certificate_request } = await testRequest("node1");
+	const joinString = await s.joinString();
+	expect(await post(s, joinString, { certificate_request })).toMatchObject({ status: "waiting" });
+	await s.ask("approveNode", { params, body: {} });
+	expect(await post(s, joinString, { certificate_request })).toMatchObject({ status: "joined" });
+	await s.ask("resetNode", { params });
+	expect(await post(s, await s.joinString())).toMatchObject({ status: "waiting" });
 });
 
 test("a node that is reset loses its bearer, and the next key that joins has its name", async () => {

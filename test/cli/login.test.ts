@@ -6,6 +6,8 @@ import { GswarmError } from "../../src/schema/errors.ts";
 import { testAuthority } from "../agent/test-certificates.ts";
 import { LOOPBACK_CERTIFICATE } from "../support/loopback-certificate.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
+import { ENVIRONMENT, onTerminal, PROGRAM } from "./support/child.ts";
 import { errorResponse, type FakeAgent, fakeAgent, type Script } from "./support/fake-agent.ts";
 import { type Outcome, run, type WorldOptions } from "./support/fake-world.ts";
 
@@ -187,6 +189,23 @@ describe("gswarm login", () => {
 		expect(stderr).toContain("gswarm token create");
 		expect(stderr).not.toContain(TOKEN);
 		expect(existsSync(join(dataDir, "contexts.json"))).toBe(false);
+	});
+
+	test("at a terminal the token is asked for and not shown, and stands in no process's arguments", async () => {
+		await using host = tlsHost();
+		const dataDir = newHome();
+		const words = ["login", host.url, "--ca-pin", PIN, "--context", "work"];
+		await using program = onTerminal([process.execPath, PROGRAM, ...words], {
+			...ENVIRONMENT,
+			GSWARM_HOME: dataDir,
+		});
+		await until("it asks", () => program.shown().includes("Token (not shown):"));
+		program.type(`${TOKEN}\r`);
+		expect(await program.exited).toBe(0);
+		expect(host.heard.at(-1)).toBe(`GET /api/v1/whoami Bearer ${TOKEN}`);
+		expect(stored(dataDir).contexts[0].token).toBe(TOKEN);
+		expect(program.shown()).toContain("Logged in");
+		expect(program.shown()).not.toContain(TOKEN);
 	});
 
 	test("the token is never taken from the command line", async () => {

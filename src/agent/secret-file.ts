@@ -1,5 +1,5 @@
 /** `secrets.json` of the data directory: readable by this user alone, replaced as a whole. */
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type SecretFile, type Secrets, openSecrets } from "../core/identity/identity.ts";
 import type { Clock } from "../platform/clock.ts";
@@ -20,9 +20,12 @@ export function openSecretsOf(
 }
 
 /** @throws INVALID_REQUEST unsafe_secret_file when it is read and others may read it too */
-export function secretFile(path: string): SecretFile {
+function secretFile(path: string): SecretFile {
+	/** A replacement that was not finished holds secrets too. */
+	const dropUnfinished = (): void => rmSync(`${path}.new`, { force: true });
 	return {
 		read() {
+			dropUnfinished();
 			const stat = statSync(path, { throwIfNoEntry: false });
 			if (stat === undefined) return undefined;
 			const mine = process.getuid?.() ?? stat.uid;
@@ -38,6 +41,7 @@ export function secretFile(path: string): SecretFile {
 			try {
 				await writeFileDurably(path, text);
 			} catch (error) {
+				dropUnfinished();
 				throw fileError(error, "Storing the secret");
 			}
 		},

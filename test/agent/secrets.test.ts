@@ -1,10 +1,10 @@
 /** Secrets between a person, the host's file, and the task of a node. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { secretRoutes } from "../../src/agent/host/secret-routes.ts";
 import { createCredentialLookUp } from "../../src/agent/node/credential-look-up.ts";
-import { openSecretsOf, secretFile } from "../../src/agent/secret-file.ts";
+import { openSecretsOf } from "../../src/agent/secret-file.ts";
 import { createApiClient } from "../../src/api/client.ts";
 import type { Secrets } from "../../src/core/identity/identity.ts";
 import { systemClock } from "../../src/platform/clock.ts";
@@ -43,12 +43,25 @@ describe("the file of the secrets", () => {
 		},
 	);
 
-	test("that cannot be replaced is told as such, and keeps what it had", async () => {
+	test("that cannot be replaced is told as such, keeps what it had, and leaves nothing half written", async () => {
 		using dir = tempDir();
-		writeFileSync(join(dir.path, "in-the-way"), "");
-		const file = secretFile(join(dir.path, "in-the-way", "secrets.json"));
-		await expect(file.write("x")).rejects.toThrow();
-		expect(readFileSync(join(dir.path, "in-the-way"), "utf8")).toBe("");
+		const secrets = open(dir.path);
+		await secrets.set({ name: "hf", value: "before", origins: undefined, setBy: "ann" });
+		// What cannot be replaced by a file is a directory in its place.
+		rmSync(join(dir.path, "secrets.json"));
+		mkdirSync(join(dir.path, "secrets.json", "in-the-way"), { recursive: true });
+		await expect(
+			secrets.set({ name: "hf", value: SECRET, origins: undefined, setBy: "ann" }),
+		).rejects.toThrow();
+		expect(secrets.valueFor(HUB)).toBe("before");
+		expect(readdirSync(dir.path)).toEqual(["secrets.json"]);
+	});
+
+	test("that a crash left beside it is gone after the next start", async () => {
+		using dir = tempDir();
+		writeFileSync(join(dir.path, "secrets.json.new"), SECRET, { mode: 0o600 });
+		open(dir.path);
+		expect(readdirSync(dir.path)).toEqual([]);
 	});
 });
 

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import { typed } from "../../src/cli/terminal.ts";
 import { until } from "../support/until.ts";
-import { ENVIRONMENT, onTerminal } from "./support/child.ts";
+import { ENVIRONMENT, PROGRAM, onTerminal, serveAgent } from "./support/child.ts";
+import { fakeAgent } from "./support/fake-agent.ts";
 
 test.each([
 	["hunter2\r", "hunter2", "entered"],
@@ -18,7 +19,7 @@ test.each([
 });
 
 /** Asks once and says only how long the answer was. */
-const PROGRAM = `
+const ASKING = `
 	import { systemTerminal } from ${JSON.stringify(new URL("../../src/cli/terminal.ts", import.meta.url).pathname)};
 	const { stdin, stderr } = systemTerminal();
 	const text = await stdin.readHidden(100, () => stderr.write("Token: "));
@@ -27,7 +28,7 @@ const PROGRAM = `
 `;
 
 test("what is typed at the prompt is read and never shown", async () => {
-	await using program = onTerminal([process.execPath, "-e", PROGRAM], ENVIRONMENT);
+	await using program = onTerminal([process.execPath, "-e", ASKING], ENVIRONMENT);
 	await until("it asks", () => program.shown().includes("Token: "));
 	for (const key of "canary-4711") program.type(key);
 	program.type("\r");
@@ -38,9 +39,22 @@ test("what is typed at the prompt is read and never shown", async () => {
 });
 
 test("Ctrl-C at the prompt ends the program", async () => {
-	await using program = onTerminal([process.execPath, "-e", PROGRAM], ENVIRONMENT);
+	await using program = onTerminal([process.execPath, "-e", ASKING], ENVIRONMENT);
 	await until("it asks", () => program.shown().includes("Token: "));
 	program.type("cana\u0003");
 	expect(await program.exited).not.toBe(0);
 	expect(program.shown()).not.toContain("cana");
+});
+
+test("gswarm secret set asks at a terminal, shows nothing of the answer, and hands it to the agent", async () => {
+	const told = { name: "hf", origins: ["https://huggingface.co"], set_at: 1, set_by: "admin" };
+	const fake = fakeAgent({ setSecret: told });
+	await using agent = serveAgent(fake);
+	await using program = onTerminal([process.execPath, PROGRAM, "secret", "set", "hf"], agent.environment);
+	await until("it asks", () => program.shown().includes("Value of hf (not shown): "));
+	program.type("hf_canary_4711\r");
+	expect(await program.exited).toBe(0);
+	await until("it says so", () => program.shown().includes("Stored hf"));
+	expect(program.shown()).not.toContain("canary");
+	expect(fake.only("setSecret").body).toEqual({ value: "hf_canary_4711" });
 });

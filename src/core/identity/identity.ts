@@ -4,7 +4,8 @@
  * directory, where the CLI reads it. Tokens of people are rows of the host; a node believes what its host pushed,
  * and less of it the longer the host is silent. The cluster's CA and the certificates of its agents are made here.
  * Who submitted a task is kept beside, because a user may cancel only their own.
- * Not here: what was done with a right (audit), and the calls between host and nodes.
+ * What was done with a right is noted by the audit log; people's secrets for downloads are kept bound to their origins.
+ * Not here: the calls between host and nodes.
  */
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";

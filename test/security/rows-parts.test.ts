@@ -10,6 +10,8 @@ const OPERATION = {
 	status: "running",
 	request: { model_name: "tiny", source_device: "node1:disk", target_device: "node2:disk" },
 } as unknown as TaskDocument;
+const ENDED: TaskDocument = { ...OPERATION, status: "completed" };
+const REMOVAL: TaskDocument = { ...OPERATION, task_type: "delete" };
 
 async function granted(
 	peerUrl: string,
@@ -60,11 +62,8 @@ test.each([
 	["another node than the receiver", { receiver: "node3" }],
 	["the node that holds the model", { receiver: "node1" }],
 	["nobody by name", { receiver: "" }],
-	[
-		"the receiver, when the operation has ended",
-		{ operation: { ...OPERATION, status: "completed" } as TaskDocument },
-	],
-	["the receiver, when it is no copy", { operation: { ...OPERATION, task_type: "delete" } as TaskDocument }],
+	["the receiver, when the operation has ended", { operation: ENDED }],
+	["the receiver, when it is no copy", { operation: REMOVAL }],
 ])("%s gets no grant", async (_who, change) => {
 	expect(await granted("https://10.0.0.5:8002", change)).toEqual({ answer: "not_your_node", asked: [] });
 });

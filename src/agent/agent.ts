@@ -240,6 +240,7 @@ async function openListening(
 			tls: options.tls === true || options.tlsFiles !== undefined,
 			advertise: given.length > 0 ? given : config.cluster.advertise,
 			machineNames: [hostname(), d.nodeFile.name],
+			certifyMachineNames: d.hostUrl === undefined,
 		},
 		await survey(AGENT_DEFAULTS.bind),
 	);

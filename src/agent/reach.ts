@@ -38,18 +38,22 @@ export interface ReachOptions {
 	tls: boolean;
 	/** Names and addresses under which others reach this machine, the one to print first. */
 	advertise: readonly string[];
-	/** What this machine and its node are called. */
+	/** What this machine and its node are called; good for a Host header. */
 	machineNames: readonly string[];
+	/** Whether certificates vouch for these too: a host's do, a node has to have each name approved. */
+	certifyMachineNames: boolean;
 }
 
-export function createReach({ tls, advertise, machineNames }: ReachOptions, at: Surroundings): Reach {
+export function createReach(options: ReachOptions, at: Surroundings): Reach {
+	const { tls, advertise, machineNames, certifyMachineNames } = options;
 	let now = see(at);
 	function see({ bind, addresses }: Surroundings) {
 		const local = bind === "::" ? "::1" : bind === "0.0.0.0" ? "127.0.0.1" : bind;
 		const own = ownAddresses(bind, addresses);
-		const all = [...new Set([...machineNames, ...own, ...advertise])];
-		const hosts = [...new Set([...all, local])].map((name) => (name.includes(":") ? `[${name}]` : name));
-		return { bind, local, own, all, hosts, tls: tls || !isLoopback(bind) };
+		const reachable = [...own, ...advertise];
+		const hosts = [...new Set([...machineNames, ...reachable, local])].map(inUrl);
+		const certified = [...new Set([...(certifyMachineNames ? machineNames : []), ...reachable])];
+		return { bind, local, own, hosts, certified, tls: tls || !isLoopback(bind) };
 	}
 	return {
 		get bind() {
@@ -59,7 +63,7 @@ export function createReach({ tls, advertise, machineNames }: ReachOptions, at: 
 			return now.tls;
 		},
 		names() {
-			const known = now.all.filter((name) => !isLoopback(name));
+			const known = now.certified.filter((name) => !isLoopback(name));
 			return { dns: known.filter((it) => !isAddress(it)), addresses: known.filter((it) => isAddress(it)) };
 		},
 		hosts: () => now.hosts,
@@ -85,6 +89,10 @@ export function checkBind(bind: string): void {
 		{ bind },
 		"`--bind 0.0.0.0` listens on all of its addresses; a name for others to use is given with --advertise.",
 	);
+}
+
+function inUrl(host: string): string {
+	return host.includes(":") ? `[${host}]` : host;
 }
 
 /** The addresses of this machine at which a socket bound to `bind` is reached from outside, best first. */

@@ -36,7 +36,7 @@ function stand(change: Partial<ListeningOptions> & { tls?: boolean } = {}): Stan
 	const clock = new FakeClock(Date.now());
 	const events: string[] = [];
 	const log = createLog({ clock, write: (line) => void events.push(JSON.parse(line).event) });
-	const options = { tls: change.tls ?? true, advertise: [], machineNames: [] };
+	const options = { tls: change.tls ?? true, advertise: [], machineNames: [], certifyMachineNames: true };
 	const reach = createReach(options, { bind: "127.0.0.1", addresses: [] });
 	const self = { clock, reach, events, changes: 0 } as unknown as Stand;
 	const onChange = (): void => void self.changes++;

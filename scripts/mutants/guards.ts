@@ -1150,6 +1150,6 @@ export const GUARDS: readonly Guard[] = [
 		file: "src/agent/reach.ts",
 		find: "tls: tls || !isLoopback(bind)",
 		replace: "tls",
-		tests: ["test/agent/agent.test.ts"],
+		tests: ["test/security/rows-transport.test.ts"],
 	},
 ];

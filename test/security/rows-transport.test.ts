@@ -1,5 +1,6 @@
 /** Clients that never finish: they cost little, end by themselves, and nobody else waits for them. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createReach } from "../../src/agent/reach.ts";
 import { type OpenListener, openListener } from "../../src/agent/http/listener.ts";
 import { type TestApp, testApp } from "../agent/test-app.ts";
 import { until } from "../support/until.ts";
@@ -68,4 +69,27 @@ test("headers of more than 16 kB, by count or by size, are refused, and the next
 	const many = Object.fromEntries(Array.from({ length: 2000 }, (_, at) => [`x-many-${at}`, "xxxxxxxx"]));
 	expect([0, 400, 431]).toContain(await ask({ ...admin, ...many }));
 	expect(await ask(admin)).toBe(200);
+});
+
+test.each([
+	["127.0.0.1", false],
+	["127.9.9.9", false],
+	["::1", false],
+	["0.0.0.0", true],
+	["::", true],
+	["10.0.0.5", true],
+	["192.168.1.7", true],
+	["203.0.113.9", true],
+	["fe80::1", true],
+	["fd00::5", true],
+])("whoever binds %s speaks TLS: %p, and nobody can say no", (bind, tls) => {
+	const options = { advertise: [], machineNames: ["gpu1"], certifyMachineNames: true };
+	const reach = createReach({ ...options, tls: false }, { bind, addresses: ["10.0.0.5"] });
+	expect(reach.tls).toBe(tls);
+	expect(reach.urlForOthers(8000).startsWith(tls ? "https:" : "http:")).toBe(true);
+	expect(createReach({ ...options, tls: true }, { bind, addresses: [] }).tls).toBe(true);
+	// The machine may change its mind about its address while it runs.
+	const moved = createReach({ ...options, tls: false }, { bind: "127.0.0.1", addresses: [] });
+	moved.update({ bind, addresses: [] });
+	expect(moved.tls).toBe(tls);
 });

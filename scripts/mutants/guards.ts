@@ -1,4 +1,5 @@
 /** What stands between gswarm and bad input, each with the tests that would miss it. Run by scripts/mutants.ts. */
+import { PEOPLE_GUARDS } from "./people.ts";
 
 export interface Guard {
 	/** Unique; a part of it is enough for `--only`. */
@@ -11,6 +12,7 @@ export interface Guard {
 }
 
 export const GUARDS: readonly Guard[] = [
+	...PEOPLE_GUARDS,
 	{
 		name: "token_checksum",
 		file: "src/core/identity/token.ts",
@@ -953,9 +955,9 @@ export const GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "login_pin",
-		file: "src/cli/pinned-authority.ts",
-		find: "if (found === pin) return pemOf(der);",
-		replace: "return pemOf(der);",
+		file: "src/api/authority.ts",
+		find: "const got = certificatePin(text);",
+		replace: "const got = pin;",
 		tests: ["test/cli/login.test.ts"],
 	},
 	{

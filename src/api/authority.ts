@@ -13,14 +13,20 @@ const MAX_BYTES = 64 * 1024;
 const TIMEOUT_MS = 10_000;
 
 /**
- * The certificate (PEM) of the CA of the host at `origin`, whose sha256 is `pin` (hex).
+ * The certificate (PEM) of the CA of the host at `origin`, whose sha256 is `pin` (hex). Agents reach each other
+ * directly; a person's machine may need the proxy of its environment, and sends with `fetch`.
  * @throws UNAUTHORIZED wrong_pin; NETWORK_ERROR
  */
-export async function fetchAuthority(origin: string, pin: string, signal?: AbortSignal): Promise<string> {
+export async function fetchAuthority(
+	origin: string,
+	pin: string,
+	signal?: AbortSignal,
+	send: typeof fetchDirectly = fetchDirectly,
+): Promise<string> {
 	const timeout = AbortSignal.timeout(TIMEOUT_MS);
 	let text: string;
 	try {
-		const response = await fetchDirectly(`${origin}/cacerts`, {
+		const response = await send(`${origin}/cacerts`, {
 			tls: { rejectUnauthorized: false },
 			redirect: "manual",
 			signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),

@@ -1,5 +1,4 @@
 /** What stands between gswarm and bad input, each with the tests that would miss it. Run by scripts/mutants.ts. */
-import { PEOPLE_GUARDS } from "./people.ts";
 
 export interface Guard {
 	/** Unique; a part of it is enough for `--only`. */
@@ -12,7 +11,6 @@ export interface Guard {
 }
 
 export const GUARDS: readonly Guard[] = [
-	...PEOPLE_GUARDS,
 	{
 		name: "token_checksum",
 		file: "src/core/identity/token.ts",
@@ -955,9 +953,9 @@ export const GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "login_pin",
-		file: "src/api/authority.ts",
-		find: "const got = certificatePin(text);",
-		replace: "const got = pin;",
+		file: "src/cli/pinned-authority.ts",
+		find: "if (found === pin) return pemOf(der);",
+		replace: "return pemOf(der);",
 		tests: ["test/cli/login.test.ts"],
 	},
 	{
@@ -1104,6 +1102,20 @@ export const GUARDS: readonly Guard[] = [
 		find: "if (Number.isSafeInteger(start) && start <= last) return",
 		replace: "if (Number.isSafeInteger(start)) return",
 		tests: ["test/security/rows-answers.test.ts"],
+	},
+	{
+		name: "fields_are_shown_shortly",
+		file: "src/agent/http/errors.ts",
+		find: ".slice(0, MAX_SHOWN_FIELD)",
+		replace: "",
+		tests: ["test/security/rows-bounds.test.ts"],
+	},
+	{
+		name: "redaction_ends",
+		file: "src/platform/redact.ts",
+		find: '(?:(?!-----END)[^"]){1,20000}/g',
+		replace: '[^"]{1,20000}?(?=-----END|"|$)/g',
+		tests: ["test/security/rows-bounds.test.ts"],
 	},
 	{
 		name: "last_durable_copy",

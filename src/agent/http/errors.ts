@@ -47,11 +47,14 @@ function json(body: unknown, status: number, headers: Record<string, string>): R
 	});
 }
 
+const MAX_SHOWN_FIELD = 200;
+
 /** 400 naming the first field that is wrong, and all of them in `details.fields`. */
 export function validationError(error: ZodError, where: "body" | "query"): GswarmError {
 	const fields = error.issues.slice(0, 20).map((issue) => {
 		const keys = issue.code === "unrecognized_keys" ? issue.keys : [];
-		const path = [...issue.path.map(String), ...keys.slice(0, 1)].join(".");
+		// A key may be as long as a body.
+		const path = [...issue.path.map(String), ...keys.slice(0, 1)].join(".").slice(0, MAX_SHOWN_FIELD);
 		return { field: path === "" ? where : path, problem: keys.length > 0 ? "unknown field" : issue.message };
 	});
 	const [first] = fields;

@@ -158,6 +158,13 @@ describe("bounds", () => {
 		expect(problemOf(aliases(1), 0)).toContain("write the value where it is used");
 	});
 
+	test("what aliases stand for counts as often as they do, and the parts of a text are counted too", () => {
+		const list = `a: &x [${"1,".repeat(20_000)}]\nb: [`;
+		expect(read(`${list}${"*x,".repeat(20)}]`)).toBeObject();
+		expect(problemOf(`${list}${"*x,".repeat(30)}]`)).toContain("more than 500000 values");
+		expect(problemOf("#\n".repeat(500_000))).toContain("more than 750000 parts");
+	});
+
 	test("1 MiB is read, one byte more is not", () => {
 		const text = (size: number): string => `a: ${"x".repeat(size - 3)}`;
 		expect(read(text(1024 * 1024))).toBeObject();

@@ -5,7 +5,6 @@
  */
 import { type AddressRange, canonicalAddress, isInRanges } from "../../platform/address-range.ts";
 import { MAX_FORWARDED_HOPS } from "../../platform/limits.ts";
-import { GswarmError } from "../../schema/errors.ts";
 
 export interface Client {
 	address: string;
@@ -16,7 +15,7 @@ export interface Client {
 	isProxied: boolean;
 }
 
-/** @throws 403 host_not_allowed for a proxy's header that names several hosts */
+/** A header that names several hosts names none of ours: the check of the Host refuses it. */
 export function clientOf(request: Request, connection: string, proxies: readonly AddressRange[]): Client {
 	const { headers } = request;
 	const host = headers.get("host")?.toLowerCase() ?? "";
@@ -25,12 +24,6 @@ export function clientOf(request: Request, connection: string, proxies: readonly
 		return { address: connection, scheme, host, isProxied: false };
 	const proto = headers.get("x-forwarded-proto")?.trim().toLowerCase();
 	const forwardedHost = headers.get("x-forwarded-host")?.trim().toLowerCase();
-	if (forwardedHost?.includes(",") === true) {
-		throw new GswarmError("FORBIDDEN", "The proxy's X-Forwarded-Host names several hosts.", {
-			reason: "host_not_allowed",
-			hint: "Have the proxy set the header, and not add to it.",
-		});
-	}
 	return {
 		address: nearestStranger(headers.get("x-forwarded-for"), connection, proxies),
 		scheme: proto === "https" || proto === "http" ? proto : scheme,

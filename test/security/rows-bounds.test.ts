@@ -87,8 +87,9 @@ test("a key, a value, a name and an address of any text are answered shortly and
 
 test("secrets are taken out of the longest text in a moment", () => {
 	for (const piece of PIECES) {
+		const text = largest(piece).repeat(9);
 		const startedMs = performance.now();
-		redactSecrets(largest(piece));
+		redactSecrets(text);
 		expect([piece, performance.now() - startedMs < MAX_MS]).toEqual([piece, true]);
 	}
 });

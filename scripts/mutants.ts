@@ -3,8 +3,8 @@
  * that nobody would miss until somebody attacks; it is printed as SURVIVED and makes the run fail.
  *
  * `--only NAME,…` takes some guards (a part of a name is enough), `--list` names them, `--head` takes the last commit
- * instead of the working tree. The guards are in mutants/guards.ts. Nothing is changed in the working tree: its files are copied into a temporary directory, and
- * the tests run there.
+ * instead of the working tree. The guards are in mutants/, by theme. Nothing is changed in the working tree: its files
+ * are copied into a temporary directory, and the tests run there.
  */
 import {
 	cpSync,
@@ -18,7 +18,8 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { type Guard, GUARDS } from "./mutants/guards.ts";
+import type { Guard } from "./mutants/guard.ts";
+import { GUARDS } from "./mutants/guards.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 /** A watchdog; a test that hangs without its guard has noticed, too. */

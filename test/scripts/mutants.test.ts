@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { GUARDS, type Guard } from "../../scripts/mutants/guards.ts";
+import type { Guard } from "../../scripts/mutants/guard.ts";
+import { GUARDS } from "../../scripts/mutants/guards.ts";
 import { listProblems, withoutGuard } from "../../scripts/mutants.ts";
 
 const guard: Guard = { name: "n", file: "f", find: "if (bad) throw", replace: "if (false) throw", tests: [] };

@@ -3,6 +3,7 @@
  * of the file that was described, as stored. Whatever does not fit has its body dropped and throws.
  */
 import { networkError } from "../../platform/network-error.ts";
+import { parseJson } from "../../platform/safe-json.ts";
 import { type ErrorOptions, GswarmError } from "../../schema/errors.ts";
 import type { ByteRange } from "./contract.ts";
 
@@ -90,6 +91,9 @@ export function sourceChanged(what: string, wanted: unknown, got: unknown): Gswa
 	);
 }
 
+/** A model's own configuration may stand in it. */
+const MAX_ANSWER_DEPTH = 64;
+
 /** At most `limitBytes` of JSON. @throws NETWORK_ERROR bad_answer, content_encoding; reset and its like (retryable) */
 export async function readJson(response: Response, what: string, limitBytes: number): Promise<unknown> {
 	const encoded = encodingProblem(response, { what });
@@ -106,7 +110,8 @@ export async function readJson(response: Response, what: string, limitBytes: num
 		throw error instanceof GswarmError ? error : networkError(error, what);
 	}
 	try {
-		return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(blocks)));
+		// Numbers and names are for the schemas of who reads it.
+		return parseJson(Buffer.concat(blocks), { isPassedOn: true, maxDepth: MAX_ANSWER_DEPTH });
 	} catch (cause) {
 		throw badAnswer(`${what} answered something that is not JSON`, cause);
 	}

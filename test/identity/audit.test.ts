@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createAudit } from "../../src/core/identity/audit.ts";
-import { type AuditEvent, recordingOf } from "../../src/core/identity/audit-rules.ts";
+import { type AuditEvent, boundedTarget, recordingOf } from "../../src/core/identity/audit-rules.ts";
 import { auditModule } from "../../src/core/identity/audit-store.ts";
 import { type Database, openInlineDatabase } from "../../src/platform/database.ts";
 import { createLog } from "../../src/platform/log.ts";
@@ -291,4 +291,12 @@ test("a database of an earlier version gets the table", async () => {
 	const db = openInlineDatabase(path, [auditModule]);
 	expect(db.read.query("SELECT count(*) AS n FROM audit").all()).toEqual([{ n: 0 }]);
 	await db[Symbol.asyncDispose]();
+});
+
+test("a token that somebody gave as a name is told by its id alone", () => {
+	const token = `gsw_user_ab12cd34_${"S".repeat(32)}_A1b2C3`;
+	expect(boundedTarget({ model_name: `acme/${token}`, long: `${"x".repeat(180)}${token}` })).toEqual({
+		model_name: "acme/gsw_user_ab12cd34_[redacted]",
+		long: `${"x".repeat(180)}gsw_user_ab12cd34_[r`,
+	});
 });

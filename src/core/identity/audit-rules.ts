@@ -1,4 +1,5 @@
 /** What the audit log holds, as pure functions: every change that a credential asked for, and every refusal of one. */
+import { redactSecrets } from "../../platform/redact.ts";
 import type { NeededRole } from "./roles.ts";
 
 /** One answered request, as the listener saw it. */
@@ -62,7 +63,9 @@ export function boundedTarget(target: Readonly<Record<string, string>>): Record<
 	return Object.fromEntries(bounded);
 }
 
-/** Text from outside, short and on one line. */
+/** Text from outside, short, on one line, and without what somebody pasted into the wrong place. */
 export function boundedText(text: string): string {
-	return text.slice(0, MAX_TEXT).replaceAll(/\p{Cc}/gu, "�");
+	return redactSecrets(text.slice(0, 4 * MAX_TEXT))
+		.slice(0, MAX_TEXT)
+		.replaceAll(/\p{Cc}/gu, "�");
 }

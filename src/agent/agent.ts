@@ -6,7 +6,6 @@
 import { chmodSync, closeSync, openSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { createApiClient } from "../api/client.ts";
 import {
 	type Audit,
 	HOST_SERVER_NAME,
@@ -32,6 +31,7 @@ import { type Ids, systemIds } from "../platform/ids.ts";
 import { type Log, createLog } from "../platform/log.ts";
 import { createOutbound } from "../platform/outbound.ts";
 import { version } from "../platform/version.ts";
+import { createAgentClient } from "./agent-client.ts";
 import { banner } from "./banner.ts";
 import { hostCredentials, nodeCredentials } from "./credentials.ts";
 import { type AgentFile, type DataDir, type NodeFile, openDataDir } from "./data-dir.ts";
@@ -322,8 +322,8 @@ async function memberOf(base: Base, host: OpenedHost | undefined): Promise<Membe
 		addresses: [...dns, ...addresses].filter(isCertificateName),
 	});
 	const { host_url: baseUrl, node_token: bearer, ca_certificate: ca } = membership;
-	const tls = { ca, serverName: HOST_SERVER_NAME };
-	const client = createApiClient({ baseUrl, token: () => bearer, direct: true, tls });
+	const trust = { ca, serverName: HOST_SERVER_NAME };
+	const client = createAgentClient({ baseUrl, token: () => bearer, trust });
 	return {
 		membership,
 		hostUrl: () => baseUrl,

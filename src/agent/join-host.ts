@@ -3,8 +3,8 @@
  * over a connection that this CA vouches for, the secret and the request for a certificate. Nothing secret is sent
  * before the host has proven who it is.
  */
-import { fetchAuthority } from "../api/authority.ts";
-import { type ApiClient, createApiClient } from "../api/client.ts";
+import { fetchAuthority } from "../platform/authority.ts";
+import type { ApiClient } from "../api/client.ts";
 import {
 	HOST_SERVER_NAME,
 	belongsTo,
@@ -19,6 +19,7 @@ import { isOpenHttp, refuseOpenHttp } from "../platform/plain-http.ts";
 import { version } from "../platform/version.ts";
 import { GswarmError, asGswarmError, invalid } from "../schema/errors.ts";
 import { PROTOCOL_VERSION } from "../schema/node.ts";
+import { createAgentClient } from "./agent-client.ts";
 import type { DataDir, NodeFile } from "./data-dir.ts";
 import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
@@ -113,11 +114,10 @@ async function authorityOf(
 }
 
 function clientOf(hostUrl: string, ca: string | undefined, token?: string): ApiClient {
-	return createApiClient({
+	return createAgentClient({
 		baseUrl: hostUrl,
 		token: () => token,
-		direct: true,
-		...(ca === undefined ? {} : { tls: { ca, serverName: HOST_SERVER_NAME } }),
+		trust: ca === undefined ? undefined : { ca, serverName: HOST_SERVER_NAME },
 	});
 }
 

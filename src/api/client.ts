@@ -3,9 +3,6 @@
  * It needs of the contract only types and the generated table of methods and paths, so that a command starts fast.
  */
 import { createFetch } from "ofetch";
-import { fetchDirectly } from "../platform/fetch-directly.ts";
-import { networkError as failureOf } from "../platform/network-error.ts";
-import { refuseOpenHttp } from "../platform/plain-http.ts";
 import { type ErrorBody, GswarmError } from "../schema/errors.ts";
 import type { Contract, RouteId } from "./contract.ts";
 import type { AnswerOf, InputOf } from "./route.ts";
@@ -23,11 +20,9 @@ export interface ApiClientOptions {
 	baseUrl: string;
 	/** The bearer of the next request; undefined sends none. */
 	token: () => string | undefined;
-	/** Between agents: never through the environment's proxy, and over plain HTTP only within this machine. */
-	direct?: boolean;
 	/** Whom to meet on https; left out: who the system trusts, under the name in the URL. */
 	tls?: ClientTls | undefined;
-	/** Injectable transport: tests pass `app.fetch` and open no socket. `init` has what a Request does not carry. */
+	/** In the place of fetch; `init` has what a Request does not carry. Tests pass `app.fetch` and open no socket. */
 	send?: (request: Request, init: { tls: Bun.TLSOptions }) => Promise<Response>;
 	timeoutMs?: number;
 }
@@ -47,11 +42,19 @@ interface LooseInput {
 	headers?: Record<string, string>;
 }
 
-/** @throws INVALID_REQUEST plain_http, for a direct client of another machine */
-export function createApiClient(how: ApiClientOptions): ApiClient {
-	const { baseUrl, token, timeoutMs = 30_000 } = how;
-	if (how.direct === true) refuseOpenHttp(baseUrl);
-	const transport = createFetch({ fetch: sender(how) });
+export function createApiClient({
+	baseUrl,
+	token,
+	tls = {},
+	send = fetch,
+	timeoutMs = 30_000,
+}: ApiClientOptions): ApiClient {
+	// Explicit, because NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment would let everybody in.
+	const more = { tls: { ...tls, rejectUnauthorized: true } };
+	const transport = createFetch({
+		fetch: ((input: string | URL | Request, init?: RequestInit) =>
+			send(input instanceof Request ? input : new Request(String(input), init), more)) as typeof fetch,
+	});
 	const request = async (id: RouteId, input: LooseInput): Promise<Response> => {
 		const [method, template] = ROUTES[id];
 		const path = template.replace(/\{(\w+)\}/g, (_all, key: string) =>
@@ -96,25 +99,16 @@ export function createApiClient(how: ApiClientOptions): ApiClient {
 	};
 }
 
-function sender({ send, direct, tls: trust = {} }: ApiClientOptions): typeof fetch {
-	// Explicit, because NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment would let everybody in.
-	const tls = { ...trust, rejectUnauthorized: true };
-	const go = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
-		const url = input instanceof Request ? input.url : String(input);
-		if (send !== undefined) return send(new Request(url, init), { tls });
-		return direct === true ? fetchDirectly(url, { ...init, tls }) : fetch(url, { ...init, tls });
-	};
-	return go as typeof fetch;
-}
-
 function networkError(baseUrl: string, cause: unknown, timedOut: boolean): GswarmError {
-	const { reason, hint, details } = failureOf(rootOf(cause), baseUrl);
-	if (!timedOut && (reason === "tls_failed" || reason === "clock_skew")) {
-		const why = details["cause"] as string;
-		return new GswarmError("NETWORK_ERROR", `${baseUrl} does not prove who it is: ${why}.`, {
-			reason,
-			details: { url: baseUrl, cause: why },
-			hint: hint ?? "Its certificate is of another cluster or for another name; nothing was sent to it.",
+	const code = timedOut ? "" : codeOf(cause);
+	if (NOT_PROVEN.test(code)) {
+		const isDate = code === "CERT_HAS_EXPIRED" || code === "CERT_NOT_YET_VALID";
+		return new GswarmError("NETWORK_ERROR", `${baseUrl} does not prove who it is: ${code}.`, {
+			reason: isDate ? "clock_skew" : "tls_failed",
+			details: { url: baseUrl, cause: code },
+			hint: isDate
+				? "Its certificate is not valid now: check this machine's date, then the agent there."
+				: "Its certificate is of another cluster or for another name; nothing was sent to it.",
 			cause,
 		});
 	}
@@ -134,11 +128,13 @@ function networkError(baseUrl: string, cause: unknown, timedOut: boolean): Gswar
 	);
 }
 
+/** Codes of Bun's fetch that mean that the other side is not who it should be. */
+const NOT_PROVEN = /CERT|TLS|SSL|ISSUER|SIGNATURE|CRL/;
+
 /** ofetch wraps what fetch threw. */
-function rootOf(error: unknown): unknown {
-	return error instanceof Error && error.cause instanceof Error && "code" in error.cause
-		? error.cause
-		: error;
+function codeOf(error: unknown): string {
+	const thrown = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+	return thrown instanceof Error && "code" in thrown ? String(thrown.code) : "";
 }
 
 async function errorOf(response: Response, baseUrl: string): Promise<GswarmError> {

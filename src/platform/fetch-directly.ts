@@ -2,7 +2,7 @@
  * fetch without the environment's HTTP_PROXY, which Bun would use even for 127.0.0.1, and without inflating bodies.
  * For addresses that agents made themselves (engines, other agents); what comes from outside goes through outbound.ts.
  */
-export function fetchDirectly(url: string, init: BunFetchRequestInit): Promise<Response> {
+export function fetchDirectly(url: string | Request, init: BunFetchRequestInit): Promise<Response> {
 	return fetch(url, { ...init, ...DIRECTLY });
 }
 

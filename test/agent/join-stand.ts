@@ -8,7 +8,7 @@ import { nodeAdminRoutes } from "../../src/agent/host/node-admin-routes.ts";
 import { errorResponse } from "../../src/agent/http/errors.ts";
 import { type JoinDependencies, joinHost } from "../../src/agent/join-host.ts";
 import type { Membership } from "../../src/agent/membership.ts";
-import { createApiClient } from "../../src/api/client.ts";
+import { createAgentClient } from "../../src/agent/agent-client.ts";
 import { contract } from "../../src/api/contract.ts";
 import { type Cluster, createCluster } from "../../src/core/cluster/cluster.ts";
 import {
@@ -232,7 +232,7 @@ export async function reasonOf(run: Promise<unknown>): Promise<string> {
 
 /** As a node would call the host with its bearer. */
 export const clientOf = (s: JoinHostStand, token: string | undefined) =>
-	createApiClient({ baseUrl: s.url, token: () => token, direct: true, tls: hostTrust(s) });
+	createAgentClient({ baseUrl: s.url, token: () => token, trust: hostTrust(s) });
 
 /** A join as a program of somebody else might post it. */
 export async function post(s: JoinHostStand, joinString: string, change: Record<string, unknown> = {}) {

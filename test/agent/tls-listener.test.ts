@@ -1,7 +1,9 @@
 // What the agent's listeners and clients rely on in Bun's TLS, and what they add.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type OpenListener, openListener } from "../../src/agent/http/listener.ts";
-import { type ApiClient, type ApiClientOptions, createApiClient } from "../../src/api/client.ts";
+import { createAgentClient } from "../../src/agent/agent-client.ts";
+import type { ApiClient } from "../../src/api/client.ts";
+import type { TlsTrust } from "../../src/core/identity/identity.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { LOOPBACK_CERTIFICATE } from "../support/loopback-certificate.ts";
 import { requires } from "../support/requires.ts";
@@ -35,8 +37,8 @@ beforeAll(async () => {
 });
 afterAll(() => listener.close());
 
-const clientOf = (tls: ApiClientOptions["tls"], baseUrl = listener.url): ApiClient =>
-	createApiClient({ baseUrl, token: () => "canary-bearer", direct: true, tls });
+const clientOf = (trust: TlsTrust | undefined, baseUrl = listener.url): ApiClient =>
+	createAgentClient({ baseUrl, token: () => "canary-bearer", trust });
 const health = async (client: ApiClient): Promise<{ url: string; host: string }> =>
 	(await client.call("health", {})) as unknown as { url: string; host: string };
 async function refusal(run: Promise<unknown>): Promise<string> {
@@ -72,8 +74,8 @@ test("a connection that was proven for one name is not used for another, or for 
 
 test("NODE_TLS_REJECT_UNAUTHORIZED=0 opens nothing", async () => {
 	const code = `
-		import { createApiClient } from ${JSON.stringify(import.meta.resolve("../../src/api/client.ts"))};
-		const client = createApiClient({ baseUrl: ${JSON.stringify(listener.url)}, token: () => "x", direct: true });
+		import { createAgentClient } from ${JSON.stringify(import.meta.resolve("../../src/agent/agent-client.ts"))};
+		const client = createAgentClient({ baseUrl: ${JSON.stringify(listener.url)}, token: () => "x", trust: undefined });
 		console.log(await client.call("health", {}).then(() => "answered", (error) => error.reason));`;
 	const child = Bun.spawn([process.execPath, "-e", code], {
 		env: { ...process.env, NODE_TLS_REJECT_UNAUTHORIZED: "0" },
@@ -180,19 +182,21 @@ test("a certificate that is none leaves the listener as it was", async () => {
 	await own.close();
 });
 
-test("under load a renewal loses no answer; only who knocks in between knocks again", async () => {
-	const own = openListener({ bind: BIND, port: 0, app, tls: [await authority.host()] });
+test("under load a renewal loses no request that was begun; only who knocks in between knocks again", async () => {
+	let begun = 0;
+	const counting = (): Promise<Response> => {
+		begun++;
+		return Promise.resolve(Response.json({}));
+	};
+	const own = openListener({ bind: BIND, port: 0, app: counting, tls: [await authority.host()] });
 	const client = clientOf(authority.trust(), own.url);
 	let [answers, stop] = [0, false];
 	const failures: string[] = [];
 	const knock = async (): Promise<void> => {
 		while (!stop) {
-			const failure = await health(client).then(
-				() => undefined,
-				(error: unknown) => asGswarmError(error),
-			);
-			if (failure === undefined) answers++;
-			else failures.push(failure.reason ?? "");
+			const failure = await refusal(health(client));
+			if (failure.startsWith("answered")) answers++;
+			else failures.push(failure);
 		}
 	};
 	const callers = Array.from({ length: 8 }, knock);
@@ -204,8 +208,9 @@ test("under load a renewal loses no answer; only who knocks in between knocks ag
 	stop = true;
 	await Promise.all(callers);
 	await own.close();
-	expect(new Set(failures).difference(new Set(["connect_refused"])).size).toBe(0);
-	expect(failures.length).toBeLessThan(answers / 50);
+	// Refused, or cut before a word of it was read: both may be sent again.
+	expect([...new Set(failures)].filter((it) => !/^connect_(refused|failed)$/.test(it))).toEqual([]);
+	expect(begun).toBe(answers);
 });
 
 test("whoever asks for the internal name gets the cluster's certificate, everybody else the operator's own", async () => {
@@ -213,8 +218,10 @@ test("whoever asks for the internal name gets the cluster's certificate, everybo
 	const own = openListener({ bind: BIND, port: 0, app, tls });
 	expect(await health(clientOf(authority.trust(), own.url))).toBeTruthy();
 	const local = `https://localhost:${own.port}`;
-	expect(await health(clientOf({ ca: OURS.certificate }, local))).toBeTruthy();
-	expect(await refusal(health(clientOf({ ca: authority.ca }, local)))).toStartWith("tls_failed");
+	expect(await health(clientOf({ ca: OURS.certificate, serverName: "localhost" }, local))).toBeTruthy();
+	expect(await refusal(health(clientOf({ ca: authority.ca, serverName: "localhost" }, local)))).toStartWith(
+		"tls_failed",
+	);
 	await own.close();
 });
 

@@ -1,5 +1,5 @@
 /** How the host finds and calls its nodes. */
-import { type ApiClient, createApiClient } from "../../api/client.ts";
+import type { ApiClient } from "../../api/client.ts";
 import { type Cluster, type NodeView, isReachable } from "../../core/cluster/cluster.ts";
 import { type TlsTrust, nodeServerName, signAssertion } from "../../core/identity/identity.ts";
 import type { Registry } from "../../core/registry/registry.ts";
@@ -7,6 +7,7 @@ import type { Clock } from "../../platform/clock.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
 import { type Device, formatDevice, formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+import { createAgentClient } from "../agent-client.ts";
 
 export interface Nodes {
 	/**
@@ -79,7 +80,7 @@ export function createNodes({
 			if (view.beat === undefined) throw nodeUnreachable(view.name, "not heard from yet");
 			if (isOpenHttp(view.apiUrl)) throw nodeWithoutTls(view.name);
 			const token = (): string => bearer(view.name);
-			const client = createApiClient({ baseUrl: view.apiUrl, token, direct: true, tls: trust(view.name) });
+			const client = createAgentClient({ baseUrl: view.apiUrl, token, trust: trust(view.name) });
 			return inOurWords(view.name, client);
 		},
 		reachable: () => cluster.views().filter((v) => isReachable(v.liveness) && v.beat !== undefined),

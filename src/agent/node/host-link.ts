@@ -2,13 +2,14 @@
  * The node's line to its host: heartbeats every 5 s and at once after a change, and the calls a node makes.
  * A host that is away changes nothing on the node; the beat goes on with jitter until it answers again.
  */
-import { type ApiClient, createApiClient } from "../../api/client.ts";
+import type { ApiClient } from "../../api/client.ts";
 import { HEARTBEAT_MS } from "../../core/cluster/cluster.ts";
 import type { TlsTrust } from "../../core/identity/identity.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError, asGswarmError } from "../../schema/errors.ts";
+import { createAgentClient } from "../agent-client.ts";
 import type { Heartbeat, HeartbeatAnswer } from "../../schema/node.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 
@@ -52,7 +53,7 @@ export function createHostLink(
 	{ hostUrl, trust, nodeToken, incarnation, report, inventory, onAnswer }: HostLinkOptions,
 ): HostLink {
 	const open = (baseUrl: string): ApiClient =>
-		createApiClient({ baseUrl, token: () => nodeToken, timeoutMs: 10_000, direct: true, tls: trust });
+		createAgentClient({ baseUrl, token: () => nodeToken, timeoutMs: 10_000, trust });
 	let current = open(hostUrl());
 	const client = (): ApiClient => {
 		const baseUrl = hostUrl();

@@ -110,7 +110,7 @@ async function authorityOf(
 	}
 	const { caFile } = world.environment;
 	if (caPin === undefined) return caFile === undefined ? undefined : readCaFile(caFile, "GSWARM_CA_FILE");
-	const { fetchAuthority } = await import("../../api/authority.ts");
+	const { fetchAuthority } = await import("../../platform/authority.ts");
 	const ca = await fetchAuthority(url, caPin, undefined, (to, init) => fetch(to, init));
 	say.debug("the authority is the one that was pinned");
 	return ca;

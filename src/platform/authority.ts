@@ -2,10 +2,10 @@
  * The first step towards a cluster that one has never met: its CA by its pin. The connection is not verified, and so
  * nothing but this request goes over it; what comes is what the pin says or nothing.
  */
-import { fetchDirectly } from "../platform/fetch-directly.ts";
-import { networkError } from "../platform/network-error.ts";
-import { certificatePin } from "../platform/pem.ts";
-import { readBounded } from "../platform/body-reader.ts";
+import { fetchDirectly } from "./fetch-directly.ts";
+import { networkError } from "./network-error.ts";
+import { certificatePin } from "./pem.ts";
+import { readBounded } from "./body-reader.ts";
 import { GswarmError } from "../schema/errors.ts";
 
 /** A certificate is under 1 kB. */

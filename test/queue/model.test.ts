@@ -5,9 +5,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { type Reservation, firstConflict } from "../../src/core/queue/conflicts.ts";
+import { countTasks } from "../../src/core/queue/tally.ts";
 import type { TaskRow } from "../../src/core/queue/task-row.ts";
 import { GswarmError } from "../../src/schema/errors.ts";
-import { type Priority, TASK_STATES, type TaskState, isTerminal } from "../../src/schema/task.ts";
+import { type Priority, TASK_STATES, type TaskState, isTerminal, taskStatus } from "../../src/schema/task.ts";
 import { type TestQueue, testQueue } from "./test-queue.ts";
 
 const SLOTS = 3;
@@ -176,14 +177,12 @@ function check({ at, ids, known }: World): void {
 /** What is counted is what is there, and every row's last event is its state. */
 function checkCounters(at: TestQueue, rows: readonly TaskRow[]): void {
 	const count = (...states: TaskState[]): number => rows.filter(({ state }) => states.includes(state)).length;
-	const counted = at.rows<{ state: TaskState; count: number }>(
-		"SELECT state, sum(count) AS count FROM queue_counter GROUP BY state",
-	);
-	for (const state of TASK_STATES) {
-		expect({ state, count: counted.find((one) => one.state === state)?.count ?? 0 }).toEqual({
-			state,
-			count: count(state),
-		});
+	const counted = countTasks(at.db.read, "node");
+	for (const state of TASK_STATES)
+		expect({ state, count: counted.states()[state] }).toEqual({ state, count: count(state) });
+	for (const rank of [0, 1, 2, 3]) {
+		const before = rows.filter((row) => row.rank <= rank && taskStatus(row.state) === "pending");
+		expect({ rank, waiting: counted.waiting(rank) }).toEqual({ rank, waiting: before.length });
 	}
 	expect(at.queue.counters()).toMatchObject({
 		pending: count("blocked", "pending", "retry_wait"),

@@ -49,6 +49,7 @@ export type ClaimedRow = Pick<
 	| "task_id"
 	| "type"
 	| "model"
+	| "rank"
 	| "request"
 	| "attempt"
 	| "max_attempts"
@@ -94,6 +95,8 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 			queue,
 			[...plan.start, ...plan.park.map(({ candidate }) => candidate)].flatMap(({ needs }) => needs),
 		);
+		// Only after a start: one that fits and is parked again would be woken for ever.
+		if (plan.start.length > 0) wakeForRoom(db, queue, capacity);
 		running += plan.start.length;
 		examined += plan.start.length + plan.park.length;
 		more = examined >= MAX_EXAMINED;
@@ -131,7 +134,7 @@ function start(
 function readClaimed(db: Sqlite, seq: number): Starting {
 	const [row] = db
 		.query<Starting, [number]>(
-			`SELECT seq, task_id, type, model, state, request, attempt, max_attempts, token, space_wait_since_ms, phase,
+			`SELECT seq, task_id, type, model, rank, state, request, attempt, max_attempts, token, space_wait_since_ms, phase,
 				bytes_done, bytes_total, checkpoint, operation_id, fence_epoch, fence_n FROM queue_task WHERE seq = ?1`,
 		)
 		.all(seq);

@@ -10,7 +10,8 @@ import { type TaskRow, rankPriority } from "./task-row.ts";
 export interface Shown {
 	node: string;
 	reader: TaskReader;
-	/** How many tasks may run at once; for what a task in line waits for. */
+	/** How many tasks run now, and how many may; for what a task in line waits for. */
+	running: number;
 	slots: number;
 	/** Monotonic. */
 	nowMs: number;
@@ -96,7 +97,7 @@ function phaseOf({ state, phase }: TaskRow): TaskPhase {
 function waitingFor(
 	row: TaskRow,
 	dependencies: ReturnType<TaskReader["dependencies"]>,
-	{ reader, slots }: Shown,
+	{ reader, running, slots }: Shown,
 ): string | null {
 	switch (row.state) {
 		case "blocked":
@@ -115,7 +116,6 @@ function waitingFor(
 				const holders = reader.holders(row.parked_on, row.seq);
 				return `${row.parked_on}${holders.length === 0 ? "" : `, held by ${holders.join(", ")}`}`;
 			}
-			const { running } = reader.counters();
 			return running >= slots ? `a free slot: ${running} tasks run, and ${slots} may` : null;
 		}
 		case "running":

@@ -35,6 +35,10 @@ export interface Explanation {
 }
 
 export interface ExplainOptions {
+	/** Tasks that run now. */
+	running: number;
+	/** Tasks that come before it. */
+	ahead: number;
 	slots: number;
 	tracksDevices: boolean;
 	capacity: Capacity;
@@ -66,8 +70,7 @@ function obstaclesOf(row: TaskRow, reader: TaskReader, options: ExplainOptions):
 				obstaclesAt(need, row, reader, options.capacity),
 			);
 			if (held.length > 0) return held;
-			const { running } = reader.counters();
-			const ahead = reader.position(row) - 1;
+			const { running, ahead } = options;
 			return [
 				...(running >= options.slots ? [{ kind: "slots", running, limit: options.slots } as const] : []),
 				...(ahead > 0 ? [{ kind: "line", ahead } as const] : []),

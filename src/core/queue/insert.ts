@@ -3,7 +3,7 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError } from "../../schema/errors.ts";
 import type { TaskPhase, TaskState, TaskType } from "../../schema/task.ts";
 import type { Dispatch } from "./dispatch.ts";
-import { type Change, type QueueName, addEvent, quoted } from "./task-row.ts";
+import { type Change, type QueueName, addEvent } from "./task-row.ts";
 
 const QUEUE_FULL_RETRY_S = 30;
 const QUEUED: TaskPhase = "queued";
@@ -75,39 +75,30 @@ export function insertTask(db: Sqlite, task: NewTask, dependencies: readonly Dep
 		const insert = db.query("INSERT OR IGNORE INTO queue_dependency (seq, depends_on) VALUES (?1, ?2)");
 		for (const dependency of dependencies) insert.run(seq, dependency.seq);
 	}
-	const row = { seq, task_id: task.taskId, type: task.type, model: task.model };
+	const { taskId: task_id, type, model, rank } = task;
+	const row = { seq, task_id, type, model, rank };
 	const change = addEvent(db, row, { from: null, to: state, attempt: 0, nowMs: task.nowMs });
 	return { seq, state, change };
 }
 
-/** How many wait, by rank, before `more` are added. @throws 503 queue_full */
-export function refuseWhenFull(
-	db: Sqlite,
-	queue: QueueName,
-	{ more, maxPending }: { more: number; maxPending: number },
-): ReadonlyMap<number, number> {
-	const rows = db
-		.query<{ rank: number; count: number }, []>(
-			`SELECT rank, sum(count) AS count FROM queue_counter
-			WHERE queue = ${quoted(queue)} AND state IN ('blocked', 'pending', 'retry_wait') GROUP BY rank`,
-		)
-		.all();
-	const pending = rows.reduce((sum, { count }) => sum + count, 0);
-	if (pending + more <= maxPending) return new Map(rows.map(({ rank, count }) => [rank, count]));
+/** How many may still be put in line, and how many wait already. */
+export interface Room {
+	pending: number;
+	limit: number;
+}
+
+/** @throws 503 queue_full */
+export function refuseWhenFull({ pending, limit }: Room, added: number): void {
+	if (pending + added <= limit) return;
 	throw new GswarmError(
 		"RESOURCE_UNAVAILABLE",
-		`The queue is full: ${pending} tasks wait, and ${maxPending} may${more === 1 ? "" : `; ${more} more were to be added`}.`,
+		`The queue is full: ${pending} tasks wait, and ${limit} may${added === 1 ? "" : `; ${added} more were to be added`}.`,
 		{
 			reason: "queue_full",
-			details: { pending, limit: maxPending, added: more },
+			details: { pending, limit, added },
 			retryable: true,
 			retryAfterS: QUEUE_FULL_RETRY_S,
 			hint: "Try again when some have finished; `gswarm queue status` shows how many wait.",
 		},
 	);
-}
-
-/** The place in line of a task that is the newest of its rank. */
-export function positionAfter(waiting: ReadonlyMap<number, number>, rank: number): number {
-	return [...waiting].reduce((sum, [other, count]) => (other <= rank ? sum + count : sum), 1);
 }

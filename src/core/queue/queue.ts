@@ -35,6 +35,7 @@ import { type Dispatch, dispatchOf } from "./dispatch.ts";
 import { type EventPage, newestEvent, readEvents } from "./event-log.ts";
 import { type Explanation, explain } from "./explain.ts";
 import { type FollowItem, follow } from "./follow.ts";
+import type { Room } from "./insert.ts";
 import { orphans } from "./recover.ts";
 import { DEFAULT_RETENTION, type Retention } from "./retention.ts";
 import type { Limits } from "./schedule.ts";
@@ -53,6 +54,7 @@ import { type HistoryFilter, type ListFilter, TaskReader } from "./task-reader.t
 import type { Change, QueueName, TaskRow } from "./task-row.ts";
 import { queueModule } from "./task-store.ts";
 import { TaskWaiters } from "./task-waiters.ts";
+import { type Tally, countTasks } from "./tally.ts";
 import { QueueWorker } from "./worker.ts";
 
 export type { Capacity, Reservation, ReservationMode } from "./conflicts.ts";
@@ -241,6 +243,7 @@ class TaskQueue implements Queue {
 	readonly #reader: TaskReader;
 	readonly #worker: QueueWorker;
 	readonly #recovered: readonly RecoveredTask[];
+	readonly #tally: Tally;
 	readonly #completedBefore: number;
 	readonly #waiters = new TaskWaiters();
 	readonly #listeners = new Set<(event: QueueEvent) => void>();
@@ -249,6 +252,8 @@ class TaskQueue implements Queue {
 	readonly epoch: number;
 	#config: QueueConfig;
 	#limits: Limits;
+	/** Tasks that are on their way into the line. */
+	#arriving = 0;
 
 	constructor(
 		deps: QueueDependencies,
@@ -266,7 +271,8 @@ class TaskQueue implements Queue {
 		};
 		this.#limits = limitsOf(this.#config);
 		this.#reader = new TaskReader(deps.db.read, options.queue);
-		this.#completedBefore = this.#reader.counters().completed;
+		this.#tally = countTasks(deps.db.read, options.queue);
+		this.#completedBefore = this.#tally.counters().completed;
 		this.#recovered = changes.map(({ taskId, state }) => ({ taskId, status: taskStatus(state) }));
 		this.#worker = new QueueWorker(deps, {
 			queue: options.queue,
@@ -287,13 +293,13 @@ class TaskQueue implements Queue {
 		const row = toSubmitRow(input, {
 			queue: this.#options.queue,
 			suffix: ids.short(8),
-			maxPending: this.#maxPending,
+			room: this.#room(),
 			nowMs: clock.nowMs(),
 		});
-		const result = await this.#inLine(this.#write.submit(row));
+		const result = await this.#inLine(this.#write.submit(row), 1);
 		if (result.created === null || (input.dependencies ?? []).length > 0) return this.#submission(result);
 		const { taskId, maxAttempts, nowMs } = row;
-		const { position } = result.created;
+		const position = this.#tally.waiting(row.rank);
 		return {
 			task: newDocument(input, { taskId, seq: result.seq, node: this.#options.node, maxAttempts, nowMs }),
 			joined: false,
@@ -326,11 +332,10 @@ class TaskQueue implements Queue {
 			queue,
 			rows,
 			idempotency,
-			maxPending: this.#maxPending,
+			room: this.#room(),
 			nowMs,
 		});
-		this.#worker.wake();
-		const { taskIds, changes } = await written;
+		const { taskIds, changes } = await this.#arrive(written, rows.length);
 		this.#publishChanges(changes);
 		return { taskIds };
 	}
@@ -349,10 +354,10 @@ class TaskQueue implements Queue {
 				idempotencyKey === undefined
 					? null
 					: { key: idempotencyKey, bodySha256: sha256Hex(`retry ${taskId}`) },
-			maxPending: this.#maxPending,
+			room: this.#room(),
 			nowMs: clock.nowMs(),
 		});
-		return this.#submission(await this.#inLine(written));
+		return this.#submission(await this.#inLine(written, 1));
 	}
 
 	dispatched(operationId: string): ({ task: TaskDocument } & Dispatch) | undefined {
@@ -385,7 +390,10 @@ class TaskQueue implements Queue {
 	}
 
 	explain(taskId: string): Explanation {
-		return explain(this.#row(taskId), this.#reader, {
+		const row = this.#row(taskId);
+		return explain(row, this.#reader, {
+			running: this.#tally.counters().running,
+			ahead: row.state === "pending" ? this.#position(row) - 1 : 0,
 			slots: this.#limits.slots,
 			tracksDevices: this.#config.resource_tracking,
 			capacity: this.#capacity(),
@@ -407,7 +415,7 @@ class TaskQueue implements Queue {
 	}
 
 	counters(): TaskCounters {
-		const counters = this.#reader.counters();
+		const counters = this.#tally.counters();
 		return { ...counters, completed: counters.completed - this.#completedBefore };
 	}
 
@@ -491,18 +499,28 @@ class TaskQueue implements Queue {
 		await this.#worker.stop();
 	}
 
-	/** The answer of a write that may have put a task in line; the claim that follows is in its transaction. */
-	async #inLine(written: Promise<SubmitResult>): Promise<SubmitResult> {
-		this.#worker.wake();
-		const result = await written;
-		if (result.created !== null) this.#publishChanges([result.created.change]);
+	/** The answer of a write that may have put a task in line. */
+	async #inLine(written: Promise<SubmitResult>, count: number): Promise<SubmitResult> {
+		const result = await this.#arrive(written, count);
+		if (result.created !== null) this.#publishChanges([result.created]);
+		if (result.raised !== null) this.#tally.raise(result.raised.from, result.raised.to);
 		return result;
+	}
+
+	/** Counts tasks while they are on their way; the claim that follows is in the transaction that records them. */
+	async #arrive<T>(written: Promise<T>, count: number): Promise<T> {
+		this.#worker.wake();
+		this.#arriving += count;
+		try {
+			return await written;
+		} finally {
+			this.#arriving -= count;
+		}
 	}
 
 	#submission({ taskId, created }: SubmitResult): Submission {
 		const row = this.#row(taskId);
-		const waits = taskStatus(row.state) === "pending";
-		const position = created?.position ?? (waits ? this.#reader.position(row) : 0);
+		const position = taskStatus(row.state) === "pending" ? this.#position(row) : 0;
 		return {
 			task: this.#document(row),
 			joined: created === null,
@@ -513,8 +531,14 @@ class TaskQueue implements Queue {
 		};
 	}
 
-	get #maxPending(): number {
-		return this.#options.maxPendingTasks ?? DEFAULT_PENDING_TASKS;
+	/** Place in line: 1 is next. Waiting tasks of a more urgent priority come before, and older ones of the same. */
+	#position(row: TaskRow): number {
+		return 1 + this.#tally.waiting(row.rank - 1) + this.#reader.olderOfRank(row);
+	}
+
+	#room(): Room {
+		const { maxPendingTasks = DEFAULT_PENDING_TASKS } = this.#options;
+		return { pending: this.#tally.waiting() + this.#arriving, limit: maxPendingTasks };
 	}
 
 	#capacity(): Capacity {
@@ -532,6 +556,7 @@ class TaskQueue implements Queue {
 		return toDocument(row, this.#worker.meter(row.seq), {
 			node: this.#options.node,
 			reader: this.#reader,
+			running: this.#tally.counters().running,
 			slots: this.#limits.slots,
 			nowMs: this.#deps.clock.monotonicMs(),
 		});
@@ -566,9 +591,12 @@ class TaskQueue implements Queue {
 		for (;;) {
 			await clock.sleep(PRUNE_INTERVAL_MS, signal);
 			try {
-				let more = true;
-				while (more && !signal.aborted)
-					({ more } = await this.#write.prune({ queue, retention, nowMs: clock.nowMs() }));
+				for (let more = true; more && !signal.aborted; ) {
+					const finished = this.#tally.finished();
+					const pruned = await this.#write.prune({ queue, retention, finished, nowMs: clock.nowMs() });
+					for (const { state } of pruned.removed) this.#tally.forget(state, 1);
+					({ more } = pruned);
+				}
 			} catch (error) {
 				// A full disk: what is too old is still there next time.
 				log.warn("queue.prune_failed", { error });
@@ -581,6 +609,7 @@ class TaskQueue implements Queue {
 		for (const change of changes) {
 			const { taskId, type, model, state } = change;
 			const status = taskStatus(state);
+			this.#tally.apply(change);
 			for (const listener of this.#followers) listener(change);
 			this.#waiters.changed(taskId, status);
 			if (this.#listeners.size > 0) this.#publish({ kind: "state", taskId, type, model, status });

@@ -46,12 +46,7 @@ export function release(db: Sqlite, row: Pick<TaskRow, "queue" | "seq" | "reserv
 	if (needs.length === 0) return;
 	db.query("DELETE FROM queue_reservation WHERE seq = ?1").run(row.seq);
 	db.query("DELETE FROM queue_planted WHERE seq = ?1").run(row.seq);
-	// Whether bytes suffice is for the claim to say, which knows how many there are.
-	wake(
-		db,
-		row.queue,
-		needs.filter(({ bytes = 0 }) => bytes === 0),
-	);
+	wake(db, row.queue, needs);
 }
 
 /** Parks a task in the line of a reservation. */
@@ -79,7 +74,9 @@ export function plant(db: Sqlite, queue: QueueName, seq: number, needs: readonly
  * somebody older, or needed by a task that the next claim looks at.
  */
 export function wake(db: Sqlite, queue: QueueName, needs: readonly Reservation[]): void {
-	for (const key of new Set(needs.map((need) => need.key))) {
+	// Whether bytes suffice is for the claim to say, which knows how many there are.
+	const things = needs.filter(({ bytes = 0 }) => bytes === 0);
+	for (const key of new Set(things.map((need) => need.key))) {
 		if (!hasLine(db, queue, key)) continue;
 		const held = rowsOf(db, queue, "queue_reservation", key);
 		const planted = rowsOf(db, queue, "queue_planted", key);

@@ -1,5 +1,6 @@
 /** What is thrown away of the past, a slice per transaction, so that nobody waits for it. */
 import type { Database as Sqlite } from "bun:sqlite";
+import { FINISHED_STATUSES, type TaskState } from "../../schema/task.ts";
 import { type QueueName, quoted } from "./task-row.ts";
 
 const SLICE = 500;
@@ -21,11 +22,20 @@ export const DEFAULT_RETENTION: Retention = {
 export interface PruneInput {
 	queue: QueueName;
 	retention: Retention;
+	/** Finished tasks that there are. */
+	finished: number;
 	nowMs: number;
 }
 
-/** One slice of each; true when there may be more. The newest event stays, so that ids never begin again. */
-export function prune(db: Sqlite, { queue, retention, nowMs }: PruneInput): { more: boolean } {
+export interface PruneResult {
+	/** Whether there is more to throw away at once. */
+	more: boolean;
+	/** The tasks that are gone. */
+	removed: readonly { state: TaskState }[];
+}
+
+/** One slice of each. The newest event stays, so that ids never begin again. */
+export function prune(db: Sqlite, { queue, retention, finished, nowMs }: PruneInput): PruneResult {
 	const events = db
 		.query(
 			`DELETE FROM queue_event WHERE id IN (SELECT id FROM queue_event
@@ -38,37 +48,33 @@ export function prune(db: Sqlite, { queue, retention, nowMs }: PruneInput): { mo
 				WHERE expires_at_ms <= ?1 LIMIT ${SLICE})`,
 		)
 		.run(nowMs).changes;
-	const old = oldTasks(db, queue, retention, nowMs);
+	const tooMany = Math.max(0, finished - retention.maxTasks);
+	const old = oldTasks(db, queue).filter(
+		(task, index) => index < tooMany || task.completed_at_ms < nowMs - retention.tasksMs,
+	);
 	const remove = db.query("DELETE FROM queue_task WHERE seq = ?1");
 	for (const { seq } of old) remove.run(seq);
-	return { more: events === SLICE || keys === SLICE || old.length === SLICE };
+	return {
+		more: events === SLICE || keys === SLICE || old.length === SLICE,
+		removed: old.map(({ state }) => ({ state })),
+	};
 }
 
-/** Finished tasks that are too old or too many, the oldest first; never one that another task depends on. */
+/** The oldest finished tasks, without those that another task depends on. */
 function oldTasks(
 	db: Sqlite,
 	queue: QueueName,
-	{ tasksMs, maxTasks }: Retention,
-	nowMs: number,
-): { seq: number }[] {
-	const [{ count } = { count: 0 }] = db
-		.query<{ count: number }, []>(
-			`SELECT coalesce(sum(count), 0) AS count FROM queue_counter
-			WHERE queue = ${quoted(queue)} AND state IN ('completed', 'failed', 'cancelled')`,
-		)
-		.all();
-	const tooMany = Math.max(0, count - maxTasks);
-	const oldest = ["completed", "failed", "cancelled"].map(
+): { seq: number; state: TaskState; completed_at_ms: number }[] {
+	const oldest = FINISHED_STATUSES.map(
 		(state) =>
-			`SELECT * FROM (SELECT seq, completed_at_ms FROM queue_task INDEXED BY queue_finished
+			`SELECT * FROM (SELECT seq, state, completed_at_ms FROM queue_task INDEXED BY queue_finished
 				WHERE queue = ${quoted(queue)} AND state = '${state}' AND completed_at_ms IS NOT NULL
 				AND NOT EXISTS (SELECT 1 FROM queue_dependency WHERE depends_on = queue_task.seq)
 				ORDER BY completed_at_ms, seq LIMIT ${SLICE})`,
 	);
 	return db
-		.query<{ seq: number; completed_at_ms: number }, []>(
+		.query<{ seq: number; state: TaskState; completed_at_ms: number }, []>(
 			`${oldest.join(" UNION ALL ")} ORDER BY completed_at_ms, seq LIMIT ${SLICE}`,
 		)
-		.all()
-		.filter((task, index) => index < tooMany || task.completed_at_ms < nowMs - tasksMs);
+		.all();
 }

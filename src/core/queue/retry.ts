@@ -4,7 +4,7 @@ import { GswarmError, notFound } from "../../schema/errors.ts";
 import { isTerminal } from "../../schema/task.ts";
 import { findDependencies } from "./dependencies.ts";
 import { type IdempotencyKey, madeByKey, rememberKey } from "./idempotency.ts";
-import { insertTask, positionAfter, refuseWhenFull } from "./insert.ts";
+import { type Room, insertTask, refuseWhenFull } from "./insert.ts";
 import { newestRetry } from "./retry-chain.ts";
 import type { SubmitResult } from "./submit.ts";
 import { type QueueName, type TaskRow, findTask, taskBySeq } from "./task-row.ts";
@@ -15,7 +15,7 @@ export interface RetryInput {
 	/** The id of the task that does it again. */
 	newTaskId: string;
 	idempotency: IdempotencyKey | null;
-	maxPending: number;
+	room: Room;
 	nowMs: number;
 }
 
@@ -24,20 +24,20 @@ export interface RetryInput {
  * @throws 404 task_not_found; 409 not_failed; 424 dependency_failed; 503 queue_full
  */
 export function retry(db: Sqlite, input: RetryInput): SubmitResult {
-	const { queue, taskId, newTaskId, idempotency, maxPending, nowMs } = input;
+	const { queue, taskId, newTaskId, idempotency, room, nowMs } = input;
 	const made = idempotency === null ? undefined : madeByKey(db, queue, idempotency, nowMs);
 	const again = made === undefined ? undefined : findTask(db, queue, made);
 	if (again !== undefined)
-		return { taskId: again.task_id, seq: again.seq, state: again.state, created: null };
+		return { taskId: again.task_id, seq: again.seq, state: again.state, created: null, raised: null };
 	const asked = findTask(db, queue, taskId);
 	if (asked === undefined)
 		throw notFound("task", taskId, "`gswarm queue history --status failed` lists what can be retried.");
 	const row = newestRetry(db, asked);
 	if (row.seq !== asked.seq && !isTerminal(row.state))
-		return { taskId: row.task_id, seq: row.seq, state: row.state, created: null };
+		return { taskId: row.task_id, seq: row.seq, state: row.state, created: null, raised: null };
 	if (row.state !== "failed" && row.state !== "cancelled") throw notFailed(asked, row);
 	const dependencies = findDependencies(db, queue, dependencyIds(db, row), { followRetries: true });
-	const waiting = refuseWhenFull(db, queue, { more: 1, maxPending });
+	refuseWhenFull(room, 1);
 	const { seq, state, change } = insertTask(
 		db,
 		{
@@ -59,7 +59,7 @@ export function retry(db: Sqlite, input: RetryInput): SubmitResult {
 		dependencies,
 	);
 	if (idempotency !== null) rememberKey(db, queue, idempotency, { taskId: newTaskId, nowMs });
-	return { taskId: newTaskId, seq, state, created: { change, position: positionAfter(waiting, row.rank) } };
+	return { taskId: newTaskId, seq, state, created: change, raised: null };
 }
 
 function dependencyIds(db: Sqlite, { seq }: TaskRow): string[] {

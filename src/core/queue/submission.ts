@@ -4,7 +4,7 @@ import type { Priority, TaskDocument, TaskType } from "../../schema/task.ts";
 import { defaultMaxAttempts } from "./backoff.ts";
 import { type Reservation, mergeReservations } from "./conflicts.ts";
 import type { Dispatch } from "./dispatch.ts";
-import type { NewTask } from "./insert.ts";
+import type { NewTask, Room } from "./insert.ts";
 import type { SubmitRow } from "./submit.ts";
 import type { BatchRow } from "./submit-batch.ts";
 import { type QueueName, priorityRank } from "./task-row.ts";
@@ -53,13 +53,13 @@ export interface NewRowOptions {
 	nowMs: number;
 }
 
-export function toSubmitRow(input: SubmitInput, options: NewRowOptions & { maxPending: number }): SubmitRow {
+export function toSubmitRow(input: SubmitInput, options: NewRowOptions & { room: Room }): SubmitRow {
 	const { idempotencyKey } = input;
 	return {
 		...toNewTask(input, options),
 		dependencies: input.dependencies ?? [],
 		idempotency: idempotencyKey === undefined ? null : { key: idempotencyKey, bodySha256: bodyDigest(input) },
-		maxPending: options.maxPending,
+		room: options.room,
 	};
 }
 

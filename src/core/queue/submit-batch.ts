@@ -3,7 +3,7 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { invalid } from "../../schema/errors.ts";
 import { findDependencies, refuseTooMany } from "./dependencies.ts";
 import { type IdempotencyKey, madeByKey, rememberKey } from "./idempotency.ts";
-import { type Dependency, type NewTask, insertTask, refuseWhenFull } from "./insert.ts";
+import { type Dependency, type NewTask, type Room, insertTask, refuseWhenFull } from "./insert.ts";
 import { type Change, type QueueName, findTask } from "./task-row.ts";
 
 export interface BatchRow extends NewTask {
@@ -16,7 +16,7 @@ export interface BatchInput {
 	queue: QueueName;
 	rows: readonly BatchRow[];
 	idempotency: IdempotencyKey | null;
-	maxPending: number;
+	room: Room;
 	nowMs: number;
 }
 
@@ -31,12 +31,12 @@ export interface BatchResult {
  * 424 dependency_failed; 503 queue_full
  */
 export function submitBatch(db: Sqlite, input: BatchInput): BatchResult {
-	const { queue, rows, idempotency, maxPending, nowMs } = input;
+	const { queue, rows, idempotency, room, nowMs } = input;
 	if (idempotency !== null) {
 		const first = madeByKey(db, queue, idempotency, nowMs);
 		if (first !== undefined) return { taskIds: batchFrom(db, queue, first, rows.length), changes: [] };
 	}
-	refuseWhenFull(db, queue, { more: rows.length, maxPending });
+	refuseWhenFull(room, rows.length);
 	const made: Dependency[] = [];
 	const changes: Change[] = [];
 	for (const [place, row] of rows.entries()) {

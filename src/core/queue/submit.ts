@@ -1,24 +1,26 @@
 /** The transaction that records a task, or finds the one that does the work already. */
 import type { Database as Sqlite } from "bun:sqlite";
-import type { TaskState } from "../../schema/task.ts";
+import { type TaskState, taskStatus } from "../../schema/task.ts";
 import { findDependencies } from "./dependencies.ts";
 import { bindDispatch, sameDispatch } from "./dispatch.ts";
 import { type IdempotencyKey, madeByKey, rememberKey } from "./idempotency.ts";
-import { type NewTask, insertTask, positionAfter, refuseWhenFull } from "./insert.ts";
+import { type NewTask, type Room, insertTask, refuseWhenFull } from "./insert.ts";
 import { type Change, type TaskRow, findTask, param, quoted, taskBySeq } from "./task-row.ts";
 
 export interface SubmitRow extends NewTask {
 	dependencies: readonly string[];
 	idempotency: IdempotencyKey | null;
-	maxPending: number;
+	room: Room;
 }
 
 export interface SubmitResult {
 	taskId: string;
 	seq: number;
 	state: TaskState;
-	/** Null when the task was there already. */
-	created: { change: Change; position: number } | null;
+	/** Of a new task; null when it was there already. */
+	created: Change | null;
+	/** The ranks before and after, of a waiting task that became more urgent with this. */
+	raised: { from: number; to: number } | null;
 }
 
 /**
@@ -28,25 +30,21 @@ export interface SubmitResult {
 export function submit(db: Sqlite, input: SubmitRow): SubmitResult {
 	const made = sameKey(db, input);
 	if (made !== undefined) return already(made);
-	const live = sameDispatch(db, input.queue, input.dispatch) ?? join(db, input);
-	if (live !== undefined) {
-		remember(db, input, live.task_id);
-		return already(live);
+	const sent = sameDispatch(db, input.queue, input.dispatch);
+	const there = sent === undefined ? join(db, input) : already(sent);
+	if (there !== undefined) {
+		remember(db, input, there.taskId);
+		return there;
 	}
 	const dependencies = findDependencies(db, input.queue, input.dependencies);
-	const waiting = refuseWhenFull(db, input.queue, { more: 1, maxPending: input.maxPending });
+	refuseWhenFull(input.room, 1);
 	const { seq, state, change } = insertTask(db, input, dependencies);
 	remember(db, input, input.taskId);
-	return {
-		taskId: input.taskId,
-		seq,
-		state,
-		created: { change, position: positionAfter(waiting, input.rank) },
-	};
+	return { taskId: input.taskId, seq, state, created: change, raised: null };
 }
 
 function already({ task_id, seq, state }: TaskRow): SubmitResult {
-	return { taskId: task_id, seq, state, created: null };
+	return { taskId: task_id, seq, state, created: null, raised: null };
 }
 
 /** The task that this Idempotency-Key made. */
@@ -61,7 +59,7 @@ function remember(db: Sqlite, { queue, idempotency, nowMs }: SubmitRow, taskId: 
 }
 
 /** A live task that does the same work gets one more waiter, and the more urgent priority of both. */
-function join(db: Sqlite, input: SubmitRow): TaskRow | undefined {
+function join(db: Sqlite, input: SubmitRow): SubmitResult | undefined {
 	if (input.joinKey === null || input.dependencies.length > 0) return undefined;
 	const [live] = db
 		.query<{ seq: number }, [string]>(
@@ -71,12 +69,11 @@ function join(db: Sqlite, input: SubmitRow): TaskRow | undefined {
 		)
 		.all(input.joinKey);
 	if (live === undefined) return undefined;
-	db.query("UPDATE queue_task SET waiters = waiters + 1, rank = min(rank, ?2) WHERE seq = ?1").run(
-		live.seq,
-		input.rank,
-	);
 	const row = taskBySeq(db, live.seq);
+	const rank = Math.min(row.rank, input.rank);
+	db.query("UPDATE queue_task SET waiters = waiters + 1, rank = ?2 WHERE seq = ?1").run(live.seq, rank);
 	// Sent again, the same dispatch finds it here and adds no further waiter.
 	if (input.dispatch !== null && row.operation_id === null) bindDispatch(db, live.seq, input.dispatch);
-	return row;
+	const isRaised = rank < row.rank && taskStatus(row.state) === "pending";
+	return { ...already(row), raised: isRaised ? { from: row.rank, to: rank } : null };
 }

@@ -1,7 +1,6 @@
 /** Reads of the queue, each by an index that the query names or a unique key. */
 import type { Database as Sqlite } from "bun:sqlite";
 import { invalid } from "../../schema/errors.ts";
-import type { TaskCounters } from "../../schema/node.ts";
 import {
 	FINISHED_STATUSES,
 	type FinishedStatus,
@@ -77,7 +76,7 @@ export class TaskReader {
 	dependencies(seq: number): { task_id: string; state: TaskRow["state"] }[] {
 		return this.#db
 			.query<{ depends_on: number }, [number]>(
-				"SELECT depends_on FROM queue_dependency WHERE seq = ?1 ORDER BY depends_on",
+				`SELECT depends_on FROM queue_dependency WHERE seq = ${param(1)} ORDER BY depends_on`,
 			)
 			.all(seq)
 			.flatMap(({ depends_on }) =>
@@ -157,43 +156,16 @@ export class TaskReader {
 		return { rows, nextCursor: last === undefined ? null : formatCursor(last) };
 	}
 
-	/** Waiting and running now, and all that ever completed here. */
-	counters(): TaskCounters {
-		const rows = this.#db
-			.query<{ state: TaskRow["state"]; count: number }, [string]>(
-				"SELECT state, sum(count) AS count FROM queue_counter WHERE queue = ?1 GROUP BY state",
-			)
-			.all(this.#queue);
-		const of = (...states: TaskRow["state"][]): number =>
-			rows.reduce((sum, { state, count }) => (states.includes(state) ? sum + count : sum), 0);
-		return {
-			pending: of("blocked", "pending", "retry_wait"),
-			running: of("running", "cancelling"),
-			completed: of("completed"),
-		};
-	}
-
-	/** Place in line: 1 is next. Waiting tasks of a more urgent priority come before, and older ones of the same. */
-	position({ rank, seq }: Pick<TaskRow, "rank" | "seq">): number {
+	/** How many of the same priority are before it in line, up to 10,000. */
+	olderOfRank({ rank, seq }: Pick<TaskRow, "rank" | "seq">): number {
 		const [older] = this.#db
-			.query<{ count: number }, [string, number, number]>(
+			.query<{ count: number }, [number, number]>(
 				`SELECT count(*) AS count FROM (
-					SELECT 1 FROM queue_task INDEXED BY queue_live
-					WHERE queue = ?1 AND rank = ?2 AND seq < ?3 AND completed_at_ms IS NULL AND epoch IS NULL LIMIT ${MAX_POSITION})`,
+					SELECT 1 FROM queue_task INDEXED BY queue_live WHERE queue = ${quoted(this.#queue)} AND rank = ${param(1)}
+					AND seq < ${param(2)} AND completed_at_ms IS NULL AND epoch IS NULL LIMIT ${MAX_POSITION})`,
 			)
-			.all(this.#queue, rank, seq);
-		return 1 + this.waiting(rank - 1) + (older?.count ?? 0);
-	}
-
-	/** How many wait with this priority or a more urgent one; the place of a task that was just submitted. */
-	waiting(rank: number): number {
-		const [row] = this.#db
-			.query<{ count: number }, [string, number]>(
-				`SELECT coalesce(sum(count), 0) AS count FROM queue_counter
-				WHERE queue = ?1 AND rank <= ?2 AND state IN ('blocked', 'pending', 'retry_wait')`,
-			)
-			.all(this.#queue, rank);
-		return row?.count ?? 0;
+			.all(rank, seq);
+		return older?.count ?? 0;
 	}
 
 	measures(): Measure[] {

@@ -64,6 +64,7 @@ export interface Change {
 	taskId: string;
 	type: TaskType;
 	model: string;
+	rank: number;
 	/** null for the submit. */
 	from: TaskState | null;
 	state: TaskState;
@@ -74,7 +75,10 @@ export interface Change {
 }
 
 /** What a change of state must know of its row. */
-export type ChangingRow = Pick<TaskRow, "seq" | "task_id" | "type" | "model" | "state" | "token" | "attempt">;
+export type ChangingRow = Pick<
+	TaskRow,
+	"seq" | "task_id" | "type" | "model" | "rank" | "state" | "token" | "attempt"
+>;
 
 /** What a change of state may write besides the state. */
 export type RowChange = Partial<Omit<TaskRow, "seq" | "queue" | "task_id" | "state">>;
@@ -139,7 +143,7 @@ export function changeState(
 /** Writes the event of a change, in the transaction that makes it. */
 export function addEvent(
 	db: Sqlite,
-	{ seq, task_id, type, model }: Pick<TaskRow, "seq" | "task_id" | "type" | "model">,
+	{ seq, task_id, type, model, rank }: Pick<TaskRow, "seq" | "task_id" | "type" | "model" | "rank">,
 	{
 		from,
 		to,
@@ -154,7 +158,7 @@ export function addEvent(
 		)
 		.run(seq, nowMs, from, to, attempt, reason);
 	const eventId = Number(lastInsertRowid);
-	return { eventId, seq, taskId: task_id, type, model, from, state: to, attempt, reason, atMs: nowMs };
+	return { eventId, seq, taskId: task_id, type, model, rank, from, state: to, attempt, reason, atMs: nowMs };
 }
 
 export function staleToken(taskId: string): GswarmError {

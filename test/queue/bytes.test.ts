@@ -1,0 +1,97 @@
+import { expect, test } from "bun:test";
+import { bytesReservation } from "../../src/core/queue/queue.ts";
+import { testQueue } from "./test-queue.ts";
+
+const GB = 1e9;
+const needs = (bytes: number) => ({ reservations: [bytesReservation("disk", bytes)] });
+
+test("tasks whose bytes do not fit together run one after the other, and a smaller one goes ahead", async () => {
+	await using at = await testQueue({ capacity: () => ({ "bytes:disk": 10 * GB }) });
+	at.start();
+	const first = await at.add(needs(6 * GB));
+	const second = await at.add(needs(5 * GB));
+	const small = await at.add(needs(4 * GB));
+	await at.job(small);
+	expect(at.begun).toEqual([first, small]);
+	expect(at.queue.explain(second)).toMatchObject({
+		status: "pending",
+		obstacles: [
+			{
+				kind: "space",
+				key: "bytes:disk",
+				needed: 5 * GB,
+				capacity: 10 * GB,
+				reserved: 10 * GB,
+				held_by: [first, small],
+			},
+		],
+	});
+	await at.finish(small);
+	expect(at.jobs.has(second)).toBe(false);
+	await at.finish(first);
+	await at.finish(second);
+	expect(at.rows("SELECT * FROM queue_reservation")).toEqual([]);
+});
+
+test("a task starts when room comes from elsewhere, within the time between two looks", async () => {
+	let capacity = 3 * GB;
+	await using at = await testQueue({ capacity: () => ({ "bytes:disk": capacity }) });
+	at.start();
+	const id = await at.add(needs(5 * GB));
+	const other = await at.add({});
+	await at.finish(other);
+	await at.clock.advance(30_000);
+	expect(at.jobs.has(id)).toBe(false);
+	capacity = 5 * GB;
+	await at.clock.advance(5_000);
+	await at.finish(id);
+});
+
+test("a task that finds no room for an hour fails, without an attempt that held anything", async () => {
+	await using at = await testQueue({ capacity: () => ({ "bytes:disk": GB }) });
+	at.start();
+	const id = await at.add(needs(5 * GB));
+	const dependent = await at.add({ dependencies: [id] });
+	await at.clock.advance(59 * 60_000);
+	expect(at.queue.get(id).status).toBe("pending");
+	await at.clock.advance(2 * 60_000);
+	expect(at.queue.get(id)).toMatchObject({
+		status: "failed",
+		error: {
+			code: "RESOURCE_UNAVAILABLE",
+			details: { reason: "insufficient_space", required: 5 * GB, available: GB, device: "disk" },
+		},
+	});
+	expect(at.queue.get(dependent).status).toBe("failed");
+	expect(at.begun).toEqual([]);
+});
+
+test("a task that waits for room is looked at again when the next process counts with other tiers", async () => {
+	await using at = await testQueue({ capacity: () => ({ "bytes:disk": GB }) });
+	at.start();
+	const id = await at.add(needs(5 * GB));
+	await at.clock.advance(1000);
+	await using next = await at.afterDeath({ capacity: undefined });
+	next.start();
+	await next.finish(id);
+});
+
+test("a large task is not passed for ever by small ones", async () => {
+	await using at = await testQueue({ maxConcurrentTasks: 8, capacity: () => ({ "bytes:disk": 10 * GB }) });
+	at.start();
+	const running = [await at.add(needs(3 * GB)), await at.add(needs(3 * GB)), await at.add(needs(3 * GB))];
+	const large = await at.add(needs(9 * GB));
+	let passed = 0;
+	for (; passed < 40; passed++) {
+		running.push(await at.add({ ...needs(3 * GB), priority: "high" }));
+		await at.clock.advance(1);
+		await at.finish(running.shift() ?? "");
+		await at.clock.advance(1);
+		if (running.every((id) => !at.jobs.has(id))) break;
+		if (!at.jobs.has(running.at(-1) ?? "") && at.queue.explain(running.at(-1) ?? "").obstacles.length > 0)
+			break;
+	}
+	expect(passed).toBeLessThanOrEqual(17);
+	for (const id of running.filter((one) => at.jobs.has(one))) await at.finish(id);
+	await at.finish(large);
+}, 60_000);

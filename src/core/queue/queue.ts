@@ -50,8 +50,15 @@ import {
 	toSubmitRow,
 } from "./submission.ts";
 import type { TaskHandlers } from "./task-handler.ts";
-import { type HistoryFilter, type ListFilter, TaskReader } from "./task-reader.ts";
-import type { Change, QueueName, TaskRow } from "./task-row.ts";
+import {
+	type HistoryFilter,
+	type ListFilter,
+	type PageFilter,
+	TaskReader,
+	finishedCursor,
+	placeCursor,
+} from "./task-reader.ts";
+import { type Change, type QueueName, type TaskRow, priorityRank } from "./task-row.ts";
 import { queueModule } from "./task-store.ts";
 import { TaskWaiters } from "./task-waiters.ts";
 import { type Tally, countTasks } from "./tally.ts";
@@ -67,7 +74,7 @@ export type { QueueConfig } from "./settings.ts";
 export type { BatchItem, SubmitInput } from "./submission.ts";
 export type { ProgressReport } from "./progress.ts";
 export type { TaskContext, TaskHandler, TaskHandlers } from "./task-handler.ts";
-export type { HistoryFilter, ListFilter } from "./task-reader.ts";
+export type { HistoryFilter, ListFilter, PageFilter } from "./task-reader.ts";
 export { queueModule } from "./task-store.ts";
 
 const DEFAULT_CONCURRENT_TASKS = 4;
@@ -149,6 +156,11 @@ export interface Queue extends AsyncDisposable {
 	explain(taskId: string): Explanation;
 	/** Running ones first, then the line in order; finished ones (by `status`) newest first. */
 	list(filter?: ListFilter): TaskDocument[];
+	/**
+	 * One page of unfinished tasks: running ones first, then the line in order. `total` fits the filter, counted up to
+	 * 10,000 where a type or a model is named. @throws 400 bad_cursor
+	 */
+	page(filter?: PageFilter): { tasks: TaskDocument[]; next_cursor: string | null; total: number };
 	/** Finished tasks, the newest first. @throws 400 bad_cursor */
 	history(filter?: HistoryFilter): { tasks: TaskDocument[]; next_cursor: string | null };
 	counters(): TaskCounters;
@@ -219,6 +231,21 @@ export function deviceReservation(tier: string, mode: ReservationMode): Reservat
 /** The reservation of room on a tier. */
 export function bytesReservation(tier: string, bytes: number): Reservation {
 	return { key: `bytes:${tier}`, mode: "shared", bytes };
+}
+
+/** The cursor with which `page` goes on after this task. */
+export function pageCursor({
+	status,
+	priority,
+	seq,
+}: Pick<TaskDocument, "status" | "priority" | "seq">): string {
+	const state = status === "running" ? "running" : "pending";
+	return placeCursor({ state, rank: priorityRank(priority), seq });
+}
+
+/** The cursor with which `history` goes on after this task. */
+export function historyCursor({ completed_at, seq }: Pick<TaskDocument, "completed_at" | "seq">): string {
+	return finishedCursor({ completed_at_ms: Math.round((completed_at ?? 0) * 1000), seq });
 }
 
 /** Opens the queue: gives back at once what a dead agent was running; starts nothing before `start`. */
@@ -409,6 +436,15 @@ class TaskQueue implements Queue {
 		return rows.map((row) => this.#document(row));
 	}
 
+	page(filter: PageFilter = {}): { tasks: TaskDocument[]; next_cursor: string | null; total: number } {
+		const { rows, nextCursor } = this.#reader.page(filter);
+		return {
+			tasks: rows.map((row) => this.#document(row)),
+			next_cursor: nextCursor,
+			total: this.#total(filter),
+		};
+	}
+
 	history(filter: HistoryFilter = {}): { tasks: TaskDocument[]; next_cursor: string | null } {
 		const { rows, nextCursor } = this.#reader.finished(filter);
 		return { tasks: rows.map((row) => this.#document(row)), next_cursor: nextCursor };
@@ -529,6 +565,16 @@ class TaskQueue implements Queue {
 				? 0
 				: this.#estimate(row.type, row.size_bytes ?? undefined, position),
 		};
+	}
+
+	#total(filter: PageFilter): number {
+		const { status, type, model, priority } = filter;
+		if (type !== undefined || model !== undefined) return this.#reader.count(filter);
+		const { pending, running } = this.#tally.counters();
+		if (priority === undefined)
+			return (status === "running" ? 0 : pending) + (status === "pending" ? 0 : running);
+		const runs = status === "pending" ? 0 : this.#reader.count({ status: "running", priority });
+		return runs + (status === "running" ? 0 : this.#tally.waitingAt(priorityRank(priority)));
 	}
 
 	/** Place in line: 1 is next. Waiting tasks of a more urgent priority come before, and older ones of the same. */

@@ -45,6 +45,11 @@ export class Tally {
 		return this.#waiting.reduce((sum, count, other) => (other <= rank ? sum + count : sum), 0);
 	}
 
+	/** How many wait with exactly this rank. */
+	waitingAt(rank: number): number {
+		return this.#waiting[rank] ?? 0;
+	}
+
 	finished(): number {
 		return TASK_STATES.reduce((sum, state) => (isTerminal(state) ? sum + this.#states[state] : sum), 0);
 	}

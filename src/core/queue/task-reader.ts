@@ -1,12 +1,13 @@
 /** Reads of the queue, each by an index that the query names or a unique key. */
 import type { Database as Sqlite } from "bun:sqlite";
-import { invalid } from "../../schema/errors.ts";
+import { type GswarmError, invalid } from "../../schema/errors.ts";
 import {
 	FINISHED_STATUSES,
 	type FinishedStatus,
 	type Priority,
 	type TaskStatus,
 	type TaskType,
+	taskStatus,
 } from "../../schema/task.ts";
 import type { Hold } from "./conflicts.ts";
 import { type Dispatch, dispatchOf, findDispatched } from "./dispatch.ts";
@@ -38,6 +39,18 @@ export interface ListFilter {
 	priority?: Priority | undefined;
 	/** Default 100, at most 1000. */
 	limit?: number | undefined;
+}
+
+export interface PageFilter {
+	/** Left out: both. */
+	status?: "pending" | "running" | undefined;
+	type?: TaskType | undefined;
+	model?: string | undefined;
+	priority?: Priority | undefined;
+	/** Default 100, at most 1000. */
+	limit?: number | undefined;
+	/** `next_cursor` of the page before. */
+	cursor?: string | undefined;
 }
 
 export interface HistoryFilter {
@@ -108,13 +121,48 @@ export class TaskReader {
 
 	/** Unfinished tasks: running ones first, then the line by priority and age. */
 	live({ status, limit = DEFAULT_LIST, ...filter }: ListFilter): TaskRow[] {
-		const all = bounded(limit);
+		return this.page({
+			...filter,
+			limit,
+			status: status === "pending" || status === "running" ? status : undefined,
+		}).rows;
+	}
+
+	/** One page of unfinished tasks: running ones first, then the line by priority and age. @throws 400 bad_cursor */
+	page({ status, limit = DEFAULT_LIST, cursor, ...filter }: PageFilter): {
+		rows: TaskRow[];
+		nextCursor: string | null;
+	} {
+		const after = cursor === undefined ? BEFORE_ALL : parsePlace(cursor);
+		const page = bounded(limit);
 		const running =
-			status === "pending" ? [] : this.#unfinished("queue_running", "epoch IS NOT NULL", filter, all);
-		const left = all - running.length;
-		if (status === "running" || left === 0) return running;
-		const line = this.#unfinished("queue_live", "completed_at_ms IS NULL AND epoch IS NULL", filter, left);
-		return [...running, ...line];
+			status === "pending" || after.waits ? [] : this.#unfinished(RUNNING, filter, page + 1, after);
+		const left = page + 1 - running.length;
+		const waiting =
+			status === "running" || left === 0
+				? []
+				: this.#unfinished(WAITING, filter, left, after.waits ? after : BEFORE_ALL);
+		const all = [...running, ...waiting];
+		const rows = all.slice(0, page);
+		const last = all.length > page ? rows.at(-1) : undefined;
+		return { rows, nextCursor: last === undefined ? null : placeCursor(last) };
+	}
+
+	/** How many unfinished tasks fit the filter, up to 10,000. */
+	count({ status, ...filter }: Pick<PageFilter, "status" | "type" | "model" | "priority">): number {
+		const { sql, values } = filtersOf(filter);
+		return [RUNNING, WAITING]
+			.filter((part) => status === undefined || part.status === status)
+			.map(
+				({ index, condition }) =>
+					this.#db
+						.query<{ count: number }, [Record<string, string | number>]>(
+							`SELECT count(*) AS count FROM (SELECT 1 FROM queue_task INDEXED BY ${index}
+							WHERE queue = ${quoted(this.#queue)} AND ${condition} ${sql} LIMIT ${MAX_POSITION})`,
+						)
+						.all(values)[0]?.count ?? 0,
+			)
+			.reduce((sum, count) => Math.min(MAX_POSITION, sum + count), 0);
 	}
 
 	/** One page of finished tasks, the newest first. @throws 400 bad_cursor */
@@ -153,7 +201,7 @@ export class TaskReader {
 			});
 		const rows = places.slice(0, page).map(({ seq }) => taskBySeq(this.#db, seq));
 		const last = places.length > page ? rows.at(-1) : undefined;
-		return { rows, nextCursor: last === undefined ? null : formatCursor(last) };
+		return { rows, nextCursor: last === undefined ? null : finishedCursor(last) };
 	}
 
 	/** How many of the same priority are before it in line, up to 10,000. */
@@ -204,19 +252,51 @@ export class TaskReader {
 	}
 
 	#unfinished(
-		index: string,
-		condition: string,
+		{ index, condition }: Part,
 		filter: Pick<ListFilter, "type" | "model" | "priority">,
 		limit: number,
+		{ rank, seq }: { rank: number; seq: number },
 	): TaskRow[] {
 		const { sql, values } = filtersOf(filter);
 		return this.#db
 			.query<TaskRow, [Record<string, string | number>]>(
-				`SELECT * FROM queue_task INDEXED BY ${index} WHERE queue = ${quoted(this.#queue)} AND ${condition} ${sql}
-				ORDER BY rank, seq LIMIT $limit`,
+				`SELECT * FROM queue_task INDEXED BY ${index} WHERE queue = ${quoted(this.#queue)} AND ${condition}
+				AND (rank, seq) > ($afterRank, $afterSeq) ${sql} ORDER BY rank, seq LIMIT $limit`,
 			)
-			.all({ ...values, limit });
+			.all({ ...values, afterRank: rank, afterSeq: seq, limit });
 	}
+}
+
+/** Running tasks and waiting ones, each in an index of its own. */
+interface Part {
+	status: "running" | "pending";
+	index: string;
+	condition: string;
+}
+const RUNNING: Part = { status: "running", index: "queue_running", condition: "epoch IS NOT NULL" };
+const WAITING: Part = {
+	status: "pending",
+	index: "queue_live",
+	condition: "completed_at_ms IS NULL AND epoch IS NULL",
+};
+
+/** A place in the list of unfinished tasks. */
+interface Place {
+	waits: boolean;
+	rank: number;
+	seq: number;
+}
+const BEFORE_ALL: Place = { waits: false, rank: -1, seq: 0 };
+
+/** The cursor that goes on after this task in the list of unfinished ones. */
+export function placeCursor({ state, rank, seq }: Pick<TaskRow, "state" | "rank" | "seq">): string {
+	return Buffer.from(`${taskStatus(state) === "running" ? 0 : 1}.${rank}.${seq}`).toString("base64url");
+}
+
+function parsePlace(cursor: string): Place {
+	const match = /^([01])\.([0-3])\.(\d{1,16})$/.exec(Buffer.from(cursor, "base64url").toString("latin1"));
+	if (match === null) throw badCursor("list");
+	return { waits: match[1] === "1", rank: Number(match[2]), seq: Number(match[3]) };
 }
 
 /** Conditions for what is wanted, and nothing for what is not. */
@@ -244,16 +324,17 @@ function bounded(limit: number): number {
 	return Math.max(1, Math.min(MAX_PAGE, Math.floor(limit)));
 }
 
-function formatCursor({ completed_at_ms, seq }: TaskRow): string {
+/** The cursor that goes on after this task in the history. */
+export function finishedCursor({ completed_at_ms, seq }: Pick<TaskRow, "completed_at_ms" | "seq">): string {
 	return Buffer.from(`${completed_at_ms}.${seq}`).toString("base64url");
 }
 
 function parseCursor(cursor: string): { beforeMs: number; beforeSeq: number } {
 	const match = /^(\d{1,16})\.(\d{1,16})$/.exec(Buffer.from(cursor, "base64url").toString("latin1"));
-	if (match === null) {
-		throw invalid("bad_cursor", "The cursor is not one that a page of the history gave.", {
-			field: "cursor",
-		});
-	}
+	if (match === null) throw badCursor("history");
 	return { beforeMs: Number(match[1]), beforeSeq: Number(match[2]) };
+}
+
+function badCursor(what: string): GswarmError {
+	return invalid("bad_cursor", `The cursor is not one that a page of the ${what} gave.`, { field: "cursor" });
 }

@@ -7,6 +7,7 @@ import { PATHS_GUARDS } from "./paths.ts";
 import { PEOPLE_GUARDS } from "./people.ts";
 import { READERS_GUARDS } from "./readers.ts";
 import { SOURCES_GUARDS } from "./sources.ts";
+import { TRANSPORT_GUARDS } from "./transport.ts";
 import { WORK_GUARDS } from "./work.ts";
 
 export const GUARDS: readonly Guard[] = [
@@ -17,5 +18,6 @@ export const GUARDS: readonly Guard[] = [
 	...PEOPLE_GUARDS,
 	...READERS_GUARDS,
 	...SOURCES_GUARDS,
+	...TRANSPORT_GUARDS,
 	...WORK_GUARDS,
 ];

@@ -186,14 +186,14 @@ export const IDENTITY_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "join_pin",
-		file: "src/api/authority.ts",
+		file: "src/platform/authority.ts",
 		find: "if (got === pin) return text;",
 		replace: "return text;",
 		tests: ["test/agent/join.test.ts"],
 	},
 	{
 		name: "login_pin",
-		file: "src/api/authority.ts",
+		file: "src/platform/authority.ts",
 		find: "if (got === pin) return text;",
 		replace: "return text;",
 		tests: ["test/cli/login.test.ts"],
@@ -209,8 +209,8 @@ export const IDENTITY_GUARDS: readonly Guard[] = [
 	{
 		name: "certificates_between_agents",
 		file: "src/api/client.ts",
-		find: "const tls = { ...trust, rejectUnauthorized: true };",
-		replace: "const tls = { ...trust, rejectUnauthorized: false };",
+		find: "{ ...tls, rejectUnauthorized: true }",
+		replace: "{ ...tls, rejectUnauthorized: false }",
 		tests: ["test/agent/join.test.ts"],
 	},
 	{
@@ -257,7 +257,7 @@ export const IDENTITY_GUARDS: readonly Guard[] = [
 		file: "src/agent/own-certificate.ts",
 		find: "if (mode !== undefined && (mode & 0o077) !== 0) {",
 		replace: "if (false) {",
-		tests: ["test/agent/tls-listener.test.ts"],
+		tests: ["test/agent/tls-own-certificate.test.ts"],
 	},
 	{
 		name: "audit_once_per_burst",

@@ -114,14 +114,14 @@ export const PEOPLE_GUARDS = [
 	},
 	{
 		name: "authority_in_bounds",
-		file: "src/api/authority.ts",
+		file: "src/platform/authority.ts",
 		find: "await readBounded(response.body, MAX_BYTES)",
 		replace: "await readBounded(response.body, 1e9)",
 		tests: ["test/cli/login.test.ts"],
 	},
 	{
 		name: "authority_without_redirects",
-		file: "src/api/authority.ts",
+		file: "src/platform/authority.ts",
 		find: 'redirect: "manual",',
 		replace: "",
 		tests: ["test/cli/login.test.ts"],

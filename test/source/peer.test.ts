@@ -155,3 +155,12 @@ describe("another node that answers", () => {
 		});
 	});
 });
+
+test("a touch uses the grant for one byte of a file that has any", async () => {
+	const before = node.exchanges.length;
+	await open(node.url).touch(signal());
+	expect(node.exchanges.slice(before)).toMatchObject([
+		{ target: `/parts/${CONTENT_ID}/0`, range: "bytes=0-0", authorization: "Bearer canary-grant" },
+	]);
+	expect(await failure(open(node.url, "another").touch(signal()))).toMatchObject({ reason: "grant_refused" });
+});

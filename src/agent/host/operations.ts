@@ -7,6 +7,7 @@ import { isOpenHttp } from "../../platform/plain-http.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
+import { partsWithoutTls } from "../granted-parts.ts";
 import { followTask } from "./follow.ts";
 import type { Nodes } from "./nodes.ts";
 import type { Placed } from "./placement.ts";
@@ -235,7 +236,7 @@ export async function grantForOperation(
 	const source = d.nodes.holding(request.source_device, request.model_name);
 	const client = d.nodes.client(source.node);
 	const { peerUrl } = d.cluster.view(source.node);
-	if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsInTheOpen(source.node);
+	if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsWithoutTls(source.node);
 	const params = { model_name: request.model_name };
 	const { copy, manifest } = await client.call("resolveModel", { params, query: { device: source.device } });
 	if (copy.status !== "ready") throw modelNotFound(request.model_name, source.device);
@@ -249,16 +250,6 @@ export async function grantForOperation(
 		},
 	});
 	return { base_url: peerUrl, node: source.node, grant, manifest };
-}
-
-/** 503: the node opened its part plane as it was told once, and is told anew with its next heartbeat. */
-function partsInTheOpen(node: string): GswarmError {
-	return new GswarmError("RESOURCE_UNAVAILABLE", `The node ${node} gives parts over plain HTTP only.`, {
-		reason: "parts_without_tls",
-		details: { node },
-		retryable: true,
-		hint: "`trusted_network: true` in the host's config.yaml allows that, for networks where nobody else is.",
-	});
 }
 
 const HEAR_POLL_MS = 100;

@@ -2,12 +2,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { availableParallelism } from "node:os";
-import {
-	type Audit,
-	type PushedTokens,
-	type TlsTrust,
-	nodeServerName,
-} from "../../core/identity/identity.ts";
+import { type Audit, type PushedTokens, type TlsTrust } from "../../core/identity/identity.ts";
 import { type Queue, openQueue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
 import { createGateway, createLlamaEngine, openServices } from "../../core/service/service.ts";
@@ -27,19 +22,19 @@ import type { Ids } from "../../platform/ids.ts";
 import { createIoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { version } from "../../platform/version.ts";
-import { isOpenHttp } from "../../platform/plain-http.ts";
-import { GswarmError, asGswarmError } from "../../schema/errors.ts";
+import { asGswarmError } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { type HeartbeatAnswer, PROTOCOL_VERSION } from "../../schema/node.ts";
 import type { TaskDocument } from "../../schema/task.ts";
 import { isTerminal } from "../../schema/task.ts";
+import { type GrantedParts, grantedParts } from "../granted-parts.ts";
 import type { Handlers } from "../http/app.ts";
 import { createCredentialLookUp } from "./credential-look-up.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
 import { createRemoval } from "./removal.ts";
-import { type GrantedParts, createNodeTasks } from "./tasks.ts";
+import { createNodeTasks } from "./tasks.ts";
 
 export interface NodeOptions {
 	name: string;
@@ -147,10 +142,7 @@ export async function openNode(
 	const requestGrant = async (operationId: string): Promise<GrantedParts> => {
 		if (link === undefined) throw hostUnreachable(undefined);
 		const answer = await link.client.call("requestGrant", { body: { operation_id: operationId } });
-		const { node, base_url: baseUrl, grant, manifest } = answer;
-		if (isOpenHttp(baseUrl) && !trustedNetwork) throw partsInTheOpen(node);
-		const trust = { ca: options.host.trust.ca, serverName: nodeServerName(node) };
-		return { baseUrl, grant, manifest, trust };
+		return grantedParts(answer, { ca: options.host.trust.ca, trustedNetwork });
 	};
 	const condemn = async (copy: ModelCopy, { force, dryRun }: { force: boolean; dryRun: boolean }) => {
 		if (link === undefined) throw hostUnreachable(undefined);
@@ -168,12 +160,13 @@ export async function openNode(
 	const reportNow = async (timeoutMs = REPORT_TIMEOUT_MS): Promise<boolean> =>
 		(await link?.flush(timeoutMs)) ?? false;
 	const removal = createRemoval({ nodeName: name, storage, condemn, reportNow });
+	const sources = { ...options.sources, credentials: createCredentialLookUp(() => link?.client) };
 	const tasks = createNodeTasks({
 		nodeName: name,
 		storage,
 		transfers,
 		services,
-		sources: { ...options.sources, credentials: createCredentialLookUp(() => link?.client) },
+		sources,
 		requestGrant,
 		removal,
 		reportNow,
@@ -202,7 +195,7 @@ export async function openNode(
 			clusterId: options.host.clusterId,
 			maxConcurrentTasks: options.maxConcurrentTasks,
 			storage,
-			sources: options.sources,
+			sources,
 			queue,
 			services,
 			gateway,
@@ -270,16 +263,6 @@ export async function openNode(
 
 function endpointsOf({ port, tls, peerPort, peerTls }: ReturnType<NodeOptions["listeners"]>) {
 	return { api_port: port, tls, peer_port: peerPort, peer_tls: peerTls };
-}
-
-/** The host's own check comes first; this one does not depend on it. */
-function partsInTheOpen(node: string): GswarmError {
-	return new GswarmError("RESOURCE_UNAVAILABLE", `The parts of ${node} would come over plain HTTP.`, {
-		reason: "parts_without_tls",
-		details: { node },
-		retryable: true,
-		hint: "`trusted_network: true` in the host's config.yaml allows that, for networks where nobody else is.",
-	});
 }
 
 /** What a task does to a model's status while it waits or runs. */

@@ -1,0 +1,44 @@
+/** What a receiver makes of the host's word on where the parts of an operation are. */
+import { nodeServerName, type TlsTrust } from "../core/identity/identity.ts";
+import { isOpenHttp } from "../platform/plain-http.ts";
+import { GswarmError } from "../schema/errors.ts";
+import type { Manifest } from "../schema/manifest.ts";
+
+export interface GrantedParts {
+	/** Of the source's peer listener. */
+	baseUrl: string;
+	grant: string;
+	manifest: Manifest;
+	/** Whom to meet there, on https. */
+	trust: TlsTrust;
+}
+
+/**
+ * The parts are read from the node that the host named and from nobody else; over plain HTTP from another machine only
+ * where the host has said that nobody else is on this network. The host looks at that first, this does not rely on it.
+ * @throws 503 parts_without_tls
+ */
+export function grantedParts(
+	{ base_url: baseUrl, node, grant, manifest }: Answer,
+	{ ca, trustedNetwork }: { ca: string; trustedNetwork: boolean },
+): GrantedParts {
+	if (isOpenHttp(baseUrl) && !trustedNetwork) throw partsWithoutTls(node);
+	return { baseUrl, grant, manifest, trust: { ca, serverName: nodeServerName(node) } };
+}
+
+/** 503: the source opened its part plane as it was told once, and is told anew with its next heartbeat. */
+export function partsWithoutTls(node: string): GswarmError {
+	return new GswarmError("RESOURCE_UNAVAILABLE", `The node ${node} gives parts over plain HTTP only.`, {
+		reason: "parts_without_tls",
+		details: { node },
+		retryable: true,
+		hint: "`cluster.trusted_network: true` in the host's config.yaml allows that, for networks where nobody else is.",
+	});
+}
+
+interface Answer {
+	base_url: string;
+	node: string;
+	grant: string;
+	manifest: Manifest;
+}

@@ -32,6 +32,7 @@ _gswarm_step() {
 		("model/download") REPLY="model download" ;;
 		("model/copy") REPLY="model copy" ;;
 		("model/move") REPLY="model move" ;;
+		("model/verify") REPLY="model verify" ;;
 		("model/serve") REPLY="model serve" ;;
 		("model/delete") REPLY="model delete" ;;
 		("service/list") REPLY="service list" ;;
@@ -81,6 +82,8 @@ _gswarm_value() {
 		("model list/--status") REPLY="words:ready downloading moving unavailable queued" ;;
 		("model list/--page") REPLY="anything" ;;
 		("model list/--per-page") REPLY="anything" ;;
+		("model show/--include") REPLY="anything" ;;
+		("model show/--exclude") REPLY="anything" ;;
 		("model register/--source") REPLY="anything" ;;
 		("model register/--type") REPLY="anything" ;;
 		("model register/--size") REPLY="anything" ;;
@@ -100,6 +103,10 @@ _gswarm_value() {
 		("model move/--to") REPLY="live:devices" ;;
 		("model move/--priority") REPLY="words:critical high normal low" ;;
 		("model move/--bandwidth") REPLY="anything" ;;
+		("model verify/--device") REPLY="live:devices" ;;
+		("model verify/--sample") REPLY="anything" ;;
+		("model verify/--seed") REPLY="anything" ;;
+		("model verify/--priority") REPLY="words:critical high normal low" ;;
 		("model serve/--device") REPLY="live:devices" ;;
 		("model serve/--port") REPLY="anything" ;;
 		("model serve/--ctx") REPLY="anything" ;;
@@ -110,7 +117,7 @@ _gswarm_value() {
 		("queue status/--node") REPLY="live:nodes" ;;
 		("queue tasks/--node") REPLY="live:nodes" ;;
 		("queue history/--status") REPLY="words:completed failed cancelled" ;;
-		("queue history/--type") REPLY="words:download copy move delete serve stop" ;;
+		("queue history/--type") REPLY="words:download copy move delete serve stop verify" ;;
 		("queue history/--since") REPLY="anything" ;;
 		("queue history/--limit") REPLY="anything" ;;
 		("queue history/--cursor") REPLY="anything" ;;
@@ -148,6 +155,7 @@ _gswarm_argument() {
 		("model move/0") REPLY="live:models" ;;
 		("model move/1") REPLY="live:devices" ;;
 		("model move/2") REPLY="live:devices" ;;
+		("model verify/0") REPLY="live:models" ;;
 		("model serve/0") REPLY="live:models" ;;
 		("model delete/0") REPLY="live:models" ;;
 		("service status/0") REPLY="live:services" ;;
@@ -174,7 +182,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register download copy move serve delete ;;
+		("model") printf '%s\n' list show locations register download copy move verify serve delete ;;
 		("service") printf '%s\n' list status logs stop ;;
 		("queue") printf '%s\n' status tasks show cancel history ;;
 		("node") printf '%s\n' list approve remove reset ;;
@@ -190,10 +198,12 @@ _gswarm_flags() {
 	case "$1" in
 		("agent") printf '%s\n' --host --join --join-file --node --port --node-port --peer-port --bind --advertise --tls --tls-cert --tls-key --disk --dram --detach --log-level ;;
 		("model list") printf '%s\n' --type --location --status --page --per-page ;;
+		("model show") printf '%s\n' --include --exclude --all-files ;;
 		("model register") printf '%s\n' --source --type --size --meta ;;
-		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --no-wait ;;
+		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
 		("model copy") printf '%s\n' --from --to --priority --bandwidth --verify --no-verify --no-wait ;;
 		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --verify --no-verify --no-wait ;;
+		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --no-wait ;;
 		("model serve") printf '%s\n' --device --port --ctx --parallel --priority --no-wait ;;
 		("model delete") printf '%s\n' --device --force --no-wait ;;
 		("service logs") printf '%s\n' --lines ;;

@@ -398,6 +398,7 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 					trust: { ca: membership.ca_certificate, serverName: HOST_SERVER_NAME },
 				},
 				incarnation: dataDir.nextIncarnation(),
+				verifySha256: config.transfer.verify === "sha256",
 				environment: readProcessEnvironment(),
 				engineCommand: engineCommand(),
 				listeners: () => ({

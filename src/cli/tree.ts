@@ -51,6 +51,10 @@ export const TREE: Branch = {
 					summary: "Move a model to another device or node",
 					load: () => import("./commands/model-move.ts"),
 				},
+				verify: {
+					summary: "Read a model's copies again, and repair a damaged one",
+					load: () => import("./commands/model-verify.ts"),
+				},
 				serve: {
 					summary: "Serve a model behind an OpenAI-compatible address",
 					load: () => import("./commands/model-serve.ts"),

@@ -23,6 +23,7 @@ export const TASK_TYPE_NAMES = keys<TaskType>({
 	delete: 0,
 	serve: 0,
 	stop: 0,
+	verify: 0,
 });
 
 /** A record must name every word, and no other. */

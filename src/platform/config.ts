@@ -77,6 +77,12 @@ const configSchema = z.strictObject({
 	queue: z
 		.strictObject({ max_concurrent_tasks: z.number().int().min(1).max(64).default(4) })
 		.default({ max_concurrent_tasks: 4 }),
+	transfer: z
+		.strictObject({
+			/** `parts`: digests of parts are enough where the line is safe; `sha256`: that of whole files always. */
+			verify: z.enum(["parts", "sha256"]).default("parts"),
+		})
+		.prefault({}),
 	storage: z
 		.strictObject({
 			/** Bytes of a filesystem that are never used; default max(1 GiB, 2 %). */

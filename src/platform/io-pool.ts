@@ -11,22 +11,27 @@ export interface IoPool extends AsyncDisposable {
 	hashFile(
 		input: { path: string; partSizeBytes: number; sizeBytes: number; gitSha1: boolean },
 		signal: AbortSignal,
+		onBytes?: OnBytes,
 	): Promise<FileDigests>;
 	/** XXH64 of the named parts. */
 	hashParts(
 		input: { path: string; partSizeBytes: number; parts: readonly number[] },
 		signal: AbortSignal,
+		onBytes?: OnBytes,
 	): Promise<string[]>;
 	/**
 	 * Copies a byte range to the same offset of an existing file; XXH64 of each part in it (`start` is a part's start).
-	 * `onBytes` hears now and then how many bytes are done. A source that ends early fails with code SHORT_FILE.
+	 * A source that ends early fails with code SHORT_FILE.
 	 */
 	copyRange(
 		input: { from: string; to: string; start: number; end: number; partSizeBytes: number },
 		signal: AbortSignal,
-		onBytes?: (bytesDone: number) => void,
+		onBytes?: OnBytes,
 	): Promise<string[]>;
 }
+
+/** Hears now and then how many bytes of a job are done. */
+export type OnBytes = (bytesDone: number) => void;
 
 export interface IoPoolOptions {
 	/** Threads; each is started when there is work for it. */
@@ -38,7 +43,7 @@ const DEFAULT_THREADS = 2;
 interface Call {
 	job: IoJob;
 	control: SharedArrayBuffer;
-	onBytes: ((bytesDone: number) => void) | undefined;
+	onBytes: OnBytes | undefined;
 	resolve: (result: FileDigests | string[]) => void;
 	reject: (error: unknown) => void;
 }
@@ -96,11 +101,7 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			} satisfies IoRequest);
 		}
 	};
-	const run = async (
-		job: IoJob,
-		signal: AbortSignal,
-		onBytes?: (bytes: number) => void,
-	): Promise<unknown> => {
+	const run = async (job: IoJob, signal: AbortSignal, onBytes?: OnBytes): Promise<unknown> => {
 		signal.throwIfAborted();
 		if (closed) throw new Error("the io pool is closed");
 		const control = new SharedArrayBuffer(4);
@@ -130,8 +131,10 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 	};
 
 	return {
-		hashFile: (input, signal) => run({ kind: "hash-file", ...input }, signal) as Promise<FileDigests>,
-		hashParts: (input, signal) => run({ kind: "hash-parts", ...input }, signal) as Promise<string[]>,
+		hashFile: (input, signal, onBytes) =>
+			run({ kind: "hash-file", ...input }, signal, onBytes) as Promise<FileDigests>,
+		hashParts: (input, signal, onBytes) =>
+			run({ kind: "hash-parts", ...input }, signal, onBytes) as Promise<string[]>,
 		copyRange: (input, signal, onBytes) =>
 			run({ kind: "copy-range", ...input }, signal, onBytes) as Promise<string[]>,
 		[Symbol.asyncDispose]() {

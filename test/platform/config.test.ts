@@ -17,6 +17,7 @@ const DEFAULTS: Config = {
 	import_folders: [],
 	sources: { allow: [], allow_private: false },
 	queue: { max_concurrent_tasks: 4 },
+	transfer: { verify: "parts" },
 	storage: {},
 };
 

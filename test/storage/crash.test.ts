@@ -67,7 +67,7 @@ async function expectOneStory(directory: string, point: Point): Promise<void> {
 	const { storage } = stand;
 	const [copy] = storage.copies();
 	const { damaged } =
-		copy === undefined ? { damaged: [] } : await storage.verify(copy, new AbortController().signal);
+		copy === undefined ? { damaged: [] } : await storage.verify(copy, {}, new AbortController().signal);
 	const modelsPath = join(directory, "disk/models");
 	const found = {
 		status: copy?.status ?? "none",

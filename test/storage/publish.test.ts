@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { GswarmError } from "../../src/schema/errors.ts";
 import { parseRevision } from "../../src/schema/names.ts";
@@ -178,23 +178,4 @@ test("a transfer id that is no task id never becomes a path", async () => {
 	expect(await reasonOf((async () => stand.storage.openStaging("gpu0", "download-1"))())).toBe(
 		"device_not_found",
 	);
-});
-
-test("verification names the damaged file, and the copy is unavailable until it is published again", async () => {
-	using dir = tempDir();
-	await using stand = await standStorage(dir.path);
-	const { storage } = stand;
-	const copy = await publishFiles(storage);
-	const { signal } = new AbortController();
-	expect(await storage.verify(copy, signal)).toEqual({ damaged: [], bytesChecked: 12 });
-	writeFileSync(join(storage.pathOf(copy), "weights/part-1.bin"), "0123456799");
-	expect((await storage.verify(copy, signal)).damaged).toEqual(["weights/part-1.bin"]);
-	expect(storage.copy(MODEL, "disk")?.status).toBe("unavailable");
-	expect(() => storage.pathOf(copy)).toThrow("There is no model");
-	expect(() => storage.hold(MODEL, REVISION, "disk", "service")).toThrow("There is no model");
-	await stand.restart();
-	expect(stand.storage.copy(MODEL, "disk")?.status).toBe("unavailable");
-	const again = await publishFiles(stand.storage, { transferId: "download-2" });
-	expect(again.status).toBe("ready");
-	expect(readFileSync(join(stand.storage.pathOf(again), "weights/part-1.bin"), "utf8")).toBe("0123456789");
 });

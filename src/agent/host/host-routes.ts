@@ -10,6 +10,7 @@ import { type HostRouteDependencies, createHostRequests } from "./host-requests.
 import { modelRoutes } from "./model-routes.ts";
 import { nodeAdminRoutes } from "./node-admin-routes.ts";
 import { peopleRoutes } from "./people-routes.ts";
+import { repairRoutes } from "./repair-routes.ts";
 import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 
@@ -20,6 +21,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...serviceRoutes(d, requests),
 		...agentRoutes(d),
 		...nodeAdminRoutes(d),
+		...repairRoutes(d),
 		...secretRoutes(d),
 		...peopleRoutes(d),
 		listAudit: ({ query }) => d.audit.list(query),

@@ -27,6 +27,7 @@ type ModelRoutes = Pick<
 	| "downloadModel"
 	| "moveModel"
 	| "copyModel"
+	| "verifyModel"
 >;
 
 export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): ModelRoutes {
@@ -192,7 +193,40 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			transferBetween("move", params.model_name, body, request.headers),
 		copyModel: ({ params, body, request }) =>
 			transferBetween("copy", params.model_name, body, request.headers),
+		verifyModel: async ({ params, body, request }) => {
+			const model = parseModelName(params.model_name);
+			if (!d.registry.has(model)) throw modelNotFound(model);
+			const { node, device } = verifiedPlace(d, model, body.device);
+			const answer = await d.nodes.client(node).call("verifyModel", {
+				params: { model_name: model },
+				body: { ...body, device },
+				headers: passKey(request.headers),
+			});
+			return forwarded(answer);
+		},
 	};
+}
+
+/** The device that is named, else the only one; its copy may be damaged already. @throws 400 ambiguous_device */
+function verifiedPlace(
+	d: HostRouteDependencies,
+	model: string,
+	device: string | undefined,
+): { node: string; device: string } {
+	const here = d.registry.locations(model).filter((l) => l.claimed === 0);
+	const devices = [...new Set(here.map(({ node, tier }) => `${node}:${tier}`))];
+	const [only] = devices;
+	if (device === undefined && devices.length > 1) {
+		throw invalid(
+			"ambiguous_device",
+			`${JSON.stringify(model)} is on ${devices.join(", ")}.`,
+			{ devices },
+			"Name one with `device`.",
+		);
+	}
+	const target = d.nodes.target(device ?? only ?? "");
+	if (!devices.includes(target.device)) throw modelNotFound(model, target.device);
+	return target;
 }
 
 /** @throws 400 bad_url, credentials_in_url; other sources are checked where they are read, by who can read them */

@@ -13,6 +13,7 @@ import type { Handlers } from "../http/app.ts";
 import { modelDetail, modelSummaries } from "./model-view.ts";
 import type { NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
 import { type CopyRequest, type DeleteRequest, type DownloadRequest, requireCopy } from "./tasks.ts";
+import type { VerifyRequest } from "./verification.ts";
 
 type ModelRoutes = Pick<
 	Handlers<"node">,
@@ -23,6 +24,7 @@ type ModelRoutes = Pick<
 	| "moveModel"
 	| "copyModel"
 	| "pullModel"
+	| "verifyModel"
 	| "resolveModel"
 	| "grantParts"
 	| "releaseGrant"
@@ -184,6 +186,35 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				sizeBytes: body.size_bytes,
 			};
 			return submit("copy", model, pull, body.priority, more, request.headers);
+		},
+		verifyModel: async ({ params, body, request }) => {
+			const model = parseModelName(params.model_name);
+			const copies = d.storage.copies().filter((c) => c.model_name === model);
+			const tiers = [...new Set(copies.map((c) => c.tier))];
+			const tier = body.device === undefined ? onlyTier(tiers, model, d.nodeName) : tierHere(body.device);
+			if (!tiers.includes(tier)) throw modelNotFound(model, `${d.nodeName}:${tier}`);
+			if (body.sha256 === true && body.sample_percent !== undefined) {
+				throw invalid(
+					"sample_without_sha256",
+					"`sha256` is of whole files; a sample reads parts of them.",
+					{ field: "sample_percent" },
+					"Leave one of the two out.",
+				);
+			}
+			const verify: VerifyRequest = {
+				model_name: model,
+				device: `${d.nodeName}:${tier}`,
+				sample_percent: body.sample_percent ?? null,
+				seed: body.seed ?? null,
+				sha256: body.sha256 ?? (d.verifySha256 && body.sample_percent === undefined),
+				repair: body.repair,
+			};
+			const more = {
+				// Who may replace a copy has it alone from the start.
+				reservations: [modelReservation(model, tier, body.repair ? "exclusive" : "shared")],
+				resources: resources([model], [tier]),
+			};
+			return submit("verify", model, verify, body.priority, more, request.headers);
 		},
 		resolveModel: ({ params, query }) => {
 			const copy = requireCopy(

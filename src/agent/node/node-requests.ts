@@ -27,6 +27,8 @@ export interface NodeRouteDependencies {
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
+	/** `transfer.verify: sha256` of the configuration. */
+	verifySha256: boolean;
 	uptimeS(): number;
 	activities(): Activity[];
 	hostUrl(): string;

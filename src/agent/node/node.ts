@@ -35,6 +35,7 @@ import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
 import { createRemoval } from "./removal.ts";
 import { createNodeTasks } from "./tasks.ts";
+import type { RepairPlace } from "./verification.ts";
 
 export interface NodeOptions {
 	name: string;
@@ -57,6 +58,8 @@ export interface NodeOptions {
 	engineCommand: readonly string[];
 	/** As they really are, once the listeners are open. */
 	listeners: () => { port: number; tls: boolean; peerPort: number; peerTls: boolean };
+	/** `transfer.verify: sha256` of the configuration. */
+	verifySha256?: boolean;
 	/** What the host answered to a heartbeat. */
 	onHostAnswer?: (answer: HeartbeatAnswer) => Promise<void>;
 	urlOf: (port: number | undefined) => string;
@@ -144,6 +147,24 @@ export async function openNode(
 		const answer = await link.client.call("requestGrant", { body: { operation_id: operationId } });
 		return grantedParts(answer, { ca: options.host.trust.ca, trustedNetwork });
 	};
+	const findRepair = async (copy: ModelCopy, taskId: string): Promise<RepairPlace | undefined> => {
+		if (link === undefined) throw hostUnreachable(undefined);
+		const { model_name, revision, content_id, tier } = copy;
+		const body = { task_id: taskId, model_name, revision, content_id, tier };
+		const { place } = await link.client.call("findRepair", { body });
+		if (place === null) return undefined;
+		const { node, device } = place;
+		return { node, device, ...grantedParts(place, { ca: options.host.trust.ca, trustedNetwork }) };
+	};
+	const endRepair = async ({ node }: RepairPlace, taskId: string): Promise<void> => {
+		try {
+			await link?.client.call("endRepair", { params: { task_id: taskId }, query: { source: node } });
+		} catch (error) {
+			// The grant lapses by itself.
+			log.debug("verify.release_skipped", { node, error });
+		}
+	};
+	const verifySha256 = options.verifySha256 ?? false;
 	const condemn = async (copy: ModelCopy, { force, dryRun }: { force: boolean; dryRun: boolean }) => {
 		if (link === undefined) throw hostUnreachable(undefined);
 		const { model_name, revision, tier } = copy;
@@ -168,6 +189,9 @@ export async function openNode(
 		services,
 		sources,
 		requestGrant,
+		findRepair,
+		endRepair,
+		verifySha256,
 		removal,
 		reportNow,
 	});
@@ -201,6 +225,7 @@ export async function openNode(
 			gateway,
 			grants,
 			removal,
+			verifySha256,
 			audit,
 			pushed,
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),

@@ -1,7 +1,6 @@
 /** What a node's queue does for each type of task: effects of the rooms, in order. */
 import { formatDevice, parseDevice } from "../../schema/device.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
-import type { Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import {
 	type ModelName,
@@ -11,7 +10,6 @@ import {
 	parseServiceId,
 } from "../../schema/names.ts";
 import type { TaskContext, TaskHandler } from "../../core/queue/queue.ts";
-import type { TlsTrust } from "../../core/identity/identity.ts";
 import type { Services } from "../../core/service/service.ts";
 import type { Clock } from "../../platform/clock.ts";
 import { type PeerSource, peerSource, openSource } from "../../core/source/source.ts";
@@ -26,7 +24,9 @@ import type { SourceContext } from "../../core/source/source.ts";
 import { isServing } from "../../schema/service.ts";
 import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
+import type { GrantedParts } from "../granted-parts.ts";
 import type { Removal } from "./removal.ts";
+import { type RepairPlace, createVerification } from "./verification.ts";
 
 export interface DownloadRequest {
 	model_name: string;
@@ -82,19 +82,14 @@ export interface NodeTaskDependencies {
 	sources: SourceContext;
 	/** Asks the host for access to the source of an operation, and for what to expect there. */
 	requestGrant(operationId: string): Promise<GrantedParts>;
+	/** Asks the host for another copy of a damaged one. */
+	findRepair(copy: ModelCopy, taskId: string): Promise<RepairPlace | undefined>;
+	endRepair(place: RepairPlace, taskId: string): Promise<void>;
+	/** `transfer.verify: sha256` of the configuration: sha256 is compared whatever the line. */
+	verifySha256: boolean;
 	removal: Pick<Removal, "remove">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
 	reportNow(): Promise<unknown>;
-}
-
-/** What the host says of the source of an operation. */
-export interface GrantedParts {
-	/** Of its peer listener. */
-	baseUrl: string;
-	grant: string;
-	manifest: Manifest;
-	/** Whom to meet there, on https. */
-	trust: TlsTrust;
 }
 
 /** Well within the time to live of a grant. */
@@ -124,7 +119,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				modelType: held.model_type,
 				format: held.format,
 				sourceUrl: held.source_url,
-				trustPartDigests: true,
+				trustPartDigests: !d.verifySha256,
 			});
 		}
 		const { pull } = request;
@@ -147,7 +142,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			format: pull.format,
 			sourceUrl: pull.source_url,
 			// XXH64 finds accidents and convicts no liar: without TLS between the two, sha256 has to.
-			trustPartDigests: baseUrl.startsWith("https:") && request.verify_checksum !== true,
+			trustPartDigests: baseUrl.startsWith("https:") && request.verify_checksum !== true && !d.verifySha256,
 			streams: 4,
 		};
 		return transfer(context, input, touchOnProgress(d.sources.clock, context, source));
@@ -170,6 +165,16 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			throw withNode(error, d.nodeName);
 		}
 	};
+	const verify = createVerification({
+		...d,
+		run: async (context, input) => {
+			try {
+				return await d.transfers.run({ ...input, signal: transferSignal(context.signal) });
+			} catch (error) {
+				throw withNode(error, d.nodeName);
+			}
+		},
+	});
 	const finished = async (copied: ModelCopy): Promise<Record<string, unknown>> => {
 		await d.reportNow();
 		return {
@@ -214,6 +219,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const kept = source === undefined ? undefined : await removeSource(d, source);
 			return { ...(await finished(target)), ...(kept === undefined ? {} : { source_kept: kept }) };
 		},
+		verify: (context) => verify(context, tierOf(String(context.request["device"]))),
 		async delete(context) {
 			const request = context.request as unknown as DeleteRequest;
 			context.report({ phase: "deleting" });

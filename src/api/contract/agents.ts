@@ -161,6 +161,46 @@ export const agentsRoutes = {
 			manifest: manifestSchema,
 		}),
 	},
+	findRepair: {
+		method: "POST",
+		path: "/api/v1/repairs",
+		summary: "A node whose copy is damaged asks for access to another node's copy of the same content",
+		role: "node",
+		on: HOST,
+		audited: ["task_id", "model_name", "tier"],
+		internal: true,
+		body: z.object({
+			task_id: z.string().max(200),
+			model_name: name,
+			revision: z.string().max(200),
+			content_id: z.string().max(64),
+			tier: z.string().max(20),
+		}),
+		status: 200,
+		/** Null: no other copy can be reached. */
+		response: z.object({
+			place: z
+				.object({
+					base_url: z.string(),
+					node: z.string(),
+					device: z.string(),
+					grant: z.string(),
+					manifest: manifestSchema,
+				})
+				.nullable(),
+		}),
+	},
+	endRepair: {
+		method: "DELETE",
+		path: "/api/v1/repairs/{task_id}",
+		summary: "The node has what it asked for: the copy that it read is free",
+		role: "node",
+		on: HOST,
+		internal: true,
+		query: z.object({ source: name }),
+		status: 200,
+		response: z.object({ released: z.boolean() }),
+	},
 	condemn: {
 		method: "POST",
 		path: "/api/v1/condemn",

@@ -179,4 +179,26 @@ export const modelsRoutes = {
 		status: 202,
 		response: submittedOn,
 	},
+	verifyModel: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/verify",
+		summary: "Read a copy at rest again; a damaged one goes out of use and is replaced from another copy",
+		role: "user",
+		on: BOTH,
+		audited: ["device"],
+		body: z.strictObject({
+			/** Left out: the only device that has it. */
+			device: device.optional(),
+			/** Reads so many percent of the parts; left out: all. */
+			sample_percent: z.number().gt(0).max(100).optional(),
+			/** The same seed reads the same sample. */
+			seed: z.string().min(1).max(200).optional(),
+			/** Compare the sha256 of whole files too. */
+			sha256: z.boolean().optional(),
+			repair: z.boolean().default(true),
+			priority,
+		}),
+		status: 202,
+		response: submittedOn,
+	},
 } as const satisfies Record<string, Route>;

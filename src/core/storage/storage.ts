@@ -14,7 +14,6 @@ import { fileError } from "../../platform/durable-file.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
 import { modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
@@ -34,6 +33,7 @@ import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
 import { createShelf, keyOf, rootOf, type Shelf, setState } from "./shelf.ts";
 import { allocatedBytes } from "./staged-tree.ts";
+import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
 import {
 	copyPath,
@@ -49,12 +49,7 @@ export type { Reservation } from "./capacity.ts";
 export type { PublishInput } from "./publish.ts";
 export { checkPlaces } from "./sealed-manifest.ts";
 export type { Tier, TierOptions } from "./tier-root.ts";
-
-export interface VerifyReport {
-	/** Paths of files whose bytes are not those of the manifest; empty: the copy is whole. */
-	damaged: string[];
-	bytesChecked: number;
-}
+export type { DamagedFile, VerifyOptions, VerifyReport } from "./verification.ts";
 
 export interface Storage extends AsyncDisposable {
 	tiers(): readonly Tier[];
@@ -93,8 +88,16 @@ export interface Storage extends AsyncDisposable {
 	hold(model: ModelName, revision: Revision, tier: string, why: string): Disposable;
 	/** @throws CONFLICT in_use naming the holders, 404 model_not_found */
 	remove(model: ModelName, revision: Revision, tier: string): Promise<{ freedBytes: number }>;
-	/** Reads the whole copy; a damaged one becomes `unavailable`. */
-	verify(copy: ModelCopy, signal: AbortSignal): Promise<VerifyReport>;
+	/**
+	 * Reads a copy at rest. A damaged one becomes `unavailable`: nobody is given it any more; one that was unavailable
+	 * and of which every part is right becomes `ready` again.
+	 * @throws 404 model_not_found
+	 */
+	verify(copy: ModelCopy, options: VerifyOptions, signal: AbortSignal): Promise<VerifyReport>;
+	/** The directory of an unavailable copy, for what of it is still right. @throws 404 model_not_found */
+	remainsOf(copy: ModelCopy): string;
+	/** Why the copy is in use, once per holder. */
+	holders(copy: ModelCopy): readonly string[];
 	/** Rises with every change of the set of copies, also over restarts. */
 	inventoryVersion(): number;
 	/** Names the boot of this machine: what was written before another one may not have reached the device. */
@@ -161,6 +164,29 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		if (row?.state !== "ready") throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
 		return row;
 	};
+	const listedRow = (key: CopyKey): CopyRow => {
+		const row = shelf.rows.get(keyOf(key));
+		if (row === undefined || !listed(row)) throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
+		return row;
+	};
+	const holdRow = (row: CopyRow, why: string): Disposable => {
+		const key = keyOf(row);
+		shelf.holds.set(key, [...(shelf.holds.get(key) ?? []), why]);
+		let held = true;
+		return {
+			[Symbol.dispose]() {
+				const holders = shelf.holds.get(key) ?? [];
+				if (held) holders.splice(holders.indexOf(why), 1);
+				if (holders.length === 0) shelf.holds.delete(key);
+				held = false;
+			},
+		};
+	};
+	const quarantine = async (row: CopyRow, { damaged }: VerifyReport): Promise<void> => {
+		const { model, revision, tier } = row;
+		shelf.log.error("storage.copy_damaged", { model, revision, tier, files: damaged.length });
+		if (row.state === "ready") await setState(shelf, row, "unavailable");
+	};
 	const storage: Storage = {
 		tiers: () => [...shelf.roots.values()].map((root) => root.tier),
 		tier: (name) => rootOf(shelf, name).tier,
@@ -225,19 +251,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			const row = readyRow(keyOfCopy(copy));
 			return copyPath(rootOf(shelf, row.tier), row);
 		},
-		hold(model, revision, tier, why) {
-			const key = keyOf(readyRow({ model, revision, tier }));
-			shelf.holds.set(key, [...(shelf.holds.get(key) ?? []), why]);
-			let held = true;
-			return {
-				[Symbol.dispose]() {
-					const holders = shelf.holds.get(key) ?? [];
-					if (held) holders.splice(holders.indexOf(why), 1);
-					if (holders.length === 0) shelf.holds.delete(key);
-					held = false;
-				},
-			};
-		},
+		hold: (model, revision, tier, why) => holdRow(readyRow({ model, revision, tier }), why),
 		remove: (model, revision, tier) =>
 			shelf.inTurn(`${tier} ${model}`, async () => {
 				const row = shelf.rows.get(keyOf({ model, revision, tier }));
@@ -246,14 +260,27 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 				}
 				return { freedBytes: await removeRow(shelf, row) };
 			}),
-		async verify(copy, signal) {
-			const row = readyRow(keyOfCopy(copy));
-			using hold = storage.hold(row.model, row.revision, row.tier, "verification");
+		async verify(copy, options, signal) {
+			const row = listedRow(keyOfCopy(copy));
+			const manifest = storage.manifest(row.contentId);
+			if (manifest === undefined) throw new Error(`the manifest ${row.contentId} of a copy is missing`);
+			using hold = row.state === "ready" ? holdRow(row, "verification") : undefined;
 			void hold;
-			const report = await verifyCopy(io, storage.pathOf(copy), storage.manifest(row.contentId), signal);
-			if (report.damaged.length > 0) await setState(shelf, row, "unavailable");
+			const path = copyPath(rootOf(shelf, row.tier), row);
+			const report = await verifyFiles(io, path, manifest, options, signal);
+			// An unavailable copy may have been removed or replaced while it was read.
+			if (shelf.rows.get(keyOf(row)) !== row) return report;
+			const isWhole = report.partsChecked === report.partsTotal;
+			if (report.damaged.length > 0) await quarantine(row, report);
+			else if (row.state === "unavailable" && isWhole) await setState(shelf, row, "ready");
 			return report;
 		},
+		remainsOf(copy) {
+			const row = listedRow(keyOfCopy(copy));
+			if (row.state !== "unavailable") throw modelNotFound(`${row.model}@${row.revision}`, row.tier);
+			return copyPath(rootOf(shelf, row.tier), row);
+		},
+		holders: (copy) => [...(shelf.holds.get(keyOf(keyOfCopy(copy))) ?? [])],
 		inventoryVersion: () => shelf.version,
 		bootId: shelf.bootId ?? undefined,
 		onChange(listener) {
@@ -268,32 +295,6 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 	};
 	return storage;
-}
-
-async function verifyCopy(
-	io: IoPool,
-	directory: string,
-	manifest: Manifest | undefined,
-	signal: AbortSignal,
-): Promise<VerifyReport> {
-	const report: VerifyReport = { damaged: [], bytesChecked: 0 };
-	for (const file of manifest?.files ?? []) {
-		const input = {
-			path: joinSafe(directory, parseSafePath(file.path)),
-			partSizeBytes: file.part_size_bytes,
-			sizeBytes: file.size_bytes,
-			gitSha1: false,
-		};
-		try {
-			const { sha256, sizeBytes } = await io.hashFile(input, signal);
-			report.bytesChecked += sizeBytes;
-			if (sha256 !== file.sha256) report.damaged.push(file.path);
-		} catch (error) {
-			if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw fileError(error, `Reading ${file.path}`);
-			report.damaged.push(file.path);
-		}
-	}
-	return report;
 }
 
 function keyOfCopy(copy: ModelCopy): CopyKey {

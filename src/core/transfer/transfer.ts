@@ -298,6 +298,7 @@ function changedAgain(transferId: string, change: GswarmError | undefined): Gswa
 // The rest of the room, through its door.
 export { hasPartsSince } from "./journal.ts";
 export { createGrants, type Grants } from "./grants.ts";
+export { mendingSource } from "./mending-source.ts";
 export { resolvePart } from "./parts.ts";
 export type { TransferProgress } from "./progress.ts";
 export { storageSource } from "./storage-source.ts";

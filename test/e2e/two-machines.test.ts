@@ -80,6 +80,15 @@ async function run(machine: Machine, script: string, environment?: Record<string
 	return stdout;
 }
 
+/** What a port answers to plain HTTP; it has to be open. */
+async function knock(from: Machine, address: string, port: number): Promise<string> {
+	const request = String.raw`GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`;
+	const script = `exec 3<>/dev/tcp/${address}/${port}; printf '${request}' >&3; cat <&3`;
+	const { stdout, stderr } = await say(from, script);
+	if (stderr.includes("refused")) throw new Error(`${address}:${port} is closed`);
+	return stdout;
+}
+
 /** An agent in the foreground of its machine, when it is ready. */
 async function agent(machine: Machine, script: string): Promise<{ stop(): Promise<void>; banner: string }> {
 	const child = on(machine, `exec ${script}`);
@@ -178,12 +187,7 @@ withNetwork(
 			models: [{ model_name: "tiny", locations: ["gpu1:disk"] }],
 		});
 		for (const port of [8000, 8001, 8002]) {
-			const plain = await say(
-				"b",
-				`exec 3<>/dev/tcp/${HOST}/${port}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3`,
-			);
-			expect(plain.stdout).toBe("");
-			expect(plain.stderr).not.toContain("refused");
+			expect(await knock("b", HOST, port)).toBe("");
 		}
 
 		// 3. What is printed there is pasted here.
@@ -223,8 +227,22 @@ withNetwork(
 		await other.stop();
 		const again = await agent("b", "gswarm agent --dram 1MB");
 		await until("it is back", async () => (await run("a", "gswarm node list")).match(/gpu2 +alive/) !== null);
-		await again.stop();
 		await host.stop();
+
+		// 6. Where the operator says that nobody else is on this network, parts need no TLS, and all else has it still.
+		const config = readFileSync(join(dirOf("a"), "config.yaml"), "utf8");
+		writeFileSync(join(dirOf("a"), "config.yaml"), `${config}cluster: {trusted_network: true}\n`);
+		const trusting = await agent("a", "gswarm agent --bind 0.0.0.0 --dram 1MB");
+		await until("both give parts without TLS", async () => {
+			const [one, two] = await Promise.all([knock("b", HOST, 8002), knock("a", OTHER, 8002)]);
+			return one.startsWith("HTTP/1.1") && two.startsWith("HTTP/1.1");
+		});
+		for (const port of [8000, 8001]) expect(await knock("b", HOST, port)).toBe("");
+		await run("a", "gswarm model delete tiny --device gpu2:disk --force --yes");
+		await run("a", "gswarm model copy tiny --from gpu1:disk --to gpu2:disk");
+		expect(copyOn("b")).toEqual(copyOn("a"));
+		await again.stop();
+		await trusting.stop();
 	},
 	LIMIT_MS,
 );

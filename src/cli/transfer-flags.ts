@@ -18,6 +18,34 @@ export const PACE_ARGS = {
 	},
 } as const;
 
+/** Which files of a source. */
+export const FILE_CHOICE_ARGS = {
+	include: {
+		type: "string",
+		many: true,
+		valueHint: "PATTERN",
+		description: "Only files that match, e.g. '*.safetensors'",
+	},
+	exclude: { type: "string", many: true, valueHint: "PATTERN", description: "No files that match" },
+	"all-files": {
+		type: "boolean",
+		description: "Also the older formats that a repository keeps beside safetensors",
+	},
+} as const;
+
+/** The fields of a request that choose files. */
+export function fileChoiceFields(values: { include: string[]; exclude: string[]; "all-files": boolean }): {
+	include?: string[];
+	exclude?: string[];
+	all_files?: true;
+} {
+	return {
+		...(values.include.length === 0 ? {} : { include: values.include }),
+		...(values.exclude.length === 0 ? {} : { exclude: values.exclude }),
+		...(values["all-files"] ? { all_files: true } : {}),
+	};
+}
+
 /** Sha256 besides the digests of parts. */
 export const VERIFY_ARG = {
 	type: "boolean",

@@ -1,9 +1,13 @@
-import type { ApiClient } from "../../api/client.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { type NamedSource, hubSourceOf, parseNamedSource } from "../../schema/source-name.ts";
 import { defineCommand } from "../command.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
-import { PACE_ARGS, paceFields } from "../transfer-flags.ts";
+import type { ModelName } from "../../schema/names.ts";
+import type { Context } from "../context.ts";
+import { EXIT } from "../exit-codes.ts";
+import { formatBytes } from "../render/format.ts";
+import { fileTable, planSummary, sourceSummary } from "../render/source-info.ts";
+import { FILE_CHOICE_ARGS, fileChoiceFields, PACE_ARGS, paceFields } from "../transfer-flags.ts";
 import { type ValueKind, device } from "../values.ts";
 
 const nameOrSource: ValueKind<NamedSource> = {
@@ -28,17 +32,7 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 			valueHint: "DEVICE",
 			description: "Where it goes, e.g. node1:disk (default: the agent chooses)",
 		},
-		include: {
-			type: "string",
-			many: true,
-			valueHint: "PATTERN",
-			description: "Only files that match, e.g. '*.safetensors'",
-		},
-		exclude: { type: "string", many: true, valueHint: "PATTERN", description: "No files that match" },
-		"all-files": {
-			type: "boolean",
-			description: "Also the older formats that a repository keeps beside safetensors",
-		},
+		...FILE_CHOICE_ARGS,
 		type: { type: "string", valueHint: "TYPE", description: "What it is, e.g. llm" },
 		...PACE_ARGS,
 		verify: {
@@ -46,12 +40,17 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 			description: "Insist on digests of the source (or do without); left out: check when it has them",
 			negativeDescription: "Do without digests of the source",
 		},
+		"dry-run": {
+			type: "boolean",
+			description: "Print what would be done, and do nothing",
+		},
 		wait: WAIT_ARG,
 	},
 	examples: [
 		["model download hf:acme/tiny", "a Hugging Face repository, named acme/tiny here"],
 		["model download acme/tiny:Q4_K_M --to node2:disk", "one quantisation of it, to a certain node"],
 		["model download tiny --source https://example.org/tiny.gguf", "one file, under a name of your own"],
+		["model download hf:acme/big --to node1:disk --dry-run", "what it would fetch, and whether it fits"],
 		["model download acme/big --bandwidth 100MB/s --no-wait", "gently, in the background"],
 	],
 	next: ["model serve NAME", "model copy NAME --from DEVICE --to DEVICE"],
@@ -62,11 +61,23 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 			...(values.to === undefined ? {} : { target_device: values.to }),
 			...paceFields(values),
 			...(values.type === undefined ? {} : { model_type: values.type }),
-			...(values.include.length === 0 ? {} : { include: values.include }),
-			...(values.exclude.length === 0 ? {} : { exclude: values.exclude }),
-			...(values["all-files"] ? { all_files: true } : {}),
+			...fileChoiceFields(values),
 		};
-		const submitted = await submit(await context.api(), name, body, source, hubSourceOf(name));
+		if (values["dry-run"]) {
+			const choice = {
+				...fileChoiceFields(values),
+				...(values.to === undefined ? {} : { target_device: values.to }),
+			};
+			return await showPlan(context, name, source, choice);
+		}
+		const api = await context.api();
+		const params = { model_name: name };
+		const submitted = await fromSource(name, source, (source_url) =>
+			api.call("downloadModel", {
+				params,
+				body: { ...body, ...(source_url === undefined ? {} : { source_url }) },
+			}),
+		);
 		return await settle(context, submitted, {
 			wait: values.wait,
 			telling: {
@@ -78,20 +89,49 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 	},
 });
 
-/** `acme/tiny` is a registered name first, and a hub repository when it is not one. */
-async function submit(
-	api: ApiClient,
-	name: string,
-	body: object,
+/** What the download would do: the answer of a dry run. */
+async function showPlan(
+	{ api, out, say, style, width }: Context,
+	name: ModelName,
 	source: string | undefined,
-	hubSource: string | undefined,
-) {
-	const params = { model_name: name };
-	const send = (source_url: string | undefined) =>
-		api.call("downloadModel", {
-			params,
-			body: { ...body, ...(source_url === undefined ? {} : { source_url }) },
-		});
+	choice: object,
+): Promise<number> {
+	const client = await api();
+	const info = await fromSource(name, source, (source_url) =>
+		client.call("inspectSource", {
+			body: { model_name: name, ...choice, ...(source_url === undefined ? {} : { source_url }) },
+		}),
+	);
+	const { plan } = info;
+	await out.show(info, {
+		names: () => info.files.map(({ path }) => path),
+		human: (wide) =>
+			[
+				sourceSummary(info, style),
+				"",
+				fileTable(info, { style, width, wide }),
+				...(plan === null ? [] : ["", planSummary(plan, style)]),
+			].join("\n"),
+	});
+	for (const note of info.notes) say.info(note);
+	if (plan?.fits === false) {
+		say.error(
+			`It does not fit: ${plan.device} has ${formatBytes(plan.available)} available, ${formatBytes(plan.required)} are needed.`,
+		);
+		say.hint("Delete or move models there, or choose another device with --to.");
+		return EXIT.unavailable;
+	}
+	say.info("Nothing was downloaded: this was a dry run.");
+	return EXIT.done;
+}
+
+/** `acme/tiny` is a registered name first, and a hub repository when it is not one. */
+async function fromSource<T>(
+	name: ModelName,
+	source: string | undefined,
+	send: (source: string | undefined) => Promise<T>,
+): Promise<T> {
+	const hubSource = hubSourceOf(name);
 	try {
 		return await send(source);
 	} catch (error) {

@@ -76,5 +76,6 @@ export type {
 } from "./contract.ts";
 export type { CredentialLookUp } from "./credential.ts";
 export { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
+export { inspectFiles, type ModelFacts } from "./inspect.ts";
 export { type PeerInput, type PeerSource, peerSource } from "./peer.ts";
 export type { SourceUri } from "./source-uri.ts";

@@ -1,0 +1,142 @@
+/** Looking at a source, and at what a download would do, from the command line. */
+import { describe, expect, test } from "bun:test";
+import { modelNotFound } from "../../src/schema/errors.ts";
+import type { SourceInfo } from "../../src/schema/source-info.ts";
+import { fakeAgent } from "./support/fake-agent.ts";
+import { run } from "./support/fake-world.ts";
+
+const SOURCE: SourceInfo = {
+	source_url: "hf:acme/big@0123456789abcdef",
+	suggested_name: "acme/big",
+	revision: "0123456789abcdef",
+	model_type: "llm",
+	format: "safetensors",
+	architecture: "LlamaForCausalLM",
+	parameters: 8_030_261_248,
+	precision: "BF16",
+	license: "llama3",
+	context_length: 8192,
+	archive: null,
+	total_size: 16_000_000_000,
+	file_count: 1,
+	files: [{ path: "model.safetensors", size_bytes: 16_000_000_000, digest: "sha256:0011223344556677" }],
+	quantisations: null,
+	notes: [],
+	plan: null,
+};
+const PLAN = {
+	model_name: "acme/big",
+	device: "node1:disk",
+	already_there: false,
+	other_locations: ["node2:disk"],
+	bytes_to_fetch: 16_000_000_000,
+	required: 16_000_000_000,
+	available: 500_000_000_000,
+	fits: true,
+	task_id: null,
+};
+
+describe("model show of a source", () => {
+	test("tells what the agent found, and what usually comes next", async () => {
+		const agent = fakeAgent({ inspectSource: SOURCE });
+		const { code, stdout, stderr } = await run(["model", "show", "hf:acme/big", "--exclude", "*.bin"], {
+			agent,
+		});
+		expect(code).toBe(0);
+		for (const part of [
+			"LlamaForCausalLM",
+			"8.03 billion",
+			"BF16",
+			"8192 tokens",
+			"llama3",
+			"16 GB in 1 file",
+		])
+			expect(stdout).toContain(part);
+		expect(stdout).toContain("sha256:001122334455");
+		expect(stderr).toContain("next: gswarm model download hf:acme/big --dry-run");
+		expect(agent.only("inspectSource").body).toEqual({ source_url: "hf:acme/big", exclude: ["*.bin"] });
+	});
+
+	test("is the whole answer as JSON", async () => {
+		const agent = fakeAgent({ inspectSource: SOURCE });
+		const { stdout } = await run(["model", "show", "hf:acme/big", "--json"], { agent });
+		expect(JSON.parse(stdout)).toEqual(SOURCE);
+	});
+
+	test("lists quantisations and says how to name one; notes are told", async () => {
+		const found = { ...SOURCE, quantisations: { Q4_0: 4e9, Q8_0: 8e9 }, notes: ["x could not be read."] };
+		const { stdout, stderr } = await run(["show", "hf:acme/big"], {
+			agent: fakeAgent({ inspectSource: found }),
+		});
+		expect(stdout).toContain("Quantisation Q8_0");
+		expect(stderr).toContain("x could not be read.");
+		expect(stderr).toContain("gswarm model download hf:acme/big:Q4_0");
+	});
+
+	test("shows no escape that a source put into its names", async () => {
+		const files = [{ path: "a\u001b[31mb", size_bytes: null, digest: null }];
+		const found = { ...SOURCE, license: "m\u001b]0;t\u0007it", files };
+		const { stdout } = await run(["show", "hf:acme/big"], { agent: fakeAgent({ inspectSource: found }) });
+		expect(stdout).not.toContain("\u001b");
+	});
+
+	test("of a name that nothing is known of points to the hub, and asks it nothing", async () => {
+		const agent = fakeAgent({
+			getModel: () => {
+				throw modelNotFound("acme/big");
+			},
+		});
+		const { code, stderr } = await run(["model", "show", "acme/big"], { agent });
+		expect(code).toBe(3);
+		expect(stderr).toContain("gswarm model show hf:acme/big");
+		expect(agent.seen.map(({ route }) => route)).toEqual(["getModel"]);
+	});
+
+	test("a choice of files belongs to a source", async () => {
+		const { code, stderr } = await run(["model", "show", "acme/big", "--all-files"], {
+			agent: fakeAgent({}),
+		});
+		expect(code).toBe(2);
+		expect(stderr).toContain("hf:acme/big");
+	});
+});
+
+describe("model download --dry-run", () => {
+	const LINE = ["model", "download", "hf:acme/big", "--to", "node1:disk", "--dry-run"];
+
+	test("prints the plan and submits nothing", async () => {
+		const agent = fakeAgent({ inspectSource: { ...SOURCE, plan: PLAN } });
+		const { code, stdout, stderr } = await run(LINE, { agent });
+		expect(code).toBe(0);
+		for (const part of ["node1:disk", "500 GB", "node2:disk"]) expect(stdout).toContain(part);
+		expect(stderr).toContain("dry run");
+		expect(agent.only("inspectSource").body).toEqual({
+			model_name: "acme/big",
+			source_url: "hf:acme/big",
+			target_device: "node1:disk",
+		});
+		expect(agent.seen.length).toBe(1);
+	});
+
+	test("says what does not fit and exits as the download would", async () => {
+		const plan = { ...PLAN, fits: false, available: 1_000_000 };
+		const { code, stderr } = await run(LINE, { agent: fakeAgent({ inspectSource: { ...SOURCE, plan } }) });
+		expect(code).toBe(6);
+		expect(stderr).toContain("1 MB available");
+	});
+
+	test("of a name alone tries what is registered first, then the hub", async () => {
+		const agent = fakeAgent({
+			inspectSource: ({ body }: { body: unknown }) => {
+				if (!(body as { source_url?: string }).source_url) throw modelNotFound("acme/big");
+				return { ...SOURCE, plan: PLAN };
+			},
+		});
+		const { code } = await run(["model", "download", "acme/big", "--dry-run"], { agent });
+		expect(code).toBe(0);
+		expect(agent.seen.map(({ body }) => body)).toEqual([
+			{ model_name: "acme/big" },
+			{ model_name: "acme/big", source_url: "hf:acme/big" },
+		]);
+	});
+});

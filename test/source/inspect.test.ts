@@ -1,0 +1,142 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import {
+	inspectFiles,
+	type ModelFacts,
+	openSource,
+	type SourceOptions,
+} from "../../src/core/source/source.ts";
+import { systemClock } from "../../src/platform/clock.ts";
+import { silentLog } from "../../src/platform/log.ts";
+import { createOutbound } from "../../src/platform/outbound.ts";
+import { asGswarmError } from "../../src/schema/errors.ts";
+import { type FileServer, startFileServer } from "../support/file-server.ts";
+import { writeGguf, writeSafetensorsRepository } from "../support/known-answer-model.ts";
+import { type Hub, startHub } from "../support/loopback-hub.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const dir = tempDir();
+let hub: Hub;
+let files: FileServer;
+let ggufBytes: number;
+
+beforeAll(() => {
+	const tiny = join(dir.path, "tiny");
+	mkdirSync(tiny);
+	writeSafetensorsRepository(tiny, { sizeBytes: 8_000_000, shards: 3 });
+	writeFileSync(join(tiny, "README.md"), "---\nlicense: apache-2.0\ntags: [x]\n---\n# Tiny\n");
+	for (const name of ["gguf", "odd", "cut"]) mkdirSync(join(dir.path, name));
+	ggufBytes = writeGguf(join(dir.path, "gguf/tiny.gguf"), { sizeBytes: 8_000_000 }).sizeBytes;
+	writeFileSync(join(dir.path, "cut/LICENSE"), "\n  MIT License  \n\nCopyright\n");
+	writeFileSync(join(dir.path, "odd/model.safetensors"), "this is no header at all");
+	writeFileSync(join(dir.path, "odd/README.md"), "---\nlicense: other\nlicense_name: tiny-licence\n---\n");
+	writeFileSync(
+		join(dir.path, "odd/config.json"),
+		JSON.stringify({
+			architectures: ["LlavaForConditionalGeneration"],
+			text_config: { max_position_embeddings: 4096, torch_dtype: "float16" },
+			quantization_config: { quant_method: "gptq", bits: 4 },
+		}),
+	);
+	writeFileSync(
+		join(dir.path, "cut/cut.gguf"),
+		readFileSync(join(dir.path, "gguf/tiny.gguf")).subarray(0, 5000),
+	);
+	const repository = (name: string) => ({ dir: join(dir.path, name) });
+	hub = startHub({
+		repositories: Object.fromEntries(["tiny", "gguf", "odd", "cut"].map((n) => [`acme/${n}`, repository(n)])),
+	});
+	files = startFileServer({ dir: join(dir.path, "gguf") });
+});
+afterAll(() => {
+	hub.stop();
+	files.stop();
+	dir[Symbol.dispose]();
+});
+afterEach(() => {
+	hub.clearFaults();
+	hub.clearLog();
+	files.set({ acceptRange: undefined, cutAfterBytes: undefined });
+});
+
+async function inspect(uri: string, options: SourceOptions = {}): Promise<ModelFacts> {
+	const outbound = createOutbound(
+		{ clock: systemClock, log: silentLog },
+		{ allow: [hub.url, hub.cdnUrl, files.url] },
+	);
+	const source = openSource(uri, { outbound, clock: systemClock, hub: { endpoint: hub.url }, ...options });
+	const signal = AbortSignal.timeout(20_000);
+	return await inspectFiles(source, await source.describe(signal), signal);
+}
+const bodyBytes = (): number => hub.log().reduce((sum, { bytesSent }) => sum + bytesSent, 0);
+
+describe("before anything is downloaded", () => {
+	test("a repository of safetensors tells parameters, precision, architecture, context and licence", async () => {
+		const facts = await inspect("acme/tiny");
+		expect(facts).toMatchObject({
+			format: "safetensors",
+			modelType: "llm",
+			architecture: "LlamaForCausalLM",
+			precision: "F32",
+			license: "apache-2.0",
+			contextLength: 2048,
+			notes: [],
+		});
+		// f32: four bytes each, and nothing but the headers besides.
+		expect(facts.parameterCount).toBeGreaterThan(1_900_000);
+		expect(facts.parameterCount).toBeLessThan(2_600_000);
+	});
+
+	test("no more of it is read than headers are long", async () => {
+		await inspect("acme/tiny");
+		expect(bodyBytes()).toBeLessThan(600_000);
+	});
+
+	test("a GGUF file tells the same from its own header, its licence too", async () => {
+		const facts = await inspect("acme/gguf");
+		expect(facts).toMatchObject({
+			format: "gguf",
+			architecture: "llama",
+			contextLength: 2048,
+			license: "0bsd",
+			notes: [],
+		});
+		expect((facts.parameterCount ?? 0) * 4).toBeGreaterThan(ggufBytes * 0.9);
+		expect((facts.parameterCount ?? 0) * 4).toBeLessThan(ggufBytes);
+	});
+
+	test("a file on a web server is read in ranges, or from its start where there are none", async () => {
+		const whole = await inspect(`${files.url}/tiny.gguf`);
+		files.set({ acceptRange: false });
+		expect(await inspect(`${files.url}/tiny.gguf`)).toEqual(whole);
+		expect(whole.architecture).toBe("llama");
+	});
+
+	test("a header that is none is a note; what else can be told is told", async () => {
+		const facts = await inspect("acme/odd");
+		expect(facts).toMatchObject({
+			modelType: "multimodal",
+			architecture: "LlavaForConditionalGeneration",
+			contextLength: 4096,
+			precision: "gptq 4-bit",
+			license: "tiny-licence",
+			parameterCount: undefined,
+		});
+		expect(facts.notes[0]).toContain("corrupt_safetensors");
+		expect(facts.notes[1]).toContain("0 of 1 headers");
+	});
+
+	test("a GGUF file that is cut off says so", async () => {
+		const facts = await inspect("acme/cut");
+		expect(facts.parameterCount).toBeUndefined();
+		expect(facts.license).toBe("MIT License");
+		expect(facts.notes[0]).toContain("truncated_gguf");
+	});
+
+	test("a connection that is always cut fails it, and is not taken for a short header", async () => {
+		files.set({ cutAfterBytes: 1000 });
+		const error = await inspect(`${files.url}/tiny.gguf`).catch(asGswarmError);
+		expect(error).toMatchObject({ code: "NETWORK_ERROR", retryable: true });
+	});
+});

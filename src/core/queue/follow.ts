@@ -1,7 +1,7 @@
 /** The stream of a queue's events: what a reader missed comes from the log, what happens now as it is committed. */
 import type { Database as Sqlite } from "bun:sqlite";
 import { taskStatus } from "../../schema/task.ts";
-import { type TaskEvent, readEvents } from "./event-log.ts";
+import { type TaskEvent, newestEvent, readEvents } from "./event-log.ts";
 import type { Change, QueueName } from "./task-row.ts";
 
 /** Events that a slow reader may have ahead of it in memory; with more it reads the log again. */
@@ -33,8 +33,11 @@ export async function* follow(
 	});
 	const onAbort = (): void => wake.resolve();
 	signal.addEventListener("abort", onAbort, { once: true });
-	let last = after;
+	const newest = newestEvent(db);
+	let last = Math.min(after, newest);
 	try {
+		// An id from another database, or from before a restore.
+		if (after > newest) yield { kind: "gap" };
 		while (!signal.aborted) {
 			if (isBehind) {
 				isBehind = false;

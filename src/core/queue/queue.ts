@@ -271,7 +271,6 @@ class TaskQueue implements Queue {
 	readonly #worker: QueueWorker;
 	readonly #recovered: readonly RecoveredTask[];
 	readonly #tally: Tally;
-	readonly #completedBefore: number;
 	readonly #waiters = new TaskWaiters();
 	readonly #listeners = new Set<(event: QueueEvent) => void>();
 	readonly #followers = new Set<(change: Change) => void>();
@@ -279,6 +278,8 @@ class TaskQueue implements Queue {
 	readonly epoch: number;
 	#config: QueueConfig;
 	#limits: Limits;
+	/** Since this open. */
+	#completed = 0;
 	/** Tasks that are on their way into the line. */
 	#arriving = 0;
 
@@ -299,7 +300,6 @@ class TaskQueue implements Queue {
 		this.#limits = limitsOf(this.#config);
 		this.#reader = new TaskReader(deps.db.read, options.queue);
 		this.#tally = countTasks(deps.db.read, options.queue);
-		this.#completedBefore = this.#tally.counters().completed;
 		this.#recovered = changes.map(({ taskId, state }) => ({ taskId, status: taskStatus(state) }));
 		this.#worker = new QueueWorker(deps, {
 			queue: options.queue,
@@ -451,8 +451,7 @@ class TaskQueue implements Queue {
 	}
 
 	counters(): TaskCounters {
-		const counters = this.#tally.counters();
-		return { ...counters, completed: counters.completed - this.#completedBefore };
+		return { ...this.#tally.counters(), completed: this.#completed };
 	}
 
 	config(): QueueConfig {
@@ -656,6 +655,7 @@ class TaskQueue implements Queue {
 			const { taskId, type, model, state } = change;
 			const status = taskStatus(state);
 			this.#tally.apply(change);
+			if (state === "completed") this.#completed++;
 			for (const listener of this.#followers) listener(change);
 			this.#waiters.changed(taskId, status);
 			if (this.#listeners.size > 0) this.#publish({ kind: "state", taskId, type, model, status });

@@ -54,10 +54,10 @@ export class Tally {
 		return TASK_STATES.reduce((sum, state) => (isTerminal(state) ? sum + this.#states[state] : sum), 0);
 	}
 
-	/** As they are on the wire, since the beginning. */
-	counters(): TaskCounters {
-		const { running, cancelling, completed } = this.#states;
-		return { pending: this.waiting(), running: running + cancelling, completed };
+	/** As they are on the wire. */
+	counters(): Pick<TaskCounters, "pending" | "running"> {
+		const { running, cancelling } = this.#states;
+		return { pending: this.waiting(), running: running + cancelling };
 	}
 
 	states(): StateCounts {

@@ -13,12 +13,14 @@ import { peopleRoutes } from "./people-routes.ts";
 import { repairRoutes } from "./repair-routes.ts";
 import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
+import { sourceRoutes } from "./source-routes.ts";
 
 export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 	const requests = createHostRequests(d);
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
+		...sourceRoutes(d),
 		...agentRoutes(d),
 		...nodeAdminRoutes(d),
 		...repairRoutes(d),

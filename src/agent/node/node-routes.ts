@@ -10,12 +10,14 @@ import { modelRoutes } from "./model-routes.ts";
 import { modelSummaries } from "./model-view.ts";
 import { type NodeRouteDependencies, createNodeRequests } from "./node-requests.ts";
 import { serviceRoutes } from "./service-routes.ts";
+import { sourceRoutes } from "./source-routes.ts";
 
 export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 	const requests = createNodeRequests(d);
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
+		...sourceRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {
 			const problems = d.problems();

@@ -7,6 +7,7 @@ import {
 	modelDetailSchema,
 	modelSchema,
 } from "../../schema/model.ts";
+import { sourceInfoSchema } from "../../schema/source-info.ts";
 import type { Route } from "../route.ts";
 import {
 	HOST,
@@ -141,6 +142,25 @@ export const modelsRoutes = {
 		}),
 		status: 202,
 		response: submittedOn,
+	},
+	inspectSource: {
+		method: "POST",
+		path: "/api/v1/sources/inspect",
+		summary:
+			"What a source has, read from the headers of its files, and with `model_name` what a download would do; nothing is downloaded",
+		role: "user",
+		on: BOTH,
+		body: z.strictObject({
+			/** With `model_name`: default as for a download. */
+			source_url: z.string().min(1).max(4096).optional(),
+			model_name: name.optional(),
+			target_device: device.optional(),
+			include: pattern.optional(),
+			exclude: pattern.optional(),
+			all_files: z.boolean().optional(),
+		}),
+		status: 200,
+		response: sourceInfoSchema,
 	},
 	moveModel: {
 		method: "POST",

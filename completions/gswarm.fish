@@ -179,7 +179,7 @@ complete -c gswarm -n "__gswarm_in 'agent'" -l node -x -a '(__gswarm_live nodes)
 complete -c gswarm -n "__gswarm_in 'agent'" -l port -x -a '' -d 'Port of the host\'s API (default: 8000)'
 complete -c gswarm -n "__gswarm_in 'agent'" -l node-port -x -a '' -d 'Port of the node\'s API (default: 8001)'
 complete -c gswarm -n "__gswarm_in 'agent'" -l peer-port -x -a '' -d 'Port for parts between nodes (default: 8002)'
-complete -c gswarm -n "__gswarm_in 'agent'" -l bind -x -a '' -d 'Address to listen on, 0.0.0.0 for all of them (default: 127.0.0.1; for a node of another machine\'s host the address that faces it)'
+complete -c gswarm -n "__gswarm_in 'agent'" -l bind -x -a '' -d 'Address to listen on: 0.0.0.0 for all of them; a node of another machine faces its host (default: 127.0.0.1)'
 complete -c gswarm -n "__gswarm_in 'agent'" -l advertise -x -a '' -d 'Name or address by which others reach this machine; the first is printed'
 complete -c gswarm -n "__gswarm_in 'agent'" -l tls -d 'TLS on loopback too; beyond loopback it is always on'
 complete -c gswarm -n "__gswarm_in 'agent'" -l tls-cert -r -F -d 'Your own certificate (PEM) for people and programs; agents go on with the cluster\'s'

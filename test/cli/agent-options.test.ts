@@ -70,12 +70,15 @@ describe("the flags of gswarm agent", () => {
 
 	test("all of them arrive", async () => {
 		const line =
-			"--host --node n1 --data-dir rel --bind 127.0.0.2 --port 1 --node-port 2 --peer-port 0 --disk /a=2TB --disk /b --dram 64GB --log-level debug";
+			"--host --node n1 --data-dir rel --bind 127.0.0.2 --advertise gpu1.lan --advertise 10.0.0.1 --tls --tls-cert /c.pem --tls-key /k.pem --port 1 --node-port 2 --peer-port 0 --disk /a=2TB --disk /b --dram 64GB --log-level debug";
 		expect(await options(line)).toEqual({
 			role: { host: true, node: true },
 			nodeName: "n1",
 			dataDir: resolve("rel"),
 			bind: "127.0.0.2",
+			advertise: ["gpu1.lan", "10.0.0.1"],
+			tls: true,
+			tlsFiles: { certificate: "/c.pem", key: "/k.pem" },
 			hostPort: 1,
 			nodePort: 2,
 			peerPort: 0,
@@ -129,6 +132,8 @@ describe("the flags of gswarm agent", () => {
 		["--host=0.0.0.0", "did you mean `--bind 0.0.0.0`?"],
 		["--host --join 127.0.0.1", "exclude each other"],
 		["--join-file x", "--join-file needs --join"],
+		["--tls-cert c.pem", "--tls-cert and --tls-key go together"],
+		["--tls-key k.pem", "--tls-cert and --tls-key go together"],
 		["--join ftp://h", "is not an agent's address"],
 		["--join http://u:p@h:1", "is not an agent's address"],
 		["--port 99999", "wanted a port"],

@@ -290,10 +290,10 @@ describe("agent --detach", () => {
 		"an agent that cannot start hands on its words and its exit status",
 		async () => {
 			using dir = tempDir();
-			const line = ["agent", "--detach", "--bind", "0.0.0.0", "--data-dir", join(dir.path, "home")];
+			const line = ["agent", "--detach", "--bind", "gpu1.lan", "--data-dir", join(dir.path, "home")];
 			const { code, stdout, stderr } = await gswarm(line);
 			expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-			expect(stderr).toContain("0.0.0.0");
+			expect(stderr).toContain("gpu1.lan");
 			expect(stderr).toContain("agent.log");
 		},
 		LIMIT_MS,
@@ -324,9 +324,16 @@ describe("agent --detach", () => {
 			using other = sleeper();
 			writeFileSync(join(dir.path, "agent.json"), JSON.stringify({ pid: other.pid, name: "gone" }));
 			// Refused for another reason, and by the agent itself: it was started.
-			const { code, stderr } = await gswarm(["agent", "--detach", "--bind", "::", "--data-dir", dir.path]);
+			const { code, stderr } = await gswarm([
+				"agent",
+				"--detach",
+				"--bind",
+				"gpu1.lan",
+				"--data-dir",
+				dir.path,
+			]);
 			expect(code).toBe(2);
-			expect(stderr).toContain("loopback");
+			expect(stderr).toContain("wanted an address of this machine");
 		},
 		LIMIT_MS,
 	);

@@ -41,7 +41,7 @@ The join string comes from the host's \`gswarm token create --join\`, on standar
 		bind: {
 			type: "string",
 			valueHint: "ADDRESS",
-			description: `Address to listen on, 0.0.0.0 for all of them (default: 127.0.0.1; for a node of another machine's host the address that faces it)`,
+			description: `Address to listen on: 0.0.0.0 for all of them; a node of another machine faces its host (default: 127.0.0.1)`,
 		},
 		advertise: {
 			type: "string",

@@ -231,8 +231,11 @@ describe("a web page", () => {
 	});
 });
 
-test("on port 80 the name alone is enough, on any other it is not", () => {
+test("on the ports of HTTP and HTTPS, which clients leave out, the name alone is enough; on any other it is not", () => {
 	expect(allowedHosts(["node1"], 80).has("node1")).toBe(true);
+	expect(allowedHosts(["node1"], 443).has("node1")).toBe(true);
+	expect(allowedHosts(["node1"], 443).has("node1:443")).toBe(true);
+	expect(allowedHosts(["node1"], 443).has("node1:80")).toBe(false);
 	expect(allowedHosts(["node1"], 80).has("node1:80")).toBe(true);
 	expect(allowedHosts(["node1"], 8000).has("node1")).toBe(false);
 	expect(allowedHosts(["Node1"], 8000).has("node1:8000")).toBe(true);

@@ -30,10 +30,14 @@ export function checkBrowser(headers: Headers, client: Client, known: ReadonlySe
 	}
 }
 
+/** Ports that clients leave out of the Host header, over HTTP and over TLS. */
+const UNSAID_PORTS: readonly number[] = [80, 443];
+
 /** Every `host[:port]` under which a listener may be called. */
 export function allowedHosts(names: readonly string[], port: number): ReadonlySet<string> {
 	const all = ["127.0.0.1", "localhost", "[::1]", ...names].map((name) => name.toLowerCase());
-	return new Set(all.flatMap((name) => (port === 80 ? [name, `${name}:80`] : [`${name}:${port}`])));
+	const isUnsaid = UNSAID_PORTS.includes(port);
+	return new Set(all.flatMap((name) => [...(isUnsaid ? [name] : []), `${name}:${port}`]));
 }
 
 /** Whether it is a name of ours with whatever port. */

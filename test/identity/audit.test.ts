@@ -60,6 +60,11 @@ test.each([
 		"act",
 	],
 	["a machine that joins", stranger({ needs: "join", method: "POST", action: "join", status: 200 }), "act"],
+	[
+		"a join that came to nothing, which anybody can send",
+		stranger({ needs: "join", method: "POST", action: "join", status: 413, reason: "body_too_large" }),
+		"first-refusal",
+	],
 	["reading", event({ method: "GET", needs: "viewer", action: "listModels", status: 200 }), "none"],
 	["asking for headers alone", event({ method: "HEAD", needs: "viewer", status: 200 }), "none"],
 	["a heartbeat", event({ method: "POST", needs: "node", action: "heartbeat", status: 200 }), "none"],

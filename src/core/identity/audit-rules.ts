@@ -49,7 +49,10 @@ export function recordingOf(event: AuditEvent): Recording {
 	if (status === 429 && caller === undefined) return "first-refusal";
 	if (READING.includes(method) || USES.includes(needs)) return "none";
 	if (action === undefined || UNRECORDED.includes(action)) return "none";
-	return caller !== undefined || needs === "join" ? "act" : "none";
+	if (caller !== undefined) return "act";
+	if (needs !== "join") return "none";
+	// Anybody may try to join, as often as they have addresses: that must not push out what was done.
+	return status < 400 ? "act" : "first-refusal";
 }
 
 const MAX_TARGETS = 8;

@@ -7,6 +7,7 @@ import { gatewayRoutes } from "./contract/gateway.ts";
 import { identityRoutes } from "./contract/identity.ts";
 import { modelsRoutes } from "./contract/models.ts";
 import { nodesRoutes } from "./contract/nodes.ts";
+import { partsRoutes } from "./contract/parts.ts";
 import { queueRoutes } from "./contract/queue.ts";
 import { recordsRoutes } from "./contract/records.ts";
 import { servicesRoutes } from "./contract/services.ts";
@@ -22,6 +23,7 @@ export const contract = {
 	...recordsRoutes,
 	...nodesRoutes,
 	...agentsRoutes,
+	...partsRoutes,
 	...gatewayRoutes,
 } as const satisfies Record<string, Route>;
 

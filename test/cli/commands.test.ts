@@ -12,6 +12,8 @@ const QUEUE = {
 	queue_config: { max_concurrent_tasks: 4, priority_levels: ["critical" as const], resource_tracking: true },
 	task_queue: { pending: 1, running: 1, completed: 3 },
 	tasks: [sampleTask()],
+	total: 1,
+	next_cursor: null,
 };
 const HEALTH = {
 	status: "ok" as const,
@@ -131,7 +133,7 @@ describe("commands that read", () => {
 		["model locations tiny", "listLocations", { model_name: "tiny", locations: [] }, "model download tiny"],
 		["node list", "listNodes", { nodes: [], total: 0 }, "token create --join"],
 		["service list", "listServices", { services: [], total: 0 }, "model list"],
-		["queue tasks", "queueStatus", { ...QUEUE, tasks: [] }, "queue history"],
+		["queue tasks", "queueStatus", { ...QUEUE, tasks: [], total: 0 }, "queue history"],
 		["queue history", "queueHistory", { tasks: [], next_cursor: null }, "model download"],
 	];
 	for (const [line, route, answer, next] of EMPTY) {

@@ -77,11 +77,20 @@ async function send({ listener, as, method, path, headers, body }: FuzzRequest):
 	});
 }
 
+/** The body; of a stream that goes on, what there is of it. */
+async function textOf(answer: Response): Promise<string> {
+	if (answer.headers.get("content-type") !== "text/event-stream") return await answer.text();
+	const reader = answer.body?.getReader();
+	const { value } = (await reader?.read()) ?? {};
+	await reader?.cancel();
+	return new TextDecoder().decode(value);
+}
+
 /** What is wrong with the answer, or undefined. */
 async function fault(request: FuzzRequest): Promise<string | undefined> {
 	const startedMs = performance.now();
 	const answer = await send(request);
-	const text = await answer.text();
+	const text = await textOf(answer);
 	const ms = performance.now() - startedMs;
 	const { status } = answer;
 	if (ms > MAX_MS) return `took ${Math.round(ms)} ms`;

@@ -2,6 +2,7 @@
 import { HEARTBEAT_MS, isReachable } from "../../core/cluster/cluster.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { isModelName, parseModelName } from "../../schema/names.ts";
+import { LEASE_S } from "../../schema/operation.ts";
 import type { Handlers } from "../http/app.ts";
 import type { HostRouteDependencies } from "./host-requests.ts";
 import { joinRoutes } from "./join-routes.ts";
@@ -9,7 +10,7 @@ import { grantForOperation, isUnregistering } from "./operations.ts";
 
 type AgentRoutes = Pick<
 	Handlers<"host">,
-	"authority" | "join" | "renewCertificate" | "heartbeat" | "requestGrant" | "condemn"
+	"authority" | "join" | "renewCertificate" | "heartbeat" | "requestGrant" | "condemn" | "confirmPart"
 >;
 
 export function agentRoutes(d: HostRouteDependencies): AgentRoutes {
@@ -40,8 +41,13 @@ export function agentRoutes(d: HostRouteDependencies): AgentRoutes {
 		},
 		requestGrant: ({ body, caller }) =>
 			grantForOperation(d, d.queue.get(body.operation_id), caller?.node ?? ""),
+		confirmPart: ({ query, caller }) => {
+			d.dispatcher.confirm(caller?.node ?? "", query);
+			return { lease_s: LEASE_S };
+		},
 		condemn: async ({ body, caller }) => {
 			const node = caller?.node ?? "";
+			if (body.operation !== undefined) d.dispatcher.confirm(node, body.operation);
 			const alive = d.cluster
 				.views()
 				.filter((v) => isReachable(v.liveness) && d.inventoryVersions.has(v.name));

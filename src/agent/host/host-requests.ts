@@ -5,6 +5,7 @@ import type { Queue } from "../../core/queue/queue.ts";
 import type { Registry } from "../../core/registry/registry.ts";
 import type { Gateway } from "../../core/service/service.ts";
 import type { Clock } from "../../platform/clock.ts";
+import type { Log } from "../../platform/log.ts";
 import type { Submitted, TaskType } from "../../schema/task.ts";
 import type { HostCredentials } from "../credentials.ts";
 import { idempotencyKey } from "../http/answers.ts";
@@ -31,7 +32,7 @@ export interface HostRouteDependencies extends OperationDependencies {
 	queue: Queue;
 	tasks: TaskFinder;
 	gateway: Gateway;
-	maxConcurrentTasks: number;
+	log: Log;
 	uptimeS(): number;
 	/** As other machines reach it, for commands that are printed. */
 	hostUrl(): string;

@@ -2,14 +2,14 @@
 import { contract } from "../../api/contract.ts";
 import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
-import { PRIORITIES } from "../../schema/task.ts";
-import { historyFilter, seesDetails } from "../http/answers.ts";
+import { seesDetails } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { agentRoutes } from "./agent-routes.ts";
 import { type HostRouteDependencies, createHostRequests } from "./host-requests.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { nodeAdminRoutes } from "./node-admin-routes.ts";
 import { peopleRoutes } from "./people-routes.ts";
+import { queueRoutes } from "./queue-routes.ts";
 import { repairRoutes } from "./repair-routes.ts";
 import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
@@ -20,6 +20,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
+		...queueRoutes(d, requests),
 		...sourceRoutes(d),
 		...agentRoutes(d),
 		...nodeAdminRoutes(d),
@@ -61,21 +62,5 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 			const nodes = d.cluster.documents();
 			return { nodes, total: nodes.length };
 		},
-
-		queueStatus: async ({ query }) => {
-			const { counters, tasks } = await d.tasks.live(query.node);
-			return {
-				queue_config: {
-					max_concurrent_tasks: d.maxConcurrentTasks,
-					priority_levels: [...PRIORITIES],
-					resource_tracking: true,
-				},
-				task_queue: counters,
-				tasks,
-			};
-		},
-		getTask: ({ params }) => d.tasks.get(params.task_id),
-		cancelTask: ({ params }) => d.tasks.cancel(params.task_id),
-		queueHistory: ({ query }) => d.tasks.history(historyFilter(query), query),
 	};
 }

@@ -9,9 +9,11 @@ import type { Database } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
+import { asGswarmError } from "../../schema/errors.ts";
 import type { HostCredentials } from "../credentials.ts";
 import type { Handlers } from "../http/app.ts";
 import { createAuthPush } from "./auth-push.ts";
+import { type PartLine, createDispatcher } from "./dispatch.ts";
 import { hostHandlers } from "./host-routes.ts";
 import { type Nodes, createNodes } from "./nodes.ts";
 import { createOperations } from "./operations.ts";
@@ -76,7 +78,20 @@ export async function openHost(
 	const nodes = createNodes({ cluster, registry, clock, privateKey, caCertificate });
 	identity.keepPeople();
 	const authPush = createAuthPush({ cluster, nodes, people: identity.people, clock, log });
-	const operationDependencies = { clock, cluster, registry, nodes, trustedNetwork };
+	const dispatcher = createDispatcher({
+		clock,
+		log,
+		line: (node) => partLine(nodes, node),
+		operation(taskId) {
+			try {
+				return queue.get(taskId);
+			} catch (error) {
+				if (asGswarmError(error).code === "NOT_FOUND") return undefined;
+				throw error;
+			}
+		},
+	});
+	const operationDependencies = { clock, cluster, registry, nodes, dispatcher, trustedNetwork };
 	const gateway = createGateway({ clock, log, local: servicesOfNodes(cluster, nodes) });
 	const inventoryVersions = new Map<string, string>();
 	const removeFrom = async (node: string, model_name: string, tier: string): Promise<void> => {
@@ -104,7 +119,7 @@ export async function openHost(
 			queue,
 			tasks: createTaskFinder({ queue, nodes, hostName: options.name }),
 			gateway,
-			maxConcurrentTasks: options.maxConcurrentTasks,
+			log,
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
 			hostUrl: options.hostUrl,
 			inventoryVersions,
@@ -133,6 +148,14 @@ export async function openHost(
 			await authPush[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
 		},
+	};
+}
+
+/** Calls about parts of operations; the node is looked up for each, because one that restarted may have another port. */
+function partLine(nodes: Nodes, node: string): PartLine {
+	return {
+		follow: (token, signal) => nodes.client(node).call("followPart", { query: token, signal }),
+		revoke: (token, signal) => nodes.client(node).call("revokePart", { body: token, signal }),
 	};
 }
 

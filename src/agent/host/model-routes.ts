@@ -284,8 +284,7 @@ async function taskThatBrings(d: HostRouteDependencies, model: string): Promise<
 	if (own !== undefined) return own;
 	for (const { name, beat } of d.nodes.reachable()) {
 		if (beat?.activities.some((a) => a.model_name === model) !== true) continue;
-		const { tasks } = await d.tasks.live(name);
-		const found = tasks.find(brings);
+		const found = (await d.tasks.live(name, model)).find(brings);
 		if (found !== undefined) return found;
 	}
 	return undefined;

@@ -7,8 +7,8 @@ import { isOpenHttp } from "../../platform/plain-http.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
+import type { Dispatcher, OperationRun } from "./dispatch.ts";
 import { partsWithoutTls } from "../granted-parts.ts";
-import { followTask } from "./follow.ts";
 import type { Nodes } from "./nodes.ts";
 import type { Placed } from "./placement.ts";
 
@@ -40,55 +40,29 @@ export interface OperationDependencies {
 	cluster: Cluster;
 	registry: Registry;
 	nodes: Nodes;
+	dispatcher: Dispatcher;
 	/** Parts may be read over plain HTTP from other machines. */
 	trustedNetwork: boolean;
 }
 
-/** Tasks dispatched so far, by node or device, kept in the operation's row. */
-type Dispatched = Record<string, string>;
-
 export function createOperations(d: OperationDependencies): Partial<Record<TaskType, TaskHandler>> {
-	/** Dispatches once, even over restarts: the node's task id is kept, and the node knows the operation's key. */
-	const dispatched = async (
-		context: TaskContext,
-		state: Dispatched,
-		key: string,
-		node: string,
-		send: (headers: Record<string, string>) => Promise<{ task_id: string }>,
-	): Promise<TaskDocument> => {
-		let taskId = state[key];
-		if (taskId === undefined) {
-			({ task_id: taskId } = await send({
-				"idempotency-key": `${context.taskId}/${key}/${context.attempt}`.replaceAll(" ", "@"),
-			}));
-			state[key] = taskId;
-			await context.saveState(state);
-		}
-		try {
-			return await followTask(context, d.clock, { node, taskId, client: () => d.nodes.client(node) });
-		} catch (error) {
-			// The next attempt, if there is one, dispatches anew.
-			if (!context.signal.aborted && asGswarmError(error).reason !== "node_unreachable") {
-				delete state[key];
-				await context.saveState(state);
-			}
-			throw error;
-		}
-	};
-
 	const copy = async (context: TaskContext): Promise<Record<string, unknown> | undefined> => {
 		const request = context.request as unknown as CrossCopyRequest;
-		const source = d.nodes.holding(request.source_device, request.model_name);
+		const run = d.dispatcher.run(context);
+		// Of a move that goes on after a restart the source may be gone already, and that is how it should be.
+		const source =
+			run.begun.length > 0
+				? d.nodes.target(request.source_device)
+				: d.nodes.holding(request.source_device, request.model_name);
 		const target = d.nodes.target(request.target_device);
-		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
 		let pulled: TaskDocument;
 		try {
-			pulled = await pull(context, state, request, source, target);
+			pulled = await pull(context, run, request, source, target);
 		} finally {
 			await releaseSource(context, source.node);
 		}
 		if (request.keep_source) return pulled.result ?? {};
-		return { ...pulled.result, ...(await removeSource(context, state, request, source)) };
+		return { ...pulled.result, ...(await removeSource(context, run, request, source)) };
 	};
 	/** Ends the receiver's access, so that the source is no longer in use; a source that is away lets it lapse. */
 	const releaseSource = async (context: TaskContext, node: string): Promise<void> => {
@@ -100,12 +74,12 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 	};
 	const pull = (
 		context: TaskContext,
-		state: Dispatched,
+		run: OperationRun,
 		request: CrossCopyRequest,
 		source: Placed,
 		target: Placed,
-	): Promise<TaskDocument> =>
-		dispatched(context, state, "pull", target.node, async (headers) => {
+	): Promise<TaskDocument> => {
+		const send = async (headers: Record<string, string>): Promise<{ task_id: string }> => {
 			const params = { model_name: request.model_name };
 			const { copy: found } = await d.nodes
 				.client(source.node)
@@ -129,24 +103,31 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 				},
 				signal: context.signal,
 			});
-		});
+		};
+		return run.part({ key: "pull", node: target.node, send });
+	};
 	const removeSource = async (
 		context: TaskContext,
-		state: Dispatched,
+		run: OperationRun,
 		request: CrossCopyRequest,
 		source: { node: string; device: string },
 	): Promise<{ source_kept?: string }> => {
 		try {
-			await dispatched(context, state, "remove", source.node, (headers) =>
-				d.nodes.client(source.node).call("deleteModel", {
-					params: { model_name: request.model_name },
-					query: { device: source.device },
-					headers,
-					signal: context.signal,
-				}),
-			);
+			await run.part({
+				key: "remove",
+				node: source.node,
+				send: (headers) =>
+					d.nodes.client(source.node).call("deleteModel", {
+						params: { model_name: request.model_name },
+						query: { device: source.device },
+						headers,
+						signal: context.signal,
+					}),
+			});
 			return {};
 		} catch (error) {
+			// The copy is there: what was cancelled is only that the source goes.
+			if (context.signal.reason === "cancelled") return { source_kept: "cancelled" };
 			const { reason } = asGswarmError(error);
 			if (reason === "in_use" || reason === "last_durable_copy") return { source_kept: reason };
 			throw error;
@@ -160,8 +141,9 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 			await d.registry.dropClaim(model, node, tier);
 			return { freed_bytes: 0, device: claim };
 		}
-		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
+		const run = d.dispatcher.run(context);
 		const away: CopyKey[] = [];
+		const counted = new Set<string>();
 		let freed = 0;
 		const reachable = await heardNodes(d, context, model);
 		for (const location of d.registry.locations(model)) {
@@ -172,17 +154,24 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 				continue;
 			}
 			const device = `${node}:${tier}`;
-			const done = await dispatched(context, state, `delete ${device} ${revision}`, node, (headers) =>
+			const send = (headers: Record<string, string>): Promise<{ task_id: string }> =>
 				d.nodes.client(node).call("deleteModel", {
 					params: { model_name: model },
 					query: { device, force: force ? "true" : "false" },
 					headers,
 					signal: context.signal,
-				}),
-			).catch((error: unknown) => {
-				if (asGswarmError(error).code === "MODEL_NOT_FOUND") return undefined;
-				throw error;
-			});
+				});
+			const key = `delete ${device} ${revision}`;
+			const done = await run.part({ key, node, send }).catch(ifNotThere);
+			freed += Number(done?.result?.["freed_bytes"] ?? 0);
+			counted.add(key);
+		}
+		// What an earlier try has deleted is no location any more, and its bytes are freed all the same.
+		for (const { key, node } of run.begun.filter(
+			(part) => !counted.has(part.key) && reachable.has(part.node),
+		)) {
+			const send = (): Promise<never> => Promise.reject(modelNotFound(model, node));
+			const done = await run.part({ key, node, send }).catch(ifNotThere);
 			freed += Number(done?.result?.["freed_bytes"] ?? 0);
 		}
 		await d.registry.forget(model, away);
@@ -191,23 +180,27 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 
 	const deploy = async (context: TaskContext): Promise<Record<string, unknown>> => {
 		const { model_name: model, devices, body } = context.request as unknown as DeployRequest;
-		const state: Dispatched = { ...(context.state as Dispatched | undefined) };
+		const run = d.dispatcher.run(context);
 		const services: unknown[] = [];
 		for (const device of devices) {
 			const { node } = d.nodes.target(device);
-			const done = await dispatched(context, state, `serve ${device}`, node, (headers) =>
+			const send = (headers: Record<string, string>): Promise<{ task_id: string }> =>
 				d.nodes.client(node).call("startService", {
 					body: { ...body, model_name: model, device },
 					headers,
 					signal: context.signal,
-				}),
-			);
+				});
+			const done = await run.part({ key: `serve ${device}`, node, send });
 			services.push({ node, ...done.result });
 		}
 		return { services };
 	};
 
 	return { copy, move: copy, delete: unregister, serve: deploy };
+}
+
+function ifNotThere(error: unknown): undefined {
+	if (asGswarmError(error).code !== "MODEL_NOT_FOUND") throw error;
 }
 
 /** Whether the model is to go from everywhere, so that its last copies may: as durable as the operation itself. */

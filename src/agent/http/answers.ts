@@ -30,10 +30,11 @@ export function historyFilter({
 	limit,
 	status,
 	type,
+	priority,
 	since,
 	cursor,
 }: NonNullable<Parameters<Queue["history"]>[0]>): Parameters<Queue["history"]>[0] {
-	return { limit, status, type, since, cursor };
+	return { limit, status, type, priority, since, cursor };
 }
 
 /** Whose token it is, as the agent that was asked sees it. */

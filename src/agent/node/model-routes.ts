@@ -11,7 +11,7 @@ import { downloadSource } from "../download-source.ts";
 import { inUse, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { modelDetail, modelSummaries } from "./model-view.ts";
-import type { NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
+import type { Asked, NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
 import { type CopyRequest, type DeleteRequest, type DownloadRequest, requireCopy } from "./tasks.ts";
 import type { VerifyRequest } from "./verification.ts";
 
@@ -34,12 +34,12 @@ type ModelRoutes = Pick<
 const GRANT_TTL_MS = 120_000;
 
 export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): ModelRoutes {
-	const { tierHere, submit, fits, resources } = requests;
+	const { tierHere, sentBefore, submit, fits, resources } = requests;
 	const transferBetween = async (
 		type: "copy" | "move",
 		name: string,
 		body: BodyOf<Contract["copyModel"]> & { keep_source?: boolean },
-		headers: Headers,
+		asked: Asked,
 	): Promise<SubmitBody> => {
 		const model = parseModelName(name);
 		const [from, to] = [tierHere(body.source_device), tierHere(body.target_device)];
@@ -59,13 +59,13 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			modelReservation(model, to, "exclusive"),
 		];
 		const more = { reservations, resources: resources([model], [from, to]), sizeBytes: copy.size_bytes };
-		return submit(type, model, request, body.priority, more, headers);
+		return submit(type, model, request, body.priority, more, asked);
 	};
 	const removal = async (
 		name: string,
 		deviceText: string | undefined,
 		force: boolean,
-		headers: Headers,
+		asked: Asked,
 	): Promise<SubmitBody> => {
 		const model = parseModelName(name);
 		const copies = d.storage.copies().filter((c) => c.model_name === model);
@@ -91,7 +91,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			resources: resources([model], [tier]),
 			joinKey: `delete ${model} ${copy.revision} ${tier} ${force}`,
 		};
-		return submit("delete", model, request, "high", more, headers);
+		return submit("delete", model, request, "high", more, asked);
 	};
 
 	/** The newest grant of each operation that reads from this node. */
@@ -125,9 +125,10 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			if (summary === undefined) throw modelNotFound(model, d.nodeName);
 			return modelDetail(summary, d.storage.copies(), d.nodeName);
 		},
-		deleteModel: ({ params, query, request }) =>
-			removal(params.model_name, query.device, query.force, request.headers),
-		downloadModel: async ({ params, body, request }) => {
+		deleteModel: async ({ params, query, request, caller }) =>
+			(await sentBefore({ request, caller })) ??
+			removal(params.model_name, query.device, query.force, { request, caller }),
+		downloadModel: async ({ params, body, request, caller }) => {
 			const model = parseModelName(params.model_name);
 			const tier = tierHere(body.target_device ?? "disk");
 			const known = d.storage.copies().find((c) => c.model_name === model);
@@ -149,13 +150,15 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				resources: resources([model], [tier]),
 				joinKey: `download ${sha256Hex(JSON.stringify(downloadRequest))}`,
 			};
-			return submit("download", model, downloadRequest, body.priority, more, request.headers);
+			return submit("download", model, downloadRequest, body.priority, more, { request, caller });
 		},
-		moveModel: ({ params, body, request }) =>
-			transferBetween("move", params.model_name, body, request.headers),
-		copyModel: ({ params, body, request }) =>
-			transferBetween("copy", params.model_name, body, request.headers),
-		pullModel: async ({ params, body, request }) => {
+		moveModel: ({ params, body, request, caller }) =>
+			transferBetween("move", params.model_name, body, { request, caller }),
+		copyModel: ({ params, body, request, caller }) =>
+			transferBetween("copy", params.model_name, body, { request, caller }),
+		pullModel: async ({ params, body, request, caller }) => {
+			const before = await sentBefore({ request, caller });
+			if (before !== undefined) return before;
 			const model = parseModelName(params.model_name);
 			const tier = tierHere(body.target_device);
 			if (d.storage.copy(model, tier, body.revision as Revision)?.content_id !== body.content_id)
@@ -185,9 +188,9 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				},
 				sizeBytes: body.size_bytes,
 			};
-			return submit("copy", model, pull, body.priority, more, request.headers);
+			return submit("copy", model, pull, body.priority, more, { request, caller });
 		},
-		verifyModel: async ({ params, body, request }) => {
+		verifyModel: async ({ params, body, request, caller }) => {
 			const model = parseModelName(params.model_name);
 			const copies = d.storage.copies().filter((c) => c.model_name === model);
 			const tiers = [...new Set(copies.map((c) => c.tier))];
@@ -214,7 +217,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				reservations: [modelReservation(model, tier, body.repair ? "exclusive" : "shared")],
 				resources: resources([model], [tier]),
 			};
-			return submit("verify", model, verify, body.priority, more, request.headers);
+			return submit("verify", model, verify, body.priority, more, { request, caller });
 		},
 		resolveModel: ({ params, query }) => {
 			const copy = requireCopy(

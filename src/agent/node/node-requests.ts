@@ -1,7 +1,8 @@
 /** What every handler that submits work to the node's queue needs. */
 import type { Queue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
-import type { Audit, PushedTokens } from "../../core/identity/identity.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Audit, Caller, PushedTokens } from "../../core/identity/identity.ts";
 import type { Gateway, Services } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
@@ -9,17 +10,21 @@ import type { Grants } from "../../core/transfer/transfer.ts";
 import { parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
+import { OPERATION_HEADER, type OperationToken, parseToken } from "../../schema/operation.ts";
 import { idempotencyKey } from "../http/answers.ts";
+import { toDispatch } from "../operation-token.ts";
+import type { HostedWork } from "./hosted-work.ts";
 import type { Removal } from "./removal.ts";
 
 /** The rooms and facts that the node's routes work with. */
 export interface NodeRouteDependencies {
 	nodeName: string;
 	clusterId: string;
-	maxConcurrentTasks: number;
+	clock: Clock;
 	storage: Storage;
 	sources: SourceContext;
 	queue: Queue;
+	hosted: HostedWork;
 	services: Services;
 	gateway: Gateway;
 	grants: Grants;
@@ -37,17 +42,29 @@ export interface NodeRouteDependencies {
 
 export type SubmitBody = Submitted & { node: string };
 
+/** The call that asks for work: its headers, and who sent it. */
+export interface Asked {
+	request: Request;
+	caller: Caller | undefined;
+}
+
 export interface NodeRequests {
 	/** The tier a device names on this node. @throws 400 wrong_node: a prefix is never dropped, 404 device_not_found */
 	tierHere(device: string): string;
-	/** `request` becomes the task's; an Idempotency-Key among the headers is honoured. */
+	/**
+	 * What is here already of a part of an operation that the host sends once more; undefined for everything else.
+	 * Asked before anything of the call is looked at, because what it did may have made it impossible.
+	 * @throws 409 stale_token
+	 */
+	sentBefore(asked: Asked): Promise<SubmitBody | undefined>;
+	/** `request` becomes the task's; an Idempotency-Key among the headers is honoured, and a host's operation. */
 	submit(
 		type: TaskType,
 		model: string,
 		request: object,
 		priority: (typeof PRIORITIES)[number],
 		more: Partial<Parameters<Queue["submit"]>[0]>,
-		headers: Headers,
+		asked: Asked,
 	): Promise<SubmitBody>;
 	/** @throws 507 insufficient_space */
 	fits(tier: string, required: number): void;
@@ -81,8 +98,21 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 		estimated_time: estimatedTimeS,
 		node: d.nodeName,
 	});
-	const submit: NodeRequests["submit"] = async (type, model, request, priority, more, headers) => {
-		const key = headers.get("idempotency-key");
+	const sentBefore: NodeRequests["sentBefore"] = async (asked) => {
+		const token = operationOf(asked);
+		if (token === undefined) return undefined;
+		d.hosted.accept(token);
+		const known = d.queue.dispatched(token.operation);
+		// What failed is done again, when the host sends it again under a later token.
+		if (known === undefined || known.task.status === "failed") return undefined;
+		await d.queue.fence(toDispatch(token));
+		const { task_id } = known.task;
+		return { task_id, status: "queued", position: 0, estimated_time: 0, node: d.nodeName };
+	};
+	const submit: NodeRequests["submit"] = async (type, model, request, priority, more, asked) => {
+		const key = asked.request.headers.get("idempotency-key");
+		const token = operationOf(asked);
+		if (token !== undefined) d.hosted.accept(token);
 		return submitted(
 			await d.queue.submit({
 				type,
@@ -91,6 +121,7 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 				priority,
 				...more,
 				...(key === null ? {} : { idempotencyKey: idempotencyKey(key) }),
+				...(token === undefined ? {} : { dispatch: toDispatch(token) }),
 			}),
 		);
 	};
@@ -114,7 +145,17 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 		models,
 		exclusive: false,
 	});
-	return { tierHere, submit, fits, resources };
+	return { tierHere, sentBefore, submit, fits, resources };
+}
+
+/** Only a host dispatches; from anybody else the header is refused rather than overlooked. */
+function operationOf({ request, caller }: Asked): OperationToken | undefined {
+	const text = request.headers.get(OPERATION_HEADER);
+	if (text === null) return undefined;
+	if (caller?.role === "host") return parseToken(text);
+	throw new GswarmError("FORBIDDEN", `The header ${OPERATION_HEADER} is for the host of this node.`, {
+		reason: "not_your_operation",
+	});
 }
 
 function tierName(device: { kind: string; index: number }): string {

@@ -2,13 +2,13 @@
 import { contract } from "../../api/contract.ts";
 import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
-import { invalid } from "../../schema/errors.ts";
-import { PRIORITIES } from "../../schema/task.ts";
-import { historyFilter, seesDetails, whoIs } from "../http/answers.ts";
+import { seesDetails, whoIs } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { modelSummaries } from "./model-view.ts";
 import { type NodeRouteDependencies, createNodeRequests } from "./node-requests.ts";
+import { partRoutes } from "./part-routes.ts";
+import { queueRoutes } from "./queue-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
 
@@ -17,6 +17,8 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
+		...queueRoutes(d),
+		...partRoutes(d),
 		...sourceRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {
@@ -54,21 +56,5 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 			d.pushed.take(body);
 			return { auth_version: body.auth_version };
 		},
-		queueStatus: ({ query }) => {
-			if (query.node !== undefined && query.node !== d.nodeName)
-				throw invalid("wrong_node", `This node is ${d.nodeName}.`, { node: query.node });
-			return {
-				queue_config: {
-					max_concurrent_tasks: d.maxConcurrentTasks,
-					priority_levels: [...PRIORITIES],
-					resource_tracking: true,
-				},
-				task_queue: d.queue.counters(),
-				tasks: d.queue.list(),
-			};
-		},
-		getTask: ({ params }) => d.queue.get(params.task_id),
-		cancelTask: ({ params }) => d.queue.cancel(params.task_id),
-		queueHistory: ({ query }) => d.queue.history(historyFilter(query)),
 	};
 }

@@ -31,9 +31,10 @@ import { type GrantedParts, grantedParts } from "../granted-parts.ts";
 import type { Handlers } from "../http/app.ts";
 import { createCredentialLookUp } from "./credential-look-up.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
+import { createHostedWork } from "./hosted-work.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
-import { createRemoval } from "./removal.ts";
+import { type CondemnOptions, createRemoval } from "./removal.ts";
 import { createNodeTasks } from "./tasks.ts";
 import type { RepairPlace } from "./verification.ts";
 
@@ -165,12 +166,21 @@ export async function openNode(
 		}
 	};
 	const verifySha256 = options.verifySha256 ?? false;
-	const condemn = async (copy: ModelCopy, { force, dryRun }: { force: boolean; dryRun: boolean }) => {
+	const hosted = createHostedWork({
+		clock,
+		log,
+		queue,
+		ask: (token) => {
+			if (link === undefined) throw hostUnreachable(undefined);
+			return link.client.call("confirmPart", { query: token });
+		},
+	});
+	const condemn = async (copy: ModelCopy, { force, dryRun, operation }: CondemnOptions) => {
 		if (link === undefined) throw hostUnreachable(undefined);
 		const { model_name, revision, tier } = copy;
 		try {
 			return await link.client.call("condemn", {
-				body: { model_name, revision, tier, force, dry_run: dryRun },
+				body: { model_name, revision, tier, force, dry_run: dryRun, operation },
 			});
 		} catch (error) {
 			if (asGswarmError(error).code === "NETWORK_ERROR") throw hostUnreachable(error);
@@ -193,6 +203,7 @@ export async function openNode(
 		endRepair,
 		verifySha256,
 		removal,
+		hosted,
 		reportNow,
 	});
 	await discardEnded(queue, transfers);
@@ -217,10 +228,11 @@ export async function openNode(
 		handlers: nodeHandlers({
 			nodeName: name,
 			clusterId: options.host.clusterId,
-			maxConcurrentTasks: options.maxConcurrentTasks,
+			clock,
 			storage,
 			sources,
 			queue,
+			hosted,
 			services,
 			gateway,
 			grants,
@@ -266,12 +278,14 @@ export async function openNode(
 			onLink(link);
 			await services.recover();
 			queue.start(tasks);
+			hosted.start();
 		},
 		report: poke,
 		reportNow,
 		detachEngines: () => services.detach(),
 		async [Symbol.asyncDispose]() {
 			for (const subscription of subscriptions) subscription[Symbol.dispose]();
+			await hosted[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
 			await services[Symbol.asyncDispose]();
 			await link?.[Symbol.asyncDispose]();

@@ -6,8 +6,19 @@
 import type { Storage } from "../../core/storage/storage.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
+import type { OperationToken } from "../../schema/operation.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
 import { hostUnreachable } from "./host-link.ts";
+
+export interface RemoveOptions {
+	force: boolean;
+	/** The part of an operation that wants it; the host gives leave only while that still counts. */
+	operation?: OperationToken | undefined;
+}
+
+export interface CondemnOptions extends RemoveOptions {
+	dryRun: boolean;
+}
 
 export interface Removal {
 	/**
@@ -15,8 +26,8 @@ export interface Removal {
 	 * @throws 409 last_durable_copy, 503 host_unreachable
 	 */
 	check(copy: ModelCopy, options: { force: boolean }): Promise<void>;
-	/** @throws 409 last_durable_copy, in_use; 404 model_not_found; 503 host_unreachable */
-	remove(copy: ModelCopy, options: { force: boolean }): Promise<{ freedBytes: number }>;
+	/** @throws 409 last_durable_copy, in_use, stale_token; 404 model_not_found; 503 host_unreachable */
+	remove(copy: ModelCopy, options: RemoveOptions): Promise<{ freedBytes: number }>;
 	/** The node's copies as the host is to know them. */
 	inventory(): ModelCopy[];
 	/** Rises with every change of the inventory that the host must hear of. */
@@ -27,7 +38,7 @@ export interface RemovalDependencies {
 	nodeName: string;
 	storage: Storage;
 	/** Asks the host. @throws host_unreachable */
-	condemn(copy: ModelCopy, options: { force: boolean; dryRun: boolean }): Promise<{ granted: boolean }>;
+	condemn(copy: ModelCopy, options: CondemnOptions): Promise<{ granted: boolean }>;
 	/** Reports to the host, after any report that is under way; whether it was heard. */
 	reportNow(): Promise<boolean>;
 }
@@ -35,8 +46,8 @@ export interface RemovalDependencies {
 export function createRemoval({ nodeName, storage, condemn, reportNow }: RemovalDependencies): Removal {
 	const leaving = new Set<string>();
 	let stayed = 0;
-	const ask = async (copy: ModelCopy, force: boolean, dryRun: boolean): Promise<void> => {
-		const { granted } = await condemn(copy, { force, dryRun });
+	const ask = async (copy: ModelCopy, options: CondemnOptions): Promise<void> => {
+		const { granted } = await condemn(copy, options);
 		if (!granted) throw lastDurableCopy(copy, nodeName);
 	};
 	const destroy = (copy: ModelCopy): Promise<{ freedBytes: number }> =>
@@ -44,15 +55,15 @@ export function createRemoval({ nodeName, storage, condemn, reportNow }: Removal
 	const isDurable = (copy: ModelCopy): boolean => storage.tier(copy.tier).durable;
 	return {
 		async check(copy, { force }) {
-			if (isDurable(copy)) await ask(copy, force, true);
+			if (isDurable(copy)) await ask(copy, { force, dryRun: true });
 		},
-		async remove(copy, { force }) {
+		async remove(copy, options) {
 			if (!isDurable(copy)) return destroy(copy);
 			const key = keyOf(copy);
 			leaving.add(key);
 			try {
 				if (!(await reportNow())) throw hostUnreachable(undefined);
-				await ask(copy, force, false);
+				await ask(copy, { ...options, dryRun: false });
 				return await destroy(copy);
 			} catch (error) {
 				// It stays after all, and the host, which may have given it up, is told so.

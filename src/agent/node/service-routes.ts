@@ -29,7 +29,7 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 			const services = d.services.list();
 			return { services, total: services.length };
 		},
-		startService: async ({ body, request }) => {
+		startService: async ({ body, request, caller }) => {
 			const model = parseModelName(body.model_name);
 			if (body.nodes?.some((name) => name !== d.nodeName) === true) {
 				throw invalid(
@@ -65,24 +65,20 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 				sizeBytes: copy.size_bytes,
 			};
 			return {
-				...(await submit("serve", model, serve, body.priority, more, request.headers)),
+				...(await submit("serve", model, serve, body.priority, more, { request, caller })),
 				service_id: serviceId,
 			};
 		},
-		stopService: async ({ params, request }) => {
+		stopService: async ({ params, request, caller }) => {
 			const service = d.services.get(params.service_id);
 			const more = {
 				resources: { devices: [service.device], models: [service.model_name], exclusive: false },
 				joinKey: `stop ${service.service_id}`,
 			};
-			return submit(
-				"stop",
-				service.model_name,
-				{ service_id: service.service_id },
-				"critical",
-				more,
-				request.headers,
-			);
+			return submit("stop", service.model_name, { service_id: service.service_id }, "critical", more, {
+				request,
+				caller,
+			});
 		},
 		serviceStatus: ({ params }) => d.services.get(params.service_id),
 		serviceLogs: async ({ params, query }) =>

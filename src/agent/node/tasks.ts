@@ -24,6 +24,7 @@ import type { SourceContext } from "../../core/source/source.ts";
 import { isServing } from "../../schema/service.ts";
 import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
+import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts } from "../granted-parts.ts";
 import type { Removal } from "./removal.ts";
 import { type RepairPlace, createVerification } from "./verification.ts";
@@ -88,6 +89,7 @@ export interface NodeTaskDependencies {
 	/** `transfer.verify: sha256` of the configuration: sha256 is compared whatever the line. */
 	verifySha256: boolean;
 	removal: Pick<Removal, "remove">;
+	hosted: Pick<HostedWork, "confirm">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
 	reportNow(): Promise<unknown>;
 }
@@ -227,8 +229,11 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const tier = tierOf(request.device);
 			const copyToRemove = d.storage.copy(model, tier, request.revision as Revision);
 			if (copyToRemove === undefined) return { freed_bytes: 0, device: request.device };
+			// What a host dispatched it may have given up since.
+			const operation =
+				context.dispatch === undefined ? undefined : await d.hosted.confirm(context.dispatch.operationId);
 			await stopServicesOf(d, copyToRemove, request.force);
-			const { freedBytes } = await d.removal.remove(copyToRemove, { force: request.force });
+			const { freedBytes } = await d.removal.remove(copyToRemove, { force: request.force, operation });
 			await d.reportNow();
 			return { freed_bytes: freedBytes, device: `${d.nodeName}:${tier}` };
 		},

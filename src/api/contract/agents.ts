@@ -3,6 +3,7 @@ import { z } from "zod";
 import { manifestSchema } from "../../schema/manifest.ts";
 import { copySchema } from "../../schema/model.ts";
 import { heartbeatAnswerSchema, heartbeatSchema } from "../../schema/node.ts";
+import { operationTokenSchema } from "../../schema/operation.ts";
 import { PRIORITIES } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
 import { HOST, NODE, PEER, name, device, bandwidth, size, submittedOn } from "./fields.ts";
@@ -217,6 +218,8 @@ export const agentsRoutes = {
 			force: z.boolean(),
 			/** Only ask; change nothing. */
 			dry_run: z.boolean(),
+			/** The part of an operation that this is for, which has to count still. */
+			operation: operationTokenSchema.optional(),
 		}),
 		status: 200,
 		response: z.object({ granted: z.boolean(), reason: z.string().nullable() }),

@@ -1,0 +1,161 @@
+/**
+ * Work that the host dispatched to this node: who may act for it, and for how long it goes on without the host.
+ *
+ * The host renews the lease of a part whenever it asks how the part stands. When it has not asked for 30 seconds, this
+ * node asks the host: a part whose operation has ended meanwhile is cancelled here, one that goes on is renewed. While
+ * the host is away a part goes on, because what it makes is additive; only a step that destroys something waits, for it
+ * needs the host's word at that very moment.
+ */
+import type { Queue } from "../../core/queue/queue.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Log } from "../../platform/log.ts";
+import { asGswarmError } from "../../schema/errors.ts";
+import { LEASE_S, type OperationToken } from "../../schema/operation.ts";
+import { type TaskDocument, isTerminal } from "../../schema/task.ts";
+import { isSameToken, isStaleToken, staleToken, toDispatch, toToken } from "../operation-token.ts";
+import { hostUnreachable } from "./host-link.ts";
+
+export interface PartStanding extends OperationToken {
+	/** Null: this node has no such part. */
+	task: TaskDocument | null;
+	/** How long the part goes on without another word of the host. */
+	lease_s: number;
+}
+
+export interface HostedWork extends AsyncDisposable {
+	/** Refuses a dispatch that comes too late: an older one, or one that was revoked before. @throws 409 stale_token */
+	accept(token: OperationToken): void;
+	/** Renews the lease and tells how the part stands. @throws 409 stale_token */
+	follow(token: OperationToken): Promise<PartStanding>;
+	/** Ends the part, or sees to it that it never begins. @throws 409 stale_token */
+	revoke(token: OperationToken): Promise<PartStanding>;
+	/**
+	 * The host's word, asked for now, that a part still is to be done: before every step that destroys something.
+	 * The token under which it is, for who asks the host for more.
+	 * @throws 409 stale_token, 503 host_unreachable
+	 */
+	confirm(operationId: string): Promise<OperationToken>;
+	/** Begins to look after leases. */
+	start(): void;
+}
+
+export interface HostedWorkDependencies {
+	clock: Clock;
+	log: Log;
+	queue: Pick<Queue, "dispatched" | "dispatches" | "fence" | "cancel" | "get">;
+	/** Asks the host about a part. @throws what it answers, NETWORK_ERROR */
+	ask(token: OperationToken): Promise<unknown>;
+}
+
+const LEASE_MS = LEASE_S * 1000;
+const LOOK_EVERY_MS = 5_000;
+const MAX_REVOKED = 10_000;
+
+export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependencies): HostedWork {
+	const stop = new AbortController();
+	const startedMs = clock.monotonicMs();
+	/** When the lease of a part ends, on the monotonic clock. */
+	const leases = new Map<string, number>();
+	/** Parts that were revoked: the call that brings one may still be under way. */
+	const revoked = new Map<string, OperationToken>();
+	let looking: Promise<void> | undefined;
+
+	const renew = ({ operation }: OperationToken, fromMs = clock.monotonicMs()): void => {
+		leases.set(operation, Math.max(fromMs + LEASE_MS, leases.get(operation) ?? 0));
+	};
+	/** The task under this token, which counts from now on. @throws 409 stale_token */
+	const raised = async (token: OperationToken): Promise<TaskDocument | undefined> => {
+		const known = queue.dispatched(token.operation);
+		// Asked five times a second: only a token that is new is written.
+		const task =
+			known !== undefined && isSameToken(toToken(known), token)
+				? known.task
+				: await queue.fence(toDispatch(token));
+		renew(token);
+		return task;
+	};
+	const standing = (token: OperationToken, task: TaskDocument | undefined): PartStanding => ({
+		...token,
+		task: task ?? null,
+		lease_s: LEASE_S,
+	});
+	const confirm: HostedWork["confirm"] = async (operationId) => {
+		// The host may have gone on under another token since the task began.
+		const known = queue.dispatched(operationId);
+		if (known === undefined) throw new Error(`no part ${operationId} is here`);
+		const token = toToken(known);
+		const askedMs = clock.monotonicMs();
+		try {
+			await ask(token);
+		} catch (error) {
+			if (asGswarmError(error).code === "NETWORK_ERROR") throw hostUnreachable(error);
+			throw error;
+		}
+		renew(token, askedMs);
+		return token;
+	};
+	const cancel = async (taskId: string): Promise<void> => {
+		try {
+			await queue.cancel(taskId);
+		} catch (error) {
+			if (asGswarmError(error).reason !== "already_terminal") throw error;
+		}
+	};
+	/** Asks about a part whose lease has ended. */
+	const look = async (taskId: string, operation: string): Promise<void> => {
+		try {
+			await confirm(operation);
+		} catch (error) {
+			const { reason } = asGswarmError(error);
+			if (reason === "stale_token") {
+				log.warn("operation.ended_elsewhere", { task_id: taskId, operation });
+				await cancel(taskId);
+			} else log.debug("operation.not_confirmed", { task_id: taskId, reason });
+		}
+	};
+	const lookAround = async (): Promise<void> => {
+		const live = queue.dispatches();
+		const now = clock.monotonicMs();
+		for (const { taskId, dispatch } of live) {
+			if ((leases.get(dispatch.operationId) ?? startedMs + LEASE_MS) > now) continue;
+			await look(taskId, dispatch.operationId).catch((error: unknown) =>
+				log.error("operation.look_failed", { task_id: taskId, error }),
+			);
+		}
+		const operations = new Set(live.map(({ dispatch }) => dispatch.operationId));
+		for (const operation of leases.keys()) if (!operations.has(operation)) leases.delete(operation);
+	};
+
+	return {
+		accept(token) {
+			const ended = revoked.get(token.operation);
+			if (ended !== undefined && (isSameToken(ended, token) || isStaleToken(ended, token)))
+				throw staleToken(token, ended);
+			renew(token);
+		},
+		follow: async (token) => standing(token, await raised(token)),
+		async revoke(token) {
+			const task = await raised(token);
+			revoked.delete(token.operation);
+			revoked.set(token.operation, token);
+			const [oldest] = revoked.keys();
+			if (revoked.size > MAX_REVOKED && oldest !== undefined) revoked.delete(oldest);
+			if (task === undefined || isTerminal(task.status)) return standing(token, task);
+			await cancel(task.task_id);
+			return standing(token, queue.get(task.task_id));
+		},
+		confirm,
+		start() {
+			looking = (async () => {
+				while (!stop.signal.aborted) {
+					await clock.sleep(LOOK_EVERY_MS, stop.signal);
+					if (!stop.signal.aborted) await lookAround();
+				}
+			})();
+		},
+		async [Symbol.asyncDispose]() {
+			stop.abort();
+			await looking;
+		},
+	};
+}

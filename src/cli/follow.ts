@@ -7,17 +7,14 @@ import { GswarmError } from "../schema/errors.ts";
 import type { TaskDocument } from "../schema/task.ts";
 import type { Context } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
+import { readings } from "./readings.ts";
 import { progressBar, progressSentence } from "./render/progress.ts";
 import { createStyle } from "./render/style.ts";
 
 /** The task's end, or the exit status with which the waiting stopped before it. */
 export type FollowEnd = { settled: TaskDocument } | { left: number };
 
-const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 500;
 const LINE_EVERY_MS = 10_000;
-/** How long an agent may be away (it restarts, the network blinks) before the waiting gives up. */
-const AWAY_MS = 60_000;
 /** How long after the first Ctrl-C a second one cancels the task. */
 const SECOND_INTERRUPT_MS = 2_000;
 
@@ -30,19 +27,19 @@ export async function followTask(context: Context, taskId: string, title: string
 	const shown = createProgress(context, title, startMs);
 	const interrupts = countInterrupts(context);
 	try {
-		let pauseMs = FIRST_PAUSE_MS;
-		for (;;) {
-			const task = await readPatiently(context, api, taskId, { shown, deadlineMs, signal: interrupts.first });
-			if (task !== undefined) {
-				if (isOver(task)) return { settled: task };
-				shown.update(task);
-			}
-			const leftMs = deadlineMs - world.clock.monotonicMs();
-			if (leftMs <= 0) return leave(context, shown, taskId, "Stopped waiting", EXIT.timeout);
-			await world.clock.sleep(Math.min(pauseMs, leftMs), interrupts.first);
-			if (interrupts.first.aborted) return await detachOrCancel(context, api, taskId, shown, interrupts);
-			pauseMs = Math.min(pauseMs * 1.5, LONGEST_PAUSE_MS);
+		const seen = readings(context, api, {
+			taskId,
+			deadlineMs,
+			signal: interrupts.first,
+			onAway: () => shown.away("the agent does not answer; asking again"),
+			gaveUp: (error) => withReturn(error, taskId),
+		});
+		for await (const task of seen) {
+			if (isOver(task)) return { settled: task };
+			shown.update(task);
 		}
+		if (interrupts.first.aborted) return await detachOrCancel(context, api, taskId, shown, interrupts);
+		return leave(context, shown, taskId, "Stopped waiting", EXIT.timeout);
 	} finally {
 		shown.end();
 		interrupts[Symbol.dispose]();
@@ -101,34 +98,6 @@ function countInterrupts(context: Context): Interrupts {
 		second: second.signal,
 		[Symbol.dispose]: () => listening[Symbol.dispose](),
 	};
-}
-
-/** One reading; an agent that is away is asked again, with a pause, for a while. Undefined: interrupted, or too late. */
-async function readPatiently(
-	{ world }: Context,
-	api: ApiClient,
-	taskId: string,
-	{ shown, deadlineMs, signal }: { shown: Progress; deadlineMs: number; signal: AbortSignal },
-): Promise<TaskDocument | undefined> {
-	let awaySinceMs: number | undefined;
-	for (;;) {
-		try {
-			return await api.call("getTask", { params: { task_id: taskId }, signal });
-		} catch (error) {
-			if (signal.aborted) return undefined;
-			const isAway =
-				error instanceof GswarmError &&
-				(error.code === "NETWORK_ERROR" || error.code === "RESOURCE_UNAVAILABLE");
-			if (!isAway) throw error;
-			const now = world.clock.monotonicMs();
-			if (awaySinceMs === undefined) shown.away("the agent does not answer; asking again");
-			awaySinceMs ??= now;
-			if (now - awaySinceMs > AWAY_MS) throw withReturn(error, taskId);
-			if (now >= deadlineMs) return undefined;
-			await world.clock.sleep(Math.min(LONGEST_PAUSE_MS, deadlineMs - now), signal);
-			if (signal.aborted) return undefined;
-		}
-	}
 }
 
 async function detachOrCancel(

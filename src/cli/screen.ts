@@ -10,6 +10,8 @@ export interface Screen {
 	readonly live: boolean;
 	/** Columns for a live line. */
 	width(): number;
+	/** Lines of the terminal. */
+	height(): number;
 	/** A message, above the live lines. */
 	print(text: string): void;
 	/** Replaces the live lines. */
@@ -19,6 +21,7 @@ export interface Screen {
 }
 
 const DEFAULT_WIDTH = 80;
+const DEFAULT_HEIGHT = 24;
 
 export function createScreen(sink: TextSink): Screen {
 	let shown: readonly string[] = [];
@@ -33,6 +36,7 @@ export function createScreen(sink: TextSink): Screen {
 	return {
 		live: sink.isTty,
 		width,
+		height: () => sink.rows?.() ?? DEFAULT_HEIGHT,
 		print(text) {
 			if (shown.length === 0) sink.write(`${text}\n`);
 			else draw(`${text}\n`, shown);

@@ -6,6 +6,8 @@ export interface TextSink {
 	isTty: boolean;
 	/** Columns of the terminal now; undefined where there is none. */
 	columns(): number | undefined;
+	/** Its lines. */
+	rows?(): number | undefined;
 	/** @throws BrokenPipe when the reader has gone */
 	write(text: string): void;
 }
@@ -54,6 +56,7 @@ function sink(fd: 1 | 2): TextSink {
 	return {
 		isTty,
 		columns: () => (isTty ? stream().columns : undefined),
+		rows: () => (isTty ? stream().rows : undefined),
 		write(text) {
 			let rest = Buffer.from(text);
 			while (rest.length > 0) rest = rest.subarray(writeSome(fd, rest));

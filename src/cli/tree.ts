@@ -78,15 +78,23 @@ export const TREE: Branch = {
 			},
 		},
 		queue: {
-			summary: "Look at tasks and cancel them",
+			summary: "Look at tasks, cancel them, do them again",
 			children: {
 				status: { summary: "Show how much waits and runs", load: () => import("./commands/queue-status.ts") },
 				tasks: { summary: "List tasks that wait or run", load: () => import("./commands/queue-tasks.ts") },
 				show: { summary: "Show one task, or follow it", load: () => import("./commands/queue-show.ts") },
 				cancel: { summary: "Cancel a task", load: () => import("./commands/queue-cancel.ts") },
+				retry: {
+					summary: "Do a failed or cancelled task again",
+					load: () => import("./commands/queue-retry.ts"),
+				},
 				history: {
 					summary: "List past tasks, the newest first",
 					load: () => import("./commands/queue-history.ts"),
+				},
+				config: {
+					summary: "Show or change how the queue works",
+					load: () => import("./commands/queue-config.ts"),
 				},
 			},
 		},

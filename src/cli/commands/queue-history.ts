@@ -1,8 +1,9 @@
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { taskTable } from "../render/tasks.ts";
-import { count, duration, node } from "../values.ts";
-import { FINISHED_STATUS_NAMES, TASK_TYPE_NAMES } from "../words.ts";
+import { TASK_FILTER_ARGS, given, missing, nextPage } from "../task-filters.ts";
+import { count, duration } from "../values.ts";
+import { FINISHED_STATUS_NAMES } from "../words.ts";
 
 export const command = defineCommand({
 	about:
@@ -14,12 +15,7 @@ export const command = defineCommand({
 			valueHint: "STATUS",
 			description: "completed, failed or cancelled",
 		},
-		type: {
-			type: "enum",
-			options: TASK_TYPE_NAMES,
-			valueHint: "TYPE",
-			description: "download, copy, move, delete, serve or stop",
-		},
+		...TASK_FILTER_ARGS,
 		since: {
 			type: "string",
 			value: duration,
@@ -34,34 +30,47 @@ export const command = defineCommand({
 			description: "Tasks on a page, at most 200",
 		},
 		cursor: { type: "string", valueHint: "CURSOR", description: "Where the last page ended" },
-		node: { type: "string", value: node, valueHint: "NODE", description: "Only tasks of this node" },
 	},
 	examples: [
 		["queue history --status failed --since 1d", "what went wrong since yesterday"],
 		["queue history --type download --limit 10", "the last ten downloads"],
 	],
 	next: ["queue show TASK"],
-	async run({ api, out, say, style, width, world }, { status, type, since, limit, cursor, node: name }) {
+	async run({ api, out, say, style, width, world }, values) {
+		const { status, type, priority, since, limit, cursor, node } = values;
 		const nowMs = world.clock.nowMs();
+		const filter = given({
+			status,
+			type,
+			priority,
+			node,
+			since: since === undefined ? undefined : Math.floor((nowMs - since) / 1000),
+		});
 		const body = await (await api()).call("queueHistory", {
-			query: {
-				limit,
-				...(status === undefined ? {} : { status }),
-				...(type === undefined ? {} : { type }),
-				...(since === undefined ? {} : { since: Math.floor((nowMs - since) / 1000) }),
-				...(cursor === undefined ? {} : { cursor }),
-				...(name === undefined ? {} : { node: name }),
-			},
+			query: { ...filter, limit, ...given({ cursor }) },
 		});
 		await out.show(body, {
 			names: () => body.tasks.map((task) => task.task_id),
 			human: (wide) => (body.tasks.length === 0 ? "" : taskTable(body.tasks, { style, width, wide, nowMs })),
 		});
+		const without = missing(body.missing_nodes);
+		if (without !== undefined) say.warn(without);
 		if (body.tasks.length === 0) {
-			const isFiltered = [status, type, since, cursor, name].some((filter) => filter !== undefined);
+			const isFiltered = Object.keys(filter).length > 0 || cursor !== undefined;
 			say.info(isFiltered ? "No task fits." : "There were no tasks yet.");
 			say.next([isFiltered ? "queue history" : "model download hf:ORG/NAME"]);
-		} else if (body.next_cursor !== null) say.next([`queue history --cursor ${body.next_cursor}`]);
+		} else if (body.next_cursor !== null) {
+			const ago = since === undefined ? undefined : `${Math.round(since / 1000)}s`;
+			const again = {
+				status,
+				type,
+				priority,
+				node,
+				since: ago,
+				limit: limit === 50 ? undefined : String(limit),
+			};
+			say.next([nextPage("queue history", body.next_cursor, again)]);
+		}
 		return EXIT.done;
 	},
 });

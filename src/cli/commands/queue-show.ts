@@ -7,7 +7,7 @@ import { task } from "../values.ts";
 
 export const command = defineCommand({
 	about:
-		"Shows one task: what it does, how far it is, what it waits for, what came of it. With --wait it follows the task to its end and exits as the task did.",
+		"Shows one task: what it does, how far it is, what it waits for and who has that, what came of it. With --wait it follows the task to its end and exits as the task did.",
 	args: {
 		task: { type: "positional", value: task, description: "Id of the task" },
 		wait: { type: "boolean", description: "Follow it to its end" },
@@ -16,9 +16,9 @@ export const command = defineCommand({
 		["queue show download-tiny-k3v9x2ma", "one task"],
 		["queue show download-tiny-k3v9x2ma --wait", "come back to a task that was left"],
 	],
-	next: ["queue cancel TASK"],
+	next: ["queue cancel TASK", "queue retry TASK"],
 	async run(context, { task: id, wait }) {
-		const { api, out, style } = context;
+		const { api, out, style, world } = context;
 		const document = await (await api()).call("getTask", { params: { task_id: id } });
 		const title = [...document.resources.models, ...document.resources.devices.slice(-1)].join(" → ") || id;
 		if (wait) {
@@ -26,7 +26,10 @@ export const command = defineCommand({
 			if ("left" in end) return end.left;
 			return await tellEnd(context, end.settled, { title, done: () => `${id} is done` });
 		}
-		await out.show(document, { names: () => [document.task_id], human: () => taskDetail(document, style) });
+		await out.show(document, {
+			names: () => [document.task_id],
+			human: () => taskDetail(document, { style, nowMs: world.clock.nowMs() }),
+		});
 		return EXIT.done;
 	},
 });

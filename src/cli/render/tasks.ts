@@ -1,11 +1,13 @@
 /** Tasks as a table, and one task in full. */
 import type { TaskDocument } from "../../schema/task.ts";
+import type { ObstacleBody } from "../../schema/queue.ts";
 import { fields } from "./fields.ts";
 import { formatAge, formatBytes, formatDuration, formatTime } from "./format.ts";
 import { percentOf, progressSentence } from "./progress.ts";
 import { safeLine } from "./safe-text.ts";
 import { type Style, paintStatus } from "./style.ts";
 import { renderTable } from "./table.ts";
+import { waitSentence } from "./waits.ts";
 
 export function taskTable(
 	tasks: readonly TaskDocument[],
@@ -39,19 +41,25 @@ export function taskTable(
 	);
 }
 
-export function taskDetail(task: TaskDocument, style: Style): string {
-	const { progress, started_at: from, completed_at: to } = task;
+export function taskDetail(
+	task: TaskDocument & { obstacles?: readonly ObstacleBody[] | undefined },
+	{ style, nowMs }: { style: Style; nowMs: number },
+): string {
+	const { progress, started_at: from, completed_at: to, obstacles = [] } = task;
 	return fields(style, [
 		["Task", task.task_id],
 		["Type", task.task_type],
 		["Status", { painted: paintStatus(style, safeLine(task.status)) }],
-		["Phase", progressSentence(task)],
+		["Phase", progressSentence(obstacles.length === 0 ? task : { ...task, waiting_for: null })],
 		["Models", task.resources.models.join(", ")],
 		["Devices", task.resources.devices.join(", ")],
 		["Node", task.node],
 		["Priority", task.priority],
 		["Attempt", `${task.attempt} of ${task.max_attempts}`],
-		["Waits for", task.dependencies.join(", ")],
+		["After", task.dependencies.join(", ")],
+		...obstacles.map(
+			(obstacle, at) => [at === 0 ? "Waits for" : "and for", waitSentence(obstacle, nowMs)] as const,
+		),
 		["Created", formatTime(task.created_at)],
 		["Started", from === null ? null : formatTime(from)],
 		["Ended", to === null ? null : formatTime(to)],

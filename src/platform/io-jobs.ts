@@ -5,7 +5,22 @@ import type { StreamingXxh64 } from "./hash.ts";
 export type IoJob =
 	| { kind: "hash-file"; path: string; partSizeBytes: number; gitSha1: boolean; sizeBytes: number }
 	| { kind: "hash-parts"; path: string; partSizeBytes: number; parts: readonly number[] }
+	| HashOnJob
+	| { kind: "hash-end"; session: number }
 	| { kind: "copy-range"; from: string; to: string; start: number; end: number; partSizeBytes: number };
+
+/** The next bytes of a file that is read as it grows; the hashes so far are kept under `session`. */
+export interface HashOnJob {
+	kind: "hash-on";
+	session: number;
+	path: string;
+	start: number;
+	end: number;
+	/** Size that the whole file is meant to have, when sha1 of the git blob is asked for. */
+	gitSha1Of: number | undefined;
+	/** Undefined: no XXH64 of parts. */
+	partSizeBytes: number | undefined;
+}
 
 export interface FileDigests {
 	sizeBytes: number;
@@ -22,6 +37,16 @@ export interface IoTools {
 	buffer: Uint8Array;
 	/** Called between blocks with the bytes done so far; throws to stop. */
 	step: (bytesDone: number) => void;
+	/** Hashes of files that are read as they grow; of this thread alone. */
+	sessions: Map<number, HashSession>;
+}
+
+/** Where the hashes of a growing file stand. */
+export interface HashSession {
+	position: number;
+	sha256: Bun.CryptoHasher;
+	blob: Bun.CryptoHasher | undefined;
+	parts: ReturnType<typeof partHasher> | undefined;
 }
 
 const { O_RDONLY, O_WRONLY, O_NOFOLLOW } = constants;
@@ -32,6 +57,10 @@ export function runIoJob(job: IoJob, tools: IoTools): FileDigests | string[] {
 			return hashFile(job, tools);
 		case "hash-parts":
 			return hashParts(job, tools);
+		case "hash-on":
+			return hashOn(job, tools);
+		case "hash-end":
+			return hashEnd(job, tools);
 		case "copy-range":
 			return copyRange(job, tools);
 	}
@@ -63,6 +92,53 @@ function hashFile(job: Extract<IoJob, { kind: "hash-file" }>, tools: IoTools): F
 	} finally {
 		closeSync(fd);
 	}
+}
+
+function hashOn(job: HashOnJob, tools: IoTools): string[] {
+	const { session, path, start, end } = job;
+	const held = tools.sessions.get(session) ?? newSession(job, tools);
+	if (held.position !== start) throw new Error(`the hash of ${path} is at ${held.position}, not at ${start}`);
+	// Taken back at the end only: hashes that were stopped in the middle are of no use.
+	tools.sessions.delete(session);
+	const fd = openSync(path, O_RDONLY | O_NOFOLLOW);
+	try {
+		while (held.position < end) {
+			const want = Math.min(tools.buffer.byteLength, end - held.position);
+			const count = readSync(fd, tools.buffer, 0, want, held.position);
+			if (count === 0) throw new ShortFile(held.position, end);
+			const block = tools.buffer.subarray(0, count);
+			held.sha256.update(block);
+			held.blob?.update(block);
+			held.parts?.update(block);
+			held.position += count;
+			tools.step(held.position - start);
+		}
+	} finally {
+		closeSync(fd);
+	}
+	tools.sessions.set(session, held);
+	return [];
+}
+
+function newSession({ gitSha1Of, partSizeBytes }: HashOnJob, tools: IoTools): HashSession {
+	return {
+		position: 0,
+		sha256: new Bun.CryptoHasher("sha256"),
+		blob: gitSha1Of === undefined ? undefined : new Bun.CryptoHasher("sha1").update(`blob ${gitSha1Of}\0`),
+		parts: partSizeBytes === undefined ? undefined : partHasher(partSizeBytes, tools),
+	};
+}
+
+function hashEnd({ session }: { session: number }, { sessions }: IoTools): FileDigests {
+	const held = sessions.get(session);
+	sessions.delete(session);
+	if (held === undefined) throw new Error("there is no such hash");
+	return {
+		sizeBytes: held.position,
+		sha256: held.sha256.digest("hex"),
+		gitSha1: held.blob?.digest("hex"),
+		xxh64: held.parts?.end() ?? [],
+	};
 }
 
 function hashParts(job: Extract<IoJob, { kind: "hash-parts" }>, tools: IoTools): string[] {

@@ -6,6 +6,8 @@
 import type { FileDigests, IoJob } from "./io-jobs.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
 
+export type { FileDigests } from "./io-jobs.ts";
+
 export interface IoPool extends AsyncDisposable {
 	/** Reads a whole file. `gitSha1` needs the size that the file is meant to have. */
 	hashFile(
@@ -19,6 +21,8 @@ export interface IoPool extends AsyncDisposable {
 		signal: AbortSignal,
 		onBytes?: OnBytes,
 	): Promise<string[]>;
+	/** Hashes a file while it is written, from its start on; dispose it when it is not ended. */
+	followFile(input: FollowedFile): FollowedHash;
 	/**
 	 * Copies a byte range to the same offset of an existing file; XXH64 of each part in it (`start` is a part's start).
 	 * A source that ends early fails with code SHORT_FILE.
@@ -28,6 +32,22 @@ export interface IoPool extends AsyncDisposable {
 		signal: AbortSignal,
 		onBytes?: OnBytes,
 	): Promise<string[]>;
+}
+
+export interface FollowedFile {
+	path: string;
+	/** Undefined: no sha1 of the git blob; else the size that the file is meant to have. */
+	gitSha1Of: number | undefined;
+	/** Undefined: no XXH64 of parts. */
+	partSizeBytes: number | undefined;
+}
+
+/** One job at a time; its thread stays the same, because the hashes are there. */
+export interface FollowedHash extends Disposable {
+	/** Reads on, up to bytes that are in the file. After a failure nothing more can be had of it. */
+	readTo(end: number, signal: AbortSignal): Promise<void>;
+	/** Of what was read. */
+	end(signal: AbortSignal): Promise<FileDigests>;
 }
 
 /** Hears now and then how many bytes of a job are done. */
@@ -42,10 +62,16 @@ const DEFAULT_THREADS = 2;
 
 interface Call {
 	job: IoJob;
+	/** Of a session that has begun: the thread that has its hashes. */
+	affinity: Affinity | undefined;
 	control: SharedArrayBuffer;
 	onBytes: OnBytes | undefined;
 	resolve: (result: FileDigests | string[]) => void;
 	reject: (error: unknown) => void;
+}
+
+interface Affinity {
+	thread: Thread | undefined;
 }
 
 interface Thread {
@@ -57,6 +83,7 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 	const threads = new Set<Thread>();
 	const waiting: Call[] = [];
 	let nextId = 0;
+	let nextSession = 0;
 	let closed = false;
 
 	const settle = (thread: Thread, reply: IoReply): void => {
@@ -85,12 +112,24 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 		threads.add(thread);
 		return thread;
 	};
+	/** A thread for the call that is idle now, or can be started. */
+	const threadFor = ({ affinity }: Call): Thread | undefined => {
+		const bound = affinity?.thread;
+		// A thread that failed took its hashes with it; another one will say that they are not there.
+		if (bound !== undefined && threads.has(bound)) return bound.current === undefined ? bound : undefined;
+		const idle = [...threads].find((thread) => thread.current === undefined);
+		return idle ?? (threads.size < limit ? start() : undefined);
+	};
 	const next = (): void => {
-		while (waiting.length > 0) {
-			const idle = [...threads].find((thread) => thread.current === undefined);
-			const thread = idle ?? (threads.size < limit ? start() : undefined);
-			const call = thread === undefined ? undefined : waiting.shift();
-			if (thread === undefined || call === undefined) return;
+		for (let at = 0; at < waiting.length; ) {
+			const call = waiting[at];
+			const thread = call === undefined ? undefined : threadFor(call);
+			if (call === undefined || thread === undefined) {
+				at++;
+				continue;
+			}
+			waiting.splice(at, 1);
+			if (call.affinity !== undefined) call.affinity.thread = thread;
 			thread.current = { id: nextId++, call };
 			// Only a thread with a job keeps the process alive.
 			thread.worker.ref();
@@ -101,13 +140,18 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			} satisfies IoRequest);
 		}
 	};
-	const run = async (job: IoJob, signal: AbortSignal, onBytes?: OnBytes): Promise<unknown> => {
+	const run = async (
+		job: IoJob,
+		signal: AbortSignal,
+		onBytes?: OnBytes,
+		affinity?: Affinity,
+	): Promise<unknown> => {
 		signal.throwIfAborted();
 		if (closed) throw new Error("the io pool is closed");
 		const control = new SharedArrayBuffer(4);
 		const state = new Int32Array(control);
 		const { promise, resolve, reject } = Promise.withResolvers<FileDigests | string[]>();
-		const call: Call = { job, control, onBytes, resolve, reject };
+		const call: Call = { job, affinity, control, onBytes, resolve, reject };
 		const stop = (): void => {
 			Atomics.store(state, 0, STOP_FLAG);
 			const at = waiting.indexOf(call);
@@ -135,6 +179,26 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			run({ kind: "hash-file", ...input }, signal, onBytes) as Promise<FileDigests>,
 		hashParts: (input, signal, onBytes) =>
 			run({ kind: "hash-parts", ...input }, signal, onBytes) as Promise<string[]>,
+		followFile(input) {
+			const session = nextSession++;
+			const affinity: Affinity = { thread: undefined };
+			let position = 0;
+			return {
+				async readTo(end, signal) {
+					const job = { kind: "hash-on" as const, session, ...input, start: position, end };
+					position = end;
+					await run(job, signal, undefined, affinity);
+				},
+				end: (signal) =>
+					run({ kind: "hash-end", session }, signal, undefined, affinity) as Promise<FileDigests>,
+				[Symbol.dispose]() {
+					if (affinity.thread === undefined || closed) return;
+					run({ kind: "hash-end", session }, new AbortController().signal, undefined, affinity).catch(
+						() => {},
+					);
+				},
+			};
+		},
 		copyRange: (input, signal, onBytes) =>
 			run({ kind: "copy-range", ...input }, signal, onBytes) as Promise<string[]>,
 		[Symbol.asyncDispose]() {

@@ -1,6 +1,6 @@
 /** The entry of an io thread: takes jobs one after the other, answers each. A build must make it an entry point. */
 import { createXxh64Factory } from "./hash.ts";
-import { runIoJob } from "./io-jobs.ts";
+import { type HashSession, runIoJob } from "./io-jobs.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
 
 const BLOCK_BYTES = 4 * 1024 * 1024;
@@ -11,7 +11,11 @@ const scope = globalThis as unknown as {
 	onmessage: (event: MessageEvent<IoRequest>) => void;
 };
 // A message that comes while a top-level await waits would be lost: the handler is there from the first moment.
-const ready = createXxh64Factory().then((newXxh64) => ({ newXxh64, buffer: new Uint8Array(BLOCK_BYTES) }));
+const ready = createXxh64Factory().then((newXxh64) => ({
+	newXxh64,
+	buffer: new Uint8Array(BLOCK_BYTES),
+	sessions: new Map<number, HashSession>(),
+}));
 
 scope.onmessage = (event) => {
 	void answer(event.data);

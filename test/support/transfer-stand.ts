@@ -8,6 +8,7 @@ import {
 } from "../../src/core/transfer/transfer.ts";
 import { systemClock } from "../../src/platform/clock.ts";
 import { systemIds } from "../../src/platform/ids.ts";
+import type { IoPool } from "../../src/platform/io-pool.ts";
 import { silentLog } from "../../src/platform/log.ts";
 import type { ModelCopy } from "../../src/schema/model.ts";
 import { MODEL, type StorageStand, standStorage } from "./staged-model.ts";
@@ -25,7 +26,7 @@ const QUICK: Partial<TransferLimits> = { stallMs: 20_000, firstPauseMs: 1, longe
 export async function standTransfers(
 	directory: string,
 	limits: Partial<TransferLimits> = {},
-	options: Parameters<typeof standStorage>[1] = {},
+	options: Parameters<typeof standStorage>[1] & { io?: (io: IoPool) => IoPool } = {},
 ): Promise<TransferStand> {
 	const stand = await standStorage(directory, { ...options, modules: [transferModule] });
 	const open = () =>
@@ -33,7 +34,7 @@ export async function standTransfers(
 			{
 				db: stand.db,
 				storage: stand.storage,
-				io: stand.io,
+				io: options.io?.(stand.io) ?? stand.io,
 				clock: systemClock,
 				ids: systemIds,
 				log: silentLog,

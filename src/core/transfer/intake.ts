@@ -5,6 +5,7 @@
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import type { Reservation } from "../storage/storage.ts";
+import type { Follower } from "./follower.ts";
 import type { Ledger } from "./ledger.ts";
 import { type PlannedFile, type PlannedRequest, requestFor } from "./plan.ts";
 import type { Meter } from "./progress.ts";
@@ -23,6 +24,8 @@ export interface IntakeInput {
 	log: Log;
 	meter: Meter;
 	ledger: Ledger;
+	/** Undefined: nobody needs the digests of whole files. */
+	follower: Follower | undefined;
 	reservation: Reservation;
 	work: Pick<WorkQueue<PlannedRequest>, "track">;
 	/** Puts requests into the queue. */
@@ -42,7 +45,7 @@ export interface IntakeInput {
 }
 
 export function createIntake(input: IntakeInput): Intake {
-	const { ledger, meter, work, log, transferId } = input;
+	const { ledger, follower, meter, work, log, transferId } = input;
 	const partTries = new Map<string, number>();
 	const redone = new Set<number>();
 	const rows = new Set<Promise<void>>();
@@ -62,7 +65,11 @@ export function createIntake(input: IntakeInput): Intake {
 		const landed = file.partCount === 0 ? undefined : ledger.parts(file);
 		const { trustPartDigests, signal } = input;
 		const path = input.pathOf(file);
-		const verdict = await verifyFile(input.io, { file, path, sizeBytes, landed, trustPartDigests }, signal);
+		const verdict = await verifyFile(
+			input.io,
+			{ file, path, sizeBytes, landed, trustPartDigests },
+			{ follower, signal },
+		);
 		if ("row" in verdict) {
 			await ledger.fileVerified(file, verdict.row);
 			return;
@@ -70,6 +77,7 @@ export function createIntake(input: IntakeInput): Intake {
 		if (redone.has(file.index)) throw checksumMismatch(file.path, verdict.problem);
 		redone.add(file.index);
 		log.warn("transfer.file_mismatch", { transfer_id: transferId, file: file.path, ...verdict.problem });
+		follower?.forget(file);
 		const lostBytes = file.partCount === 0 ? sizeBytes : await ledger.drop(file, verdict.badParts);
 		meter.add(-lostBytes);
 		input.fetchAgain(...input.missing(file));
@@ -84,6 +92,7 @@ export function createIntake(input: IntakeInput): Intake {
 				return;
 			}
 			const row = ledger.landed(file, part, xxh64);
+			follower?.landed(file);
 			work.track(row);
 			rows.add(row);
 			row.finally(() => rows.delete(row)).catch(() => {});

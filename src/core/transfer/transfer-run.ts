@@ -16,6 +16,8 @@ import { GswarmError } from "../../schema/errors.ts";
 import { type ManifestFile, partSizeBytes } from "../../schema/manifest.ts";
 import type { Source, SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
+import { createFastPlane } from "./fast-plane.ts";
+import { createFollower } from "./follower.ts";
 import { createIntake } from "./intake.ts";
 import type { JournalWriter } from "./journal.ts";
 import { type Ledger, loadLedger, recheckParts } from "./ledger.ts";
@@ -30,6 +32,7 @@ import {
 } from "./plan.ts";
 import type { Meter, TransferPhase } from "./progress.ts";
 import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts";
+import type { DataPlane } from "./plane/data-process.ts";
 import { createStallWatch } from "./stall-watch.ts";
 import { createThrottle } from "./throttle.ts";
 import { unpackModel } from "./unpack.ts";
@@ -45,6 +48,8 @@ export interface RunTools {
 	writes: JournalWriter;
 	newXxh64: () => StreamingXxh64;
 	limits: TransferLimits;
+	/** Undefined: the agent receives everything itself. */
+	plane?: DataPlane | undefined;
 }
 
 export interface TransferLimits extends ReceiveLimits {
@@ -86,6 +91,7 @@ export class RangeIgnored extends Error {
 	}
 }
 
+const FOLLOWED_REQUEST_BYTES = 64 * 1024 * 1024;
 const UNANNOUNCED_STEP_BYTES = 8 * 1024 * 1024;
 
 /** Fetches what is missing and verifies everything; resolves to the manifest's files. Nothing is published. */
@@ -149,7 +155,11 @@ async function fetchAndVerify(
 	const signal = AbortSignal.any([input.signal, stop.signal]);
 	const sealed = files.every((file) => file.source.parts !== undefined);
 	const base = sealed ? PEER_REQUESTS : WEB_REQUESTS;
-	const requestLimits = { ...base, streams: input.streams ?? base.streams };
+	const streams = input.streams ?? base.streams;
+	// Short requests keep the streams close to each other, so that the digests of whole files can follow them.
+	const isFollowed = !(sealed && input.trustPartDigests);
+	const largestBytes = isFollowed ? Math.min(base.largestBytes, FOLLOWED_REQUEST_BYTES) : base.largestBytes;
+	const requestLimits = { ...base, streams, largestBytes };
 	const work = createWorkQueue<PlannedRequest>({
 		onFailure: () => stop.abort(),
 		onIdle: () => meter.enter("verifying"),
@@ -159,11 +169,14 @@ async function fetchAndVerify(
 		work.add(...requests);
 	};
 	const missing = (...some: readonly PlannedFile[]) => planRequests(some, ledger.isThere, requestLimits);
+	const { isThere } = ledger;
+	using follower = isFollowed ? createFollower({ ...tools, isThere, pathOf, signal }) : undefined;
 	const intake = createIntake({
 		...tools,
 		...input,
 		...limits,
 		ledger,
+		follower,
 		work,
 		fetchAgain: add,
 		missing,
@@ -183,11 +196,20 @@ async function fetchAndVerify(
 		shouldSync: syncRule(storage.tier(input.tier).durable, limits.syncBytes),
 		onUnannounced: unannouncedRoom(() => room.use(storage.reserve(input.tier, UNANNOUNCED_STEP_BYTES))),
 	};
+	const portable = (request: PlannedRequest): Promise<number> =>
+		receiveRequest(receiver, request, signal).catch((error: unknown) => {
+			const ignored =
+				error instanceof GswarmError && error.reason === "range_ignored" && request.parts !== undefined;
+			throw ignored ? new RangeIgnored(error) : error;
+		});
+	const fast =
+		tools.plane && createFastPlane({ ...tools, ...input, ...limits, plane: tools.plane, receiver, portable });
 	const open = files.filter((file) => ledger.verified(file) === undefined);
 	for (const file of open) {
 		// All there, but the run before ended before it was verified; also a file without bytes.
 		if (file.partSizeBytes > 0 && ledger.parts(file).size === file.partCount)
 			intake.whole(file, file.sizeBytes ?? 0);
+		else if (ledger.parts(file).size > 0) follower?.landed(file);
 	}
 	add(...missing(...open));
 	await work.run(requestLimits.streams, async (request) => {
@@ -196,10 +218,12 @@ async function fetchAndVerify(
 			await copyLocally(tools, receiver, request, join(source.localDirectory, file.path), signal);
 			return;
 		}
-		const bytes = await receiveRequest(receiver, request, signal).catch((error: unknown) => {
-			const ignored = error instanceof GswarmError && error.reason === "range_ignored" && parts !== undefined;
-			throw ignored ? new RangeIgnored(error) : error;
-		});
+		if (fast?.takes(request) === true) {
+			await fast.receive(request, signal);
+			return;
+		}
+		meter.via("portable");
+		const bytes = await portable(request);
 		if (parts === undefined) intake.whole(file, bytes);
 	});
 	signal.throwIfAborted();

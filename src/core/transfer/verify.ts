@@ -1,8 +1,9 @@
 /** A received file against what its source claims and what was hashed while it came. */
 import { fileError } from "../../platform/durable-file.ts";
-import type { IoPool } from "../../platform/io-pool.ts";
+import type { FileDigests, IoPool } from "../../platform/io-pool.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { partSizeBytes } from "../../schema/manifest.ts";
+import type { Follower } from "./follower.ts";
 import type { FileRow } from "./journal.ts";
 import type { PlannedFile } from "./plan.ts";
 
@@ -25,26 +26,37 @@ export interface Problem {
 	got: string;
 }
 
-export async function verifyFile(io: IoPool, input: VerifyInput, signal: AbortSignal): Promise<Verdict> {
+export async function verifyFile(
+	io: IoPool,
+	input: VerifyInput,
+	{ follower, signal }: { follower: Pick<Follower, "digests"> | undefined; signal: AbortSignal },
+): Promise<Verdict> {
 	const { file, sizeBytes } = input;
 	const { digest, parts } = file.source;
 	if (input.trustPartDigests && digest?.algorithm === "sha256" && parts !== undefined) {
 		return { row: { fileIndex: file.index, sizeBytes, sha256: digest.hex, xxh64: [...parts.xxh64] } };
 	}
+	const followed = input.landed === undefined ? undefined : await follower?.digests(file);
+	if (followed !== undefined) {
+		// Read with the source's digest alone, the parts' digests are those of the bytes as they came.
+		const xxh64 = followed.xxh64.length > 0 ? followed.xxh64 : inOrder(input.landed, file.partCount);
+		const verdict = judge(input, { ...followed, xxh64 });
+		if ("row" in verdict) return verdict;
+	}
+	// Read again, part by part: that tells which of them to fetch again.
+	const path = input.path;
+	const gitSha1 = digest?.algorithm === "git-sha1";
 	const found = await io
-		.hashFile(
-			{
-				path: input.path,
-				partSizeBytes: partSizeBytes(sizeBytes),
-				sizeBytes,
-				gitSha1: digest?.algorithm === "git-sha1",
-			},
-			signal,
-		)
+		.hashFile({ path, partSizeBytes: partSizeBytes(sizeBytes), sizeBytes, gitSha1 }, signal)
 		.catch((error: unknown) => {
 			throw fileError(error, `Reading ${file.path}`);
 		});
-	const badParts = [...(input.landed ?? [])].flatMap(([part, xxh64]) =>
+	return judge(input, found);
+}
+
+function judge({ file, sizeBytes, landed }: VerifyInput, found: FileDigests): Verdict {
+	const { digest } = file.source;
+	const badParts = [...(landed ?? [])].flatMap(([part, xxh64]) =>
 		found.xxh64[part] === xxh64 ? [] : [part],
 	);
 	if (found.sizeBytes !== sizeBytes) {
@@ -55,7 +67,7 @@ export async function verifyFile(io: IoPool, input: VerifyInput, signal: AbortSi
 	}
 	if (badParts.length > 0) {
 		const part = badParts[0] ?? 0;
-		const wanted = `xxh64 ${input.landed?.get(part)} of part ${part}`;
+		const wanted = `xxh64 ${landed?.get(part)} of part ${part}`;
 		return { problem: { wanted, got: `xxh64 ${found.xxh64[part]}` }, badParts };
 	}
 	const got = digest?.algorithm === "git-sha1" ? found.gitSha1 : found.sha256;
@@ -66,6 +78,10 @@ export async function verifyFile(io: IoPool, input: VerifyInput, signal: AbortSi
 		};
 	}
 	return { row: { fileIndex: file.index, sizeBytes, sha256: found.sha256, xxh64: found.xxh64 } };
+}
+
+function inOrder(landed: ReadonlyMap<number, string> | undefined, count: number): string[] {
+	return Array.from({ length: count }, (_, part) => landed?.get(part) ?? "");
 }
 
 /** The bytes are not those that the source promised; asking again did not help. */

@@ -4,6 +4,7 @@ import {
 	generateKeyPair,
 	generateTlsKey,
 	keyPem,
+	parseJoinString,
 	readCertificate,
 } from "../../src/core/identity/identity.ts";
 import type { ModelCopy } from "../../src/schema/model.ts";
@@ -56,6 +57,24 @@ test("by itself no node gets a name of the host, whatever it asks for", async ()
 	expect(await s.ask("approveNode", { params, body: { addresses: ["host.lan"] } })).toMatchObject({
 		addresses: ["gpu1.lan", "host.lan"],
 	});
+});
+
+test("a node that calls from an address of the host gets no certificate for it, unless an admin says so", async () => {
+	await using s = await joinHostStand();
+	await s.credentials.serverIdentity({ dns: [], addresses: ["10.0.0.1", "fd00::1"] });
+	const { certificate_request } = await testRequest("node2");
+	const joined = async (node: string, address: string) => {
+		const { tokenId, secret } = parseJoinString(await s.joinString());
+		const asked = { addresses: [], protocol_version: PROTOCOL_VERSION, version: "test" };
+		const body = { node, secret: `${tokenId}.${secret}`, certificate_request, ...asked };
+		const { certificate } = (await s.ask("join", { body, address })) as { certificate: string };
+		return (await readCertificate(certificate)).addresses;
+	};
+	expect(await joined("behind-the-gateway", "10.0.0.1")).not.toContain("10.0.0.1");
+	expect(await joined("over-ipv6", "fd00:0:0::1")).not.toContain("fd00::1");
+	expect(await joined("elsewhere", "10.0.0.7")).toContain("10.0.0.7");
+	await s.ask("approveNode", { params: { node: "behind-the-gateway" }, body: { addresses: ["10.0.0.1"] } });
+	expect(await joined("behind-the-gateway", "10.0.0.1")).toContain("10.0.0.1");
 });
 
 for (const how of ["the host", "the join string"] as const) {

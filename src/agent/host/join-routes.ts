@@ -20,9 +20,14 @@ export function joinRoutes(d: JoinRouteDependencies): JoinRoutes {
 		lastJoin = turn.catch(() => undefined);
 		return turn;
 	};
-	/** The host vouches for the address that the node calls from, and for those that an admin approved. */
+	/**
+	 * The host vouches for the address that the node calls from, and for those that an admin approved. From an address
+	 * of the host's own call nodes behind the same gateway, and other users of its machine: they could pose as the host.
+	 */
 	const certify = (node: string, request: string, address: string): Promise<string> => {
-		const addresses = [...(address === "" ? [] : [address]), ...d.cluster.approvedAddresses(node)];
+		const calledFrom = certificateNames(address === "" ? [] : [address]).addresses;
+		const host = new Set(d.credentials.shownNames());
+		const addresses = [...calledFrom.filter((it) => !host.has(it)), ...d.cluster.approvedAddresses(node)];
 		return d.credentials.issue(request, { node, addresses });
 	};
 

@@ -126,11 +126,12 @@ function connectionByEnvironment({ tokenFile, caFile }: Environment, hostUrl: st
 	};
 }
 
-function connectionFrom({ name, url, token, ca }: StoredContext): Connection {
+function connectionFrom({ name, url, token, ca, server_name }: StoredContext): Connection {
 	return {
 		url: reachable(new URL(url)),
 		token,
 		ca: ca ?? undefined,
+		serverName: server_name,
 		nodeOnly: false,
 		context: name,
 	};

@@ -14,6 +14,8 @@ export interface StoredContext {
 	token: string;
 	/** PEM of the cluster's CA; null: whom the system trusts. */
 	ca: string | null;
+	/** The name in the host's certificate, where it is not the host of the address. */
+	server_name?: string;
 	/** What the host said at the login. */
 	user: string;
 	role: string;
@@ -88,6 +90,7 @@ function isContextFile(file: unknown): file is ContextFile {
 			(one) =>
 				[one?.name, one?.url, one?.token].every((text) => typeof text === "string") &&
 				(one.ca === null || typeof one.ca === "string") &&
+				["undefined", "string"].includes(typeof one.server_name) &&
 				URL.canParse(one.url),
 		)
 	);

@@ -20,6 +20,9 @@ export type TokenName = Branded<string, "TokenName">;
 /** A checked service id. */
 export type ServiceId = Branded<string, "ServiceId">;
 
+/** The name by which a cluster's host is met under the cluster's CA, whatever its addresses are. */
+export const HOST_SERVER_NAME = "host.gswarm.internal";
+
 const MODEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(\/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,2}$/;
 const NODE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const REVISION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;

@@ -3,7 +3,9 @@ import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256Hex } from "../../src/platform/hash.ts";
 import { GswarmError } from "../../src/schema/errors.ts";
-import { testAuthority } from "../agent/test-certificates.ts";
+import { HOST_SERVER_NAME } from "../../src/schema/names.ts";
+import type { ListenerCertificate } from "../../src/agent/http/listener.ts";
+import { type TestAuthority, testAuthority } from "../agent/test-certificates.ts";
 import { LOOPBACK_CERTIFICATE } from "../support/loopback-certificate.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
@@ -143,6 +145,53 @@ describe("gswarm login with a pin", () => {
 		expect(stderr).toMatch(/another fingerprint|answered (404|302)/);
 		expect(host.heard).toEqual(["GET /cacerts -"]);
 		expect(existsSync(join(dataDir, "contexts.json"))).toBe(false);
+	});
+});
+
+describe("gswarm login to a host that shows a certificate of the operator's own", () => {
+	/** By default it shows the operator's, to who asks for the cluster's name the cluster's. */
+	const ownHost = async (cluster: TestAuthority, shown: ListenerCertificate, heard: string[]) => {
+		const own = { cert: LOOPBACK_CERTIFICATE.cert, key: LOOPBACK_CERTIFICATE.key };
+		return Bun.serve({
+			hostname: "127.0.0.1",
+			port: 0,
+			tls: [own, { cert: shown.certificate, key: shown.privateKey, serverName: HOST_SERVER_NAME }],
+			fetch(request) {
+				const { pathname } = new URL(request.url);
+				heard.push(`${pathname} ${request.headers.get("authorization") ?? "-"}`);
+				return pathname === "/cacerts" ? new Response(cluster.ca) : Response.json(ME);
+			},
+		});
+	};
+	const pinOf = (ca: string): string =>
+		sha256Hex(Buffer.from(ca.replaceAll(/-----.*-----|\s/g, ""), "base64"));
+
+	test("the pin that the admin's command has leads to it all the same, at the login and later", async () => {
+		const [cluster, heard, dataDir] = [await testAuthority(), [] as string[], newHome()];
+		const server = await ownHost(cluster, await cluster.host(), heard);
+		try {
+			const words = ["--ca-pin", pinOf(cluster.ca), "--context", "work"];
+			const { code, stderr } = await login(dataDir, server.url.origin, words);
+			expect([code, stderr]).toEqual([0, expect.stringContaining("certificate of its own")]);
+			expect(stored(dataDir).contexts[0]).toMatchObject({ server_name: HOST_SERVER_NAME });
+			expect((await inHome(dataDir, ["whoami"])).code).toBe(0);
+		} finally {
+			await server.stop(true);
+		}
+	});
+
+	test("a node of the cluster, or who has no certificate of it, gets no token (exit 5)", async () => {
+		const cluster = await testAuthority();
+		for (const shown of [await cluster.node("node1"), await (await testAuthority()).host()]) {
+			const heard: string[] = [];
+			const server = await ownHost(cluster, shown, heard);
+			try {
+				const { code } = await login(newHome(), server.url.origin, ["--ca-pin", pinOf(cluster.ca)]);
+				expect([code, heard]).toEqual([5, ["/cacerts -"]]);
+			} finally {
+				await server.stop(true);
+			}
+		}
 	});
 });
 

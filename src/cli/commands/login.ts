@@ -1,6 +1,6 @@
 import { isLoopback, refuseOpenHttp } from "../../platform/plain-http.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
-import { LOCAL_CONTEXT, parseContextName } from "../../schema/names.ts";
+import { HOST_SERVER_NAME, LOCAL_CONTEXT, parseContextName } from "../../schema/names.ts";
 import { defineCommand } from "../command.ts";
 import { parseHostUrl, readCaFile } from "../connection.ts";
 import type { Context } from "../context.ts";
@@ -41,12 +41,13 @@ The host's admin makes the token with \`gswarm token create\`, which prints this
 		refuseOther(stored.contexts, name, url);
 		const ca = await authorityOf(context, url, caPin);
 		const token = await readSecret(context, "Token");
-		const me = await whoIs(context, { url, ca, token });
+		const { me, serverName } = await whoIs(context, { url, ca, token, pinned: caPin !== undefined });
 		const made: StoredContext = {
 			name,
 			url,
 			token,
 			ca: ca ?? null,
+			...(serverName === undefined ? {} : { server_name: serverName }),
 			user: me.name,
 			role: me.role,
 			cluster_id: me.agent.cluster_id,
@@ -73,6 +74,11 @@ The host's admin makes the token with \`gswarm token create\`, which prints this
 		});
 		if (environment.hostUrl !== undefined)
 			context.say.warn("GSWARM_HOST is set and goes before the context in use; unset it.");
+		if (serverName !== undefined) {
+			context.say.info(
+				`${hostname} shows a certificate of its own: other programs (\`gswarm env\`) have to trust it by themselves.`,
+			);
+		}
 		context.say.success(`Logged in; commands go to ${safeLine(name)} from now on.`);
 		context.say.next(["model list", "env", `context use ${LOCAL_CONTEXT}`]);
 		return EXIT.done;
@@ -116,13 +122,34 @@ async function authorityOf(
 	return ca;
 }
 
-async function whoIs(
-	context: Context,
-	{ url, ca, token }: { url: string; ca: string | undefined; token: string },
-) {
-	const client = await context.clientOf({ url, ca, token, nodeOnly: false, context: undefined });
+interface Login {
+	url: string;
+	ca: string | undefined;
+	token: string;
+	/** The authority is the cluster's by its pin. */
+	pinned: boolean;
+}
+
+/** The token's first use. A host with a certificate of the operator's own is met by the cluster's name for it. */
+async function whoIs(context: Context, { url, ca, token, pinned }: Login) {
+	const ask = async (serverName: string | undefined) => {
+		const client = await context.clientOf({
+			url,
+			ca,
+			serverName,
+			token,
+			nodeOnly: false,
+			context: undefined,
+		});
+		return { me: await client.call("whoami", {}), serverName };
+	};
 	try {
-		return await client.call("whoami", {});
+		try {
+			return await ask(undefined);
+		} catch (error) {
+			if (!pinned || !isOfOtherAuthority(error)) throw error;
+			return await ask(HOST_SERVER_NAME);
+		}
 	} catch (error) {
 		if (!(error instanceof GswarmError)) throw error;
 		const { code, reason, message, details } = error;
@@ -140,4 +167,10 @@ async function whoIs(
 			...(reason === undefined ? {} : { reason }),
 		});
 	}
+}
+
+/** The certificate is good for nothing here; one of the right authority and for another address is told apart. */
+function isOfOtherAuthority(error: unknown): boolean {
+	if (!(error instanceof GswarmError) || error.reason !== "tls_failed") return false;
+	return error.details["cause"] !== "ERR_TLS_CERT_ALTNAME_INVALID";
 }

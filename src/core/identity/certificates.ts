@@ -11,10 +11,8 @@ import { sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { certificatePin, fromPem, toPem } from "../../platform/pem.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
+import { HOST_SERVER_NAME } from "../../schema/names.ts";
 import type { KeyPair } from "./assertion.ts";
-
-/** The name by which agents meet their host, whatever its addresses are. */
-export const HOST_SERVER_NAME = "host.gswarm.internal";
 
 /** Whom an agent must meet: a certificate of this CA (PEM) with this name. */
 export interface TlsTrust {

@@ -33,7 +33,6 @@ export {
 	createAuthority,
 	createRequest,
 	generateTlsKey,
-	HOST_SERVER_NAME,
 	isCertificateName,
 	isTlsKey,
 	issueHost,
@@ -53,6 +52,7 @@ export type { Ownership, TaskOwners } from "./task-owners.ts";
 export { type SecretFile, type Secrets, openSecrets } from "./secrets.ts";
 export { identityModule } from "./token-store.ts";
 export { formatToken, makeToken, parseToken } from "./token.ts";
+export { HOST_SERVER_NAME } from "../../schema/names.ts";
 
 /** An authenticated caller. */
 export interface Caller {

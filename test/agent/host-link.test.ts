@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { createHostLink, type HostLink, type Report } from "../../src/agent/node/host-link.ts";
 import { systemIds } from "../../src/platform/ids.ts";
-import { silentLog } from "../../src/platform/log.ts";
+import { createLog } from "../../src/platform/log.ts";
 import type { Heartbeat } from "../../src/schema/node.ts";
 import { heartbeat } from "../cluster/beat.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -18,14 +18,21 @@ interface Stand extends AsyncDisposable {
 	/** Goes to the host and back; what was sent before is there after some of these. */
 	ping(): Promise<void>;
 	/** What the host does with the next beats. */
-	host: { away: boolean; wants: boolean; answer: Promise<unknown> };
+	host: { away: boolean; wants: boolean; refuses: boolean; answer: Promise<unknown> };
+	events: Record<string, unknown>[];
 }
 
 /** A link to a host that answers as the test says. */
 function stand(host: Partial<Stand["host"]> = {}, chance = 0.5): Stand {
 	const clock = new FakeClock();
 	const beats: Heartbeat[] = [];
-	const state = { away: false, wants: false, answer: Promise.resolve() as Promise<unknown>, ...host };
+	const state = {
+		away: false,
+		wants: false,
+		refuses: false,
+		answer: Promise.resolve() as Promise<unknown>,
+		...host,
+	};
 	const server = Bun.serve({
 		hostname: "127.0.0.1",
 		port: 0,
@@ -34,14 +41,20 @@ function stand(host: Partial<Stand["host"]> = {}, chance = 0.5): Stand {
 			beats.push((await request.json()) as Heartbeat);
 			await state.answer;
 			if (state.away) return new Response(null, { status: 503 });
+			if (state.refuses) {
+				const error = { code: "UNAUTHORIZED", message: "no", details: { reason: "no_valid_token" } };
+				return Response.json({ error }, { status: 401 });
+			}
 			return Response.json({ host_time_ms: HOST_TIME, want_inventory: state.wants, interval_ms: 5000 });
 		},
 	});
 	const ping = async (): Promise<void> => void (await fetch(server.url));
-	const self = { clock, beats, version: 1, host: state, ping } as Stand;
+	const events: Record<string, unknown>[] = [];
+	const log = createLog({ clock, write: (line) => void events.push(JSON.parse(line)) });
+	const self = { clock, beats, events, version: 1, host: state, ping } as Stand;
 	const { incarnation: _incarnation, seq: _seq, ...report } = heartbeat();
 	self.link = createHostLink(
-		{ clock, ids: { ...systemIds, fraction: () => chance }, log: silentLog },
+		{ clock, ids: { ...systemIds, fraction: () => chance }, log },
 		{
 			hostUrl: () => `http://127.0.0.1:${server.port}`,
 			trust: { ca: "", serverName: "unused" },
@@ -74,6 +87,24 @@ test("before the host's first answer its time is taken to be ours, after it it i
 	expect(s.link.hostNowMs()).toBe(HOST_TIME);
 	await s.clock.advance(1000);
 	expect(s.link.hostNowMs()).toBe(HOST_TIME + 1000);
+});
+
+test("a host that knows this node no more is told from one that is away, in the log once and among the problems", async () => {
+	await using s = stand({ refuses: true });
+	const refusals = () => s.events.filter(({ event }) => event === "host_link.refused");
+	await heard(s, 1);
+	await s.clock.advance(5_500);
+	await heard(s, 2);
+	expect(refusals()).toMatchObject([{ hint: expect.stringContaining("gswarm agent --join") }]);
+	expect(s.link.problems()).toEqual([expect.stringContaining("does not know this node any more")]);
+	Object.assign(s.host, { refuses: false, away: true });
+	await s.clock.advance(5_500);
+	await heard(s, 3);
+	expect(s.link.problems()).toEqual(["the host does not answer"]);
+	s.host.away = false;
+	await s.clock.advance(5_500);
+	await until("it answers", () => s.link.connected());
+	expect([s.link.problems(), refusals()]).toEqual([[], [expect.anything()]]);
 });
 
 test.each([

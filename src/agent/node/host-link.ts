@@ -29,6 +29,8 @@ export interface HostLink extends AsyncDisposable {
 	/** Beats now and resolves when the host has taken it; false when it did not within `timeoutMs`. */
 	flush(timeoutMs: number): Promise<boolean>;
 	connected(): boolean;
+	/** What is wrong between the two, for people. */
+	problems(): string[];
 }
 
 export interface HostLinkOptions {
@@ -47,6 +49,10 @@ export interface HostLinkOptions {
 const MIN_GAP_MS = 50;
 const FIRST_RETRY_MS = 250;
 const GOODBYE_MS = 1_000;
+/** What a host answers to a bearer that it does not know, the second one when that was often. */
+const REFUSALS: readonly (string | undefined)[] = ["no_valid_token", "too_many_failures"];
+const JOIN_AGAIN =
+	"it was removed or reset; `gswarm token create --join` on the host, then `gswarm agent --join URL` here, lets it in again";
 
 export function createHostLink(
 	{ clock, ids, log }: { clock: Clock; ids: Ids; log: Log },
@@ -65,6 +71,8 @@ export function createHostLink(
 	let sentInventory: number | undefined;
 	let hostOffsetMs: number | undefined;
 	let connected = false;
+	/** The host answers, and says that this is no node of it. */
+	let refused = false;
 	let failures = 0;
 	let wake = new AbortController();
 	let poked = false;
@@ -83,6 +91,7 @@ export function createHostLink(
 			hostOffsetMs = answer.host_time_ms - clock.monotonicMs();
 			if (!connected) log.info("host_link.connected", { host: hostUrl() });
 			connected = true;
+			refused = false;
 			failures = 0;
 			if (answer.want_inventory) poked = true;
 			onAnswer?.(answer);
@@ -90,10 +99,14 @@ export function createHostLink(
 		} catch (error) {
 			if (stop.signal.aborted) return false;
 			const failure = asGswarmError(error);
-			if (connected)
+			const isRefused = REFUSALS.includes(failure.reason);
+			if (isRefused && !refused)
+				log.warn("host_link.refused", { host: hostUrl(), reason: failure.reason, hint: JOIN_AGAIN });
+			else if (connected)
 				log.warn("host_link.lost", { host: hostUrl(), code: failure.code, error: failure.message });
 			else log.debug("host_link.no_answer", { host: hostUrl(), code: failure.code });
 			connected = false;
+			refused = isRefused;
 			failures++;
 			sentInventory = undefined;
 			return false;
@@ -154,6 +167,12 @@ export function createHostLink(
 			return Promise.race([attempt(), timeout]);
 		},
 		connected: () => connected,
+		problems() {
+			if (connected) return [];
+			return [
+				refused ? `the host does not know this node any more: ${JOIN_AGAIN}` : "the host does not answer",
+			];
+		},
 		async [Symbol.asyncDispose]() {
 			stop.abort();
 			await running;

@@ -243,7 +243,7 @@ export async function openNode(
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
 			activities,
 			hostUrl: options.host.url,
-			problems: () => (link?.connected() === true ? [] : ["the host does not answer"]),
+			problems: () => link?.problems() ?? ["the host does not answer"],
 		}),
 		peerHandlers: peerHandlers({ storage, grants }),
 		async start() {

@@ -1,149 +1,276 @@
 /**
- * Random sequences of everything that can happen to a queue, deaths and stops included. After each step the whole
- * database is checked against what must always hold, and in the end every task must have come to its end.
+ * Random sequences of everything that can happen to a queue, deaths and stops included, beside a model that says which
+ * tasks must have ended and how. After each step the whole database is checked against what must always hold, and in
+ * the end every task must have come to its end.
  */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { type Reservation, firstConflict } from "../../src/core/queue/conflicts.ts";
-import { countTasks } from "../../src/core/queue/tally.ts";
+import { type Hold, type Reservation, firstConflict } from "../../src/core/queue/conflicts.ts";
 import type { TaskRow } from "../../src/core/queue/task-row.ts";
 import { GswarmError } from "../../src/schema/errors.ts";
-import { type Priority, TASK_STATES, type TaskState, isTerminal, taskStatus } from "../../src/schema/task.ts";
+import { type Priority, type TaskStatus, isTerminal } from "../../src/schema/task.ts";
+import { type Memory, checkInvariants, newMemory } from "./invariants.ts";
 import { type TestQueue, testQueue } from "./test-queue.ts";
 
-const SLOTS = 3;
 const MINUTE_MS = 60_000;
+const CAPACITY = { "bytes:d": 10 };
+const MAX_ATTEMPTS = 3;
+const MAX_CRASHES = 3;
+const RUNS = process.env["LONG"] === "1" ? 1000 : 60;
 
-/** What the test knows of a task besides its row. */
-interface Known {
-	token: number;
-	/** The whole row, once it is terminal. */
-	end: string | undefined;
+type End = "completed" | "failed" | "cancelled";
+
+/** A task as the model sees it. */
+interface Expected {
+	dependencies: string[];
+	joinKey: string | undefined;
+	waiters: number;
+	/** Tries that counted. */
+	attempts: number;
+	crashes: number;
+	end: End | undefined;
+}
+
+interface Model {
+	tasks: Map<string, Expected>;
+	slots: number;
 }
 
 interface World {
 	at: TestQueue;
-	ids: string[];
-	known: Map<string, Known>;
+	memory: Memory;
 }
 
-type Step = (world: World) => Promise<void>;
+type Step = fc.AsyncCommand<Model, World>;
 
 const priority = fc.constantFrom<Priority>("critical", "high", "normal", "low");
-const reservation: fc.Arbitrary<Reservation> = fc.record({
-	key: fc.constantFrom("device:a", "device:b", "model:m@a"),
-	mode: fc.constantFrom("shared", "exclusive"),
-});
-const steps = fc.oneof(
-	{
-		weight: 6,
-		arbitrary: fc
+const reservation: fc.Arbitrary<Reservation> = fc.oneof(
+	fc.record({
+		key: fc.constantFrom("device:a", "device:b", "model:m@a"),
+		mode: fc.constantFrom("shared" as const, "exclusive" as const),
+	}),
+	fc.integer({ min: 1, max: 9 }).map((bytes) => ({ key: "bytes:d", mode: "shared" as const, bytes })),
+);
+const needs = fc.uniqueArray(reservation, { maxLength: 3, selector: ({ key }) => key });
+const some = fc.nat(60);
+
+/** A step that is always possible, and what it does is checked by `run`; the invariants are checked after each. */
+function step(name: string, run: (model: Model, world: World) => Promise<void>): Step {
+	return {
+		check: () => true,
+		toString: () => name,
+		async run(model, world) {
+			await run(model, world);
+			await world.at.clock.advance(0);
+			check(model, world);
+		},
+	};
+}
+
+const commands: fc.Arbitrary<Step>[] = [
+	...repeat(
+		4,
+		fc
 			.tuple(
 				priority,
-				fc.array(reservation, { maxLength: 3 }),
-				fc.array(fc.nat(40), { maxLength: 3 }),
+				needs,
+				fc.array(some, { maxLength: 3 }),
 				fc.option(fc.constantFrom("j1", "j2"), { nil: undefined }),
 			)
-			.map((input) => named(`submit ${JSON.stringify(input)}`, (world) => submit(world, ...input))),
-	},
-	{
-		weight: 5,
-		arbitrary: fc.nat(9).map((n) => named(`finish ${n}`, (world) => endJob(world, n, undefined))),
-	},
-	{
-		weight: 1,
-		arbitrary: fc.nat(9).map((n) => named(`fail ${n}`, (world) => endJob(world, n, new Error("broken")))),
-	},
-	{
-		weight: 2,
-		arbitrary: fc.nat(9).map((n) => named(`cut ${n}`, (world) => endJob(world, n, failure("cut")))),
-	},
-	{
-		weight: 1,
-		arbitrary: fc.nat(9).map((n) => named(`no room ${n}`, (world) => endJob(world, n, failure("disk_full")))),
-	},
-	{ weight: 2, arbitrary: fc.nat(40).map((n) => named(`cancel ${n}`, (world) => cancel(world, n))) },
-	{
-		weight: 2,
-		arbitrary: fc
-			.constantFrom(1, 900, 20_000, MINUTE_MS, 6 * MINUTE_MS)
-			.map((ms) => named(`advance ${ms}`, ({ at }) => at.clock.advance(ms))),
-	},
-	{ weight: 1, arbitrary: fc.constant(named("die", (world) => restart(world, "die"))) },
-	{ weight: 1, arbitrary: fc.constant(named("stop", (world) => restart(world, "stop"))) },
-);
+			.map((input) => step(`submit ${JSON.stringify(input)}`, (m, w) => submit(m, w, ...input))),
+	),
+	fc
+		.array(fc.tuple(priority, needs, fc.option(some, { nil: undefined })), { minLength: 1, maxLength: 4 })
+		.map((items) => step(`batch ${JSON.stringify(items)}`, (m, w) => submitBatch(m, w, items))),
+	...repeat(
+		4,
+		some.map((n) => step(`finish ${n}`, (m, w) => endJob(m, w, n, undefined))),
+	),
+	some.map((n) => step(`fail ${n}`, (m, w) => endJob(m, w, n, new Error("broken")))),
+	some.map((n) => step(`cut ${n}`, (m, w) => endJob(m, w, n, failure("cut")))),
+	some.map((n) => step(`no room ${n}`, (m, w) => endJob(m, w, n, failure("disk_full")))),
+	some.map((n) => step(`cancel ${n}`, (m, w) => cancel(m, w, n))),
+	some.map((n) => step(`retry ${n}`, (m, w) => retry(m, w, n))),
+	fc.integer({ min: 1, max: 5 }).map((slots) => step(`slots ${slots}`, (m, w) => setSlots(m, w, slots))),
+	fc.boolean().map((on) =>
+		step(`tracking ${on}`, async (_m, { at }) => {
+			await at.queue.configure({ resource_tracking: on });
+		}),
+	),
+	fc
+		.constantFrom(1, 900, 20_000, MINUTE_MS, 6 * MINUTE_MS)
+		.map((ms) => step(`advance ${ms}`, (_m, { at }) => at.clock.advance(ms))),
+	fc.constant(step("die", (m, w) => restart(m, w, "die"))),
+	fc.constant(step("stop", (m, w) => restart(m, w, "stop"))),
+];
 
 test("whatever happens, no task is lost, none runs twice at once, and every one comes to its end", async () => {
 	await fc.assert(
-		fc.asyncProperty(fc.array(steps, { minLength: 10, maxLength: 60 }), async (program) => {
-			const world: World = { at: await testQueue({ maxConcurrentTasks: SLOTS }), ids: [], known: new Map() };
-			world.at.start();
+		fc.asyncProperty(fc.commands(commands, { size: "+1", maxCommands: 60 }), async (program) => {
+			const model: Model = { tasks: new Map(), slots: 3 };
+			const at = await testQueue({ maxConcurrentTasks: model.slots, capacity: () => CAPACITY });
+			const world: World = { at, memory: newMemory() };
+			at.start();
 			try {
-				for (const step of program) {
-					await step(world);
-					await world.at.clock.advance(0);
-					check(world);
-				}
-				await drain(world);
+				await fc.asyncModelRun(() => ({ model, real: world }), program);
+				await drain(model, world);
 			} finally {
 				await world.at[Symbol.asyncDispose]();
 			}
 		}),
-		{ numRuns: 60 },
+		{ numRuns: RUNS },
 	);
-}, 240_000);
+}, 600_000);
 
-/** A step that says in a counterexample what it does. */
-function named(name: string, step: Step): Step {
-	return Object.assign(step, { [fc.toStringMethod]: () => name });
+function repeat<T>(times: number, value: T): T[] {
+	return Array.from({ length: times }, () => value);
 }
 
 function failure(reason: string): GswarmError {
 	return new GswarmError("NETWORK_ERROR", reason, { reason, retryable: true });
 }
 
+function pick(model: Model, n: number): string | undefined {
+	return [...model.tasks.keys()][n % Math.max(1, model.tasks.size)];
+}
+
+function expected(dependencies: readonly string[], joinKey?: string): Expected {
+	return { dependencies: [...dependencies], joinKey, waiters: 1, attempts: 0, crashes: 0, end: undefined };
+}
+
+/** Ends a task in the model, and what depends on it when it did not end well. */
+function end(model: Model, id: string, how: End): void {
+	const task = model.tasks.get(id);
+	if (task === undefined || task.end !== undefined) return;
+	task.end = how;
+	if (how === "completed") return;
+	for (const [other, { dependencies }] of model.tasks)
+		if (dependencies.includes(id)) end(model, other, "failed");
+}
+
 async function submit(
-	{ at, ids }: World,
+	model: Model,
+	{ at }: World,
 	urgency: Priority,
 	reservations: Reservation[],
-	dependencies: number[],
+	wanted: number[],
 	joinKey: string | undefined,
 ): Promise<void> {
-	const wanted = ids.length === 0 ? [] : dependencies.map((n) => ids[n % ids.length] ?? "");
-	const isRefused = wanted.some((id) => ["failed", "cancelled"].includes(at.queue.get(id).status));
-	const answer = at.add({ priority: urgency, reservations, dependencies: wanted, joinKey, maxAttempts: 3 });
-	if (isRefused) await expect(answer).rejects.toMatchObject({ code: "DEPENDENCY_FAILED" });
+	const dependencies = [...new Set(wanted.map((n) => pick(model, n)).filter((id) => id !== undefined))];
+	const answer = at.submit({
+		priority: urgency,
+		reservations,
+		dependencies,
+		joinKey,
+		maxAttempts: MAX_ATTEMPTS,
+	});
+	const live = [...model.tasks].find(
+		([, task]) => joinKey !== undefined && task.joinKey === joinKey && task.end === undefined,
+	);
+	const failed = dependencies.some((id) => ["failed", "cancelled"].includes(model.tasks.get(id)?.end ?? ""));
+	if (live !== undefined && dependencies.length === 0) {
+		expect(await answer).toMatchObject({ joined: true, task: { task_id: live[0] } });
+		live[1].waiters++;
+	} else if (failed) await expect(answer).rejects.toMatchObject({ code: "DEPENDENCY_FAILED" });
 	else {
-		const id = await answer;
-		if (!ids.includes(id)) ids.push(id);
+		const { task, joined } = await answer;
+		expect(joined).toBe(false);
+		model.tasks.set(task.task_id, expected(dependencies, joinKey));
 	}
 }
 
-async function endJob({ at }: World, n: number, error: unknown): Promise<void> {
-	const jobs = [...at.jobs.values()];
-	const job = jobs[n % Math.max(1, jobs.length)];
-	if (error === undefined) job?.finish({ done: true });
-	else job?.fail(error);
-	await at.clock.advance(0);
+async function submitBatch(
+	model: Model,
+	{ at }: World,
+	items: [Priority, Reservation[], number | undefined][],
+): Promise<void> {
+	const { taskIds } = await at.queue.submitBatch(
+		items.map(([urgency, reservations, after], place) => ({
+			type: "move",
+			model: "llama",
+			request: {},
+			priority: urgency,
+			reservations,
+			maxAttempts: MAX_ATTEMPTS,
+			after: after === undefined || place === 0 ? [] : [after % place],
+		})),
+	);
+	for (const [place, id] of taskIds.entries()) {
+		const after = items[place]?.[2];
+		const before = after === undefined || place === 0 ? undefined : taskIds[after % place];
+		model.tasks.set(id, expected(before === undefined ? [] : [before]));
+	}
 }
 
-async function cancel({ at, ids }: World, n: number): Promise<void> {
-	const id = ids[n % Math.max(1, ids.length)];
-	if (id === undefined) return;
-	const { status } = at.queue.get(id);
+async function endJob(model: Model, { at }: World, n: number, error: unknown): Promise<void> {
+	const [id, job] = [...at.jobs][n % Math.max(1, at.jobs.size)] ?? [];
+	const task = model.tasks.get(id ?? "");
+	if (id === undefined || job === undefined || task === undefined) return;
+	if (error === undefined) job.finish({ done: true });
+	else job.fail(error);
+	await at.clock.advance(0);
+	if (error === undefined) end(model, id, "completed");
+	else if (!(error instanceof GswarmError)) end(model, id, "failed");
+	else if (error.reason === "disk_full") {
+		// Room is waited for an hour, and that is not an attempt.
+		if (at.queue.get(id).status === "failed") end(model, id, "failed");
+	} else if (++task.attempts === MAX_ATTEMPTS) end(model, id, "failed");
+}
+
+async function cancel(model: Model, { at }: World, n: number): Promise<void> {
+	const id = pick(model, n);
+	const task = model.tasks.get(id ?? "");
+	if (id === undefined || task === undefined) return;
 	const job = at.jobs.get(id);
 	job?.context.signal.addEventListener("abort", () => job.fail(new Error("told")));
-	if (isTerminal(status))
+	if (task.end !== undefined) {
 		await expect(at.queue.cancel(id)).rejects.toMatchObject({ reason: "already_terminal" });
-	else await at.queue.cancel(id);
+		return;
+	}
+	const { status } = await at.queue.cancel(id);
+	if (task.waiters > 1) task.waiters--;
+	else {
+		expect(status).toBe("cancelled");
+		end(model, id, "cancelled");
+	}
 }
 
-async function restart(world: World, how: "die" | "stop"): Promise<void> {
+async function retry(model: Model, { at }: World, n: number): Promise<void> {
+	const id = pick(model, n);
+	const task = model.tasks.get(id ?? "");
+	if (id === undefined || task === undefined) return;
+	if (task.end !== "failed" && task.end !== "cancelled") {
+		await expect(at.queue.retry(id)).rejects.toMatchObject({ reason: "not_failed" });
+		return;
+	}
+	try {
+		const { task: again, joined } = await at.queue.retry(id);
+		expect(model.tasks.has(again.task_id)).toBe(joined);
+		if (!joined) model.tasks.set(again.task_id, expected(again.dependencies, task.joinKey));
+	} catch (error) {
+		// It was done again since and well, or what it depends on was not.
+		expect(["not_failed", "dependency_failed"]).toContain((error as GswarmError).reason ?? "");
+	}
+}
+
+async function setSlots(model: Model, { at }: World, slots: number): Promise<void> {
+	await at.queue.configure({ max_concurrent_tasks: slots });
+	model.slots = slots;
+}
+
+async function restart(model: Model, world: World, how: "die" | "stop"): Promise<void> {
 	const { at } = world;
 	if (how === "stop") {
 		const stopped = at.queue[Symbol.asyncDispose]();
 		for (const { fail } of at.jobs.values()) fail(new Error("told"));
 		await stopped;
+	} else {
+		for (const id of at.jobs.keys()) {
+			const task = model.tasks.get(id);
+			if (task === undefined) continue;
+			task.attempts++;
+			if (++task.crashes === MAX_CRASHES || task.attempts === MAX_ATTEMPTS) end(model, id, "failed");
+		}
 	}
 	world.at = await at.afterDeath();
 	await at[Symbol.asyncDispose]();
@@ -151,111 +278,46 @@ async function restart(world: World, how: "die" | "stop"): Promise<void> {
 	world.at.start();
 }
 
-function check({ at, ids, known }: World): void {
-	const rows = at.rows<TaskRow>("SELECT * FROM queue_task ORDER BY seq");
-	expect(rows.map((row) => row.task_id)).toEqual(ids);
-	const running = rows.filter(({ epoch }) => epoch !== null);
-	checkCounters(at, rows);
-	checkHolds(at, running);
-	expect(running.filter(({ rank }) => rank > 0).length).toBeLessThanOrEqual(SLOTS);
-	expect(running.length).toBeLessThanOrEqual(SLOTS + 1);
-	expect(new Set(at.jobs.keys())).toEqual(new Set(running.map((row) => row.task_id)));
+function check(model: Model, { at, memory }: World): void {
+	const rows = checkInvariants(at.db.read, memory, { slots: model.slots, capacity: CAPACITY });
+	expect(rows.map((row) => row.task_id)).toEqual([...model.tasks.keys()]);
 	for (const row of rows) {
-		const before = known.get(row.task_id) ?? { token: 0, end: undefined };
-		expect(row.token).toBeGreaterThanOrEqual(before.token);
-		if (before.end !== undefined) expect(JSON.stringify(row)).toBe(before.end);
-		expect(row.attempt).toBeLessThanOrEqual(row.max_attempts);
-		known.set(row.task_id, {
-			token: row.token,
-			end: isTerminal(row.state) ? JSON.stringify(row) : undefined,
+		const status: TaskStatus | undefined = isTerminal(row.state) ? (row.state as TaskStatus) : undefined;
+		expect({ id: row.task_id, end: status }).toEqual({
+			id: row.task_id,
+			end: model.tasks.get(row.task_id)?.end,
 		});
 	}
-	checkDependencies(at);
-	checkLine(at, rows, running.length);
-}
-
-/** What is counted is what is there, and every row's last event is its state. */
-function checkCounters(at: TestQueue, rows: readonly TaskRow[]): void {
-	const count = (...states: TaskState[]): number => rows.filter(({ state }) => states.includes(state)).length;
-	const counted = countTasks(at.db.read, "node");
-	for (const state of TASK_STATES)
-		expect({ state, count: counted.states()[state] }).toEqual({ state, count: count(state) });
-	for (const rank of [0, 1, 2, 3]) {
-		const before = rows.filter((row) => row.rank <= rank && taskStatus(row.state) === "pending");
-		expect({ rank, waiting: counted.waiting(rank) }).toEqual({ rank, waiting: before.length });
-	}
-	expect(at.queue.counters()).toMatchObject({
-		pending: count("blocked", "pending", "retry_wait"),
-		running: count("running", "cancelling"),
-	});
-	const last = at.rows<{ to_state: TaskState }>(
-		"SELECT (SELECT to_state FROM queue_event e WHERE e.seq = t.seq ORDER BY id DESC LIMIT 1) AS to_state FROM queue_task t ORDER BY seq",
-	);
-	expect(last.map(({ to_state }) => to_state)).toEqual(rows.map(({ state }) => state));
-}
-
-/** Running tasks hold exactly what they need, nobody else holds anything, and what is exclusive is held alone. */
-function checkHolds(at: TestQueue, running: readonly TaskRow[]): void {
-	const held = at.rows<Reservation & { seq: number }>(
-		"SELECT key, mode, seq FROM queue_reservation ORDER BY seq, key",
-	);
-	const needed = running.flatMap((row) =>
-		(JSON.parse(row.reservations) as Reservation[]).map(({ key, mode }) => ({ key, mode, seq: row.seq })),
-	);
-	const byKey = (a: { seq: number; key: string }, b: { seq: number; key: string }): number =>
-		a.seq - b.seq || (a.key < b.key ? -1 : 1);
-	expect(held).toEqual(needed.sort(byKey));
-	for (const one of held) {
-		const others = held.filter(({ seq }) => seq !== one.seq);
-		expect(firstConflict([one], others)).toBeUndefined();
-	}
-}
-
-function checkDependencies(at: TestQueue): void {
-	const wrong = at.rows(
-		`SELECT t.task_id FROM queue_dependency d JOIN queue_task t ON t.seq = d.seq JOIN queue_task o ON o.seq = d.depends_on
-		WHERE o.state <> 'completed' AND t.token > 0`,
-	);
-	expect(wrong).toEqual([]);
-	const stuck = at.rows(
-		`SELECT t.task_id FROM queue_dependency d JOIN queue_task t ON t.seq = d.seq JOIN queue_task o ON o.seq = d.depends_on
-		WHERE o.state IN ('failed', 'cancelled') AND t.state NOT IN ('failed', 'cancelled')`,
-	);
-	expect(stuck).toEqual([]);
+	const running = rows.filter(({ epoch }) => epoch !== null);
+	expect(new Set(at.jobs.keys())).toEqual(new Set(running.map((row) => row.task_id)));
+	const pending = rows.filter(({ state }) => ["blocked", "pending", "retry_wait"].includes(state));
+	expect(at.queue.counters()).toMatchObject({ pending: pending.length, running: running.length });
+	checkLine(at, rows, model.slots);
 }
 
 /** Nobody waits for nothing: a task in line waits for a slot, a parked one for what is held or planted before it. */
-function checkLine(at: TestQueue, rows: readonly TaskRow[], running: number): void {
-	const held = at.rows<Reservation>("SELECT key, mode FROM queue_reservation");
-	const planted = at.rows<Reservation & { seq: number }>("SELECT key, mode, seq FROM queue_planted");
+function checkLine(at: TestQueue, rows: readonly TaskRow[], slots: number): void {
+	const held = at.rows<Hold>("SELECT key, mode, seq FROM queue_reservation");
+	const planted = at.rows<Hold>("SELECT key, mode, seq FROM queue_planted");
 	const pending = rows.filter(({ state }) => state === "pending");
-	const unfinished = rows.filter(({ state, epoch }) => state === "pending" || epoch !== null);
-	expect(planted.filter(({ seq }) => !unfinished.some((row) => row.seq === seq))).toEqual([]);
+	const running = rows.filter(({ epoch }) => epoch !== null);
+	expect(planted.filter(({ seq }) => ![...pending, ...running].some((row) => row.seq === seq))).toEqual([]);
 	const ready = pending.filter((row) => row.parked_on === null);
 	for (const row of ready) {
-		expect({ id: row.task_id, hasSlot: running < SLOTS + (row.rank === 0 ? 1 : 0) }).toEqual({
-			id: row.task_id,
-			hasSlot: false,
-		});
+		const hasSlot = running.length < slots + (row.rank === 0 ? 1 : 0);
+		expect({ id: row.task_id, hasSlot }).toEqual({ id: row.task_id, hasSlot: false });
 	}
-	for (const row of pending.filter((one) => one.parked_on !== null)) {
-		const on = (JSON.parse(row.reservations) as Reservation[]).find(({ key }) => key === row.parked_on);
+	for (const row of pending.filter((one) => one.parked_on !== null && one.parked_bytes === 0)) {
+		const on = needsOf(row).find(({ key }) => key === row.parked_on);
 		if (on === undefined)
 			throw new Error(`${row.task_id} is parked on ${row.parked_on}, which it does not need`);
 		// Someone is before it: a holder, an older one that planted, or a ready one or the head of its line that comes next.
+		const line = pending.filter((one) => one.parked_on === row.parked_on && one.seq < row.seq);
 		const before = [
 			...held,
 			...planted.filter(({ seq }) => seq < row.seq),
-			...ready.flatMap((one) => JSON.parse(one.reservations) as Reservation[]),
-			...pending
-				.filter((one) => one.parked_on === row.parked_on && one.seq < row.seq)
-				.map(
-					(one) =>
-						({
-							key: row.parked_on ?? "",
-							mode: one.parked_mode === "shared" ? "shared" : "exclusive",
-						}) as const,
-				),
+			...ready.flatMap(needsOf),
+			...line.flatMap((one) => needsOf(one).filter(({ key }) => key === row.parked_on)),
 		];
 		expect({ id: row.task_id, waitsFor: firstConflict([on], before) !== undefined }).toEqual({
 			id: row.task_id,
@@ -264,14 +326,21 @@ function checkLine(at: TestQueue, rows: readonly TaskRow[], running: number): vo
 	}
 }
 
+function needsOf(row: TaskRow): Reservation[] {
+	return JSON.parse(row.reservations) as Reservation[];
+}
+
 /** Ends what runs and lets time pass until nothing is left. */
-async function drain(world: World): Promise<void> {
+async function drain(model: Model, world: World): Promise<void> {
 	for (let round = 0; round < 200; round++) {
 		const { at } = world;
 		if (at.queue.counters().pending + at.queue.counters().running === 0) return;
-		for (const { finish } of at.jobs.values()) finish({ done: true });
+		for (const [id, { finish }] of at.jobs) {
+			finish({ done: true });
+			end(model, id, "completed");
+		}
 		await at.clock.advance(MINUTE_MS);
-		check(world);
+		check(model, world);
 	}
 	throw new Error(`tasks that never end: ${JSON.stringify(world.at.queue.list())}`);
 }

@@ -64,8 +64,10 @@ export type ClaimedRow = Pick<
 	| "fence_n"
 >;
 
+/** @throws CONFLICT stale_epoch when the queue was opened again since */
 export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 	const { queue, limits, capacity, nowMs } = input;
+	refuseStaleEpoch(db, input);
 	const changes = wakeRetries(db, queue, nowMs);
 	const stuck = wakeForRoom(db, queue, capacity);
 	for (const waiter of stuck) changes.push(...giveUpOnRoom(db, waiter, input));
@@ -106,6 +108,22 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 	const nextLookMs = stuck.length > 0 ? [nowMs + SHORTEST_SPACE_DELAY_MS] : [];
 	const dueMs = [...nextLookMs, ...dueTimes(db, queue)];
 	return { claimed, changes, nextDueMs: dueMs.length === 0 ? null : Math.min(...dueMs), more };
+}
+
+/** A process that was taken for dead must not take tasks that nobody would ever give back. */
+function refuseStaleEpoch(db: Sqlite, { queue, epoch }: ClaimInput): void {
+	const [now] = db
+		.query<{ epoch: number }, []>(`SELECT epoch FROM queue_epoch WHERE queue = ${quoted(queue)}`)
+		.all();
+	if (now?.epoch === epoch) return;
+	throw new GswarmError(
+		"CONFLICT",
+		"Another process works on this queue now; this one starts nothing more.",
+		{
+			reason: "stale_epoch",
+			details: { queue, epoch, now: now?.epoch ?? null },
+		},
+	);
 }
 
 type Starting = ClaimedRow & Pick<TaskRow, "state">;

@@ -12,6 +12,8 @@ export interface ProgressReport {
 	bytesTotal?: number;
 	/** What the task waits for, in words; null when it goes on. */
 	waitingFor?: string | null;
+	/** How the bytes come. */
+	plane?: Progress["plane"];
 }
 
 export class ProgressMeter {
@@ -19,6 +21,7 @@ export class ProgressMeter {
 	waitingFor: string | null = null;
 	bytesDone: number;
 	bytesTotal: number;
+	plane: Progress["plane"];
 	readonly #startedMs: number;
 	/** Bytes that an earlier attempt had; undefined until the first report. */
 	#firstBytes: number | undefined;
@@ -33,10 +36,11 @@ export class ProgressMeter {
 		this.#startedMs = start.nowMs;
 	}
 
-	report({ phase, bytesDone, bytesTotal, waitingFor }: ProgressReport, nowMs: number): void {
+	report({ phase, bytesDone, bytesTotal, waitingFor, plane }: ProgressReport, nowMs: number): void {
 		if (phase !== undefined) this.phase = phase;
 		if (waitingFor !== undefined) this.waitingFor = waitingFor;
 		if (bytesTotal !== undefined) this.bytesTotal = bytesTotal;
+		if (plane !== undefined) this.plane = plane;
 		if (bytesDone === undefined) return;
 		this.bytesDone = bytesDone;
 		this.#firstBytes ??= bytesDone;
@@ -51,6 +55,7 @@ export class ProgressMeter {
 			bytes_total: Math.round(this.bytesTotal),
 			rate_bytes_per_s: Math.round(rate),
 			eta_s: this.bytesTotal > 0 && rate >= 1 ? Math.max(0, Math.round((left / rate) * 10) / 10) : null,
+			...(this.plane === undefined ? {} : { plane: this.plane }),
 		};
 	}
 

@@ -120,6 +120,11 @@ export class QueueWorker {
 				this.#writeRetryMs = FIRST_WRITE_RETRY_MS;
 			}
 		} catch (error) {
+			if (error instanceof GswarmError && error.reason === "stale_epoch") {
+				this.#log.error("queue.taken_over", { error });
+				this.#handlers = undefined;
+				return;
+			}
 			// The database cannot be written now (full disk): nothing is lost, the line is looked at again later.
 			this.#log.warn("queue.claim_failed", { error });
 			void this.#wakeIn(this.#writeRetryMs);

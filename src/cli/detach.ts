@@ -38,7 +38,7 @@ export async function startDetached(context: Context, options: AgentOptions): Pr
 			detached: true,
 		});
 		const ready = await withSpinner(context, "Starting the agent", () =>
-			waitForReady(context, dataDir, child),
+			waitForReady(context, dataDir, { child, said: () => readFrom(log, from) }),
 		);
 		if (!ready) {
 			if (child.exitCode === null) {
@@ -98,19 +98,39 @@ function argumentsOf(options: AgentOptions): string[] {
 	];
 }
 
-/** True when its file says that it is ready; false when it ended or took too long. */
+interface Started {
+	child: Pick<Bun.Subprocess, "pid" | "exitCode" | "signalCode">;
+	/** What it has written until now. */
+	said: () => string;
+}
+
+/** True when its file says that it is ready; false when it ended or took too long, but for an admin to let it in. */
 async function waitForReady(
-	{ world }: Context,
+	{ world, say }: Context,
 	dataDir: string,
-	child: Pick<Bun.Subprocess, "pid" | "exitCode" | "signalCode">,
+	{ child, said }: Started,
 ): Promise<boolean> {
 	const deadline = world.clock.monotonicMs() + READY_WITHIN_MS;
-	while (world.clock.monotonicMs() < deadline) {
+	let asks = false;
+	while (asks || world.clock.monotonicMs() < deadline) {
 		if (readAgentFile(dataDir)?.pid === child.pid) return true;
 		if (child.exitCode !== null || child.signalCode !== null) return false;
+		const hint = asks ? undefined : admission(said());
+		if (hint !== undefined) {
+			asks = true;
+			say.info(`It waits in the background (pid ${child.pid}) to be let in: ${hint}`);
+		}
 		await world.clock.sleep(LOOK_EVERY_MS);
 	}
 	return false;
+}
+
+/** What an agent that an admin has to let in says in its log. */
+function admission(said: string): string | undefined {
+	// The last line may be half written.
+	const lines = said.split("\n").slice(0, -1);
+	const line = lines.find((it) => it.includes('"event":"join.waiting"'));
+	return line === undefined ? undefined : String((JSON.parse(line) as { hint?: unknown }).hint);
 }
 
 async function waitForBanner({ world }: Context, read: () => string): Promise<string> {

@@ -255,6 +255,39 @@ describe("agent stop", () => {
 
 describe("agent --detach", () => {
 	test(
+		"says what a node waits for that an admin has to let in",
+		async () => {
+			using dir = tempDir();
+			const host = Bun.serve({
+				hostname: "127.0.0.1",
+				port: 0,
+				fetch: () => Response.json({ status: "waiting", node: "n1" }),
+			});
+			const joinFile = join(dir.path, "join.txt");
+			writeFileSync(joinFile, `GSW10::k3v9x2ma.${"a".repeat(32)}\n`, { mode: 0o600 });
+			const words = ["agent", "--join", host.url.origin, "--join-file", joinFile, "--node", "n1", "--detach"];
+			const ports = ["--node-port", "0", "--peer-port", "0", "--data-dir", join(dir.path, "home")];
+			const program = spawnGswarm([...words, ...ports], ENVIRONMENT);
+			let shown = "";
+			const reading = (async () => {
+				for await (const text of program.stderr.pipeThrough(new TextDecoderStream())) shown += text;
+			})();
+			const pid = () => Number(/in the background \(pid (\d+)\)/.exec(shown)?.[1]);
+			try {
+				await until("it says so", () => pid() > 0, LIMIT_MS);
+				expect(shown).toContain("gswarm node approve n1");
+			} finally {
+				if (pid() > 0) process.kill(pid(), "SIGKILL");
+				await program.exited;
+				await reading;
+				await host.stop(true);
+			}
+			expect(program.exitCode).not.toBe(0);
+		},
+		LIMIT_MS,
+	);
+
+	test(
 		"returns when the agent is ready, prints its banner, and leaves a running agent",
 		async () => {
 			using dir = tempDir();

@@ -7,8 +7,15 @@ export interface BenchContext {
 	quick: boolean;
 }
 
-/** A goal on the ratio of medians, ours to the peer's; or a limit, in the unit, that no sample of ours may reach. */
-export type Goal = { ratioAtLeast: number } | { ratioAtMost: number } | { oursBelow: number };
+/**
+ * A goal on the ratio of medians, ours to the peer's; a limit, in the unit, that no sample of ours may reach; or one
+ * that their median must reach.
+ */
+export type Goal =
+	| { ratioAtLeast: number }
+	| { ratioAtMost: number }
+	| { oursBelow: number }
+	| { oursAtLeast: number };
 
 export interface Measured {
 	name: string;
@@ -100,11 +107,13 @@ function short(value: number): string {
 function goalText(goal: Goal, unit: string): string {
 	if ("ratioAtLeast" in goal) return `≥ ${goal.ratioAtLeast} ×`;
 	if ("ratioAtMost" in goal) return `≤ ${goal.ratioAtMost} ×`;
+	if ("oursAtLeast" in goal) return `at least ${goal.oursAtLeast} ${unit}`;
 	return `< ${goal.oursBelow} ${unit}`;
 }
 
 function isMet(goal: Goal, ours: number | null, ratio: number | null): boolean {
 	if ("oursBelow" in goal) return ours !== null && ours < goal.oursBelow;
+	if ("oursAtLeast" in goal) return ours !== null && ours >= goal.oursAtLeast;
 	if (ratio === null) return false;
 	return "ratioAtLeast" in goal ? ratio >= goal.ratioAtLeast : ratio <= goal.ratioAtMost;
 }

@@ -6,12 +6,14 @@ import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { benchAuth } from "./auth.ts";
 import { BINARY } from "./cluster.ts";
+import { benchQueue } from "./queue.ts";
 import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
 import { benchStartup } from "./startup.ts";
 import { benchTransfer } from "./transfer.ts";
 
 const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = {
 	auth: benchAuth,
+	queue: benchQueue,
 	startup: benchStartup,
 	transfer: benchTransfer,
 };

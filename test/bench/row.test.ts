@@ -13,6 +13,8 @@ test("a goal is met by the ratio of the medians", () => {
 	expect(measured({ ratioAtLeast: 1.5 }, [2.9], [2])).toMatchObject({ ok: false });
 	expect(measured({ ratioAtMost: 1.5 }, [3], [2])).toMatchObject({ ok: true });
 	expect(measured({ ratioAtMost: 1.5 }, [3.1], [2])).toMatchObject({ ok: false });
+	expect(measured({ oursAtLeast: 5 }, [4, 5, 9], undefined)).toMatchObject({ ours: 5, ok: true });
+	expect(measured({ oursAtLeast: 5 }, [4, 4.9, 9], [1])).toMatchObject({ ok: false });
 	expect(measured({ oursBelow: 200 }, [199], undefined)).toMatchObject({ peer: null, ratio: null, ok: true });
 	expect(measured({ oursBelow: 200 }, [100, 120, 200], undefined)).toMatchObject({ ours: 200, ok: false });
 });

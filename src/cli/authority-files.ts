@@ -1,5 +1,5 @@
 /** Authorities as files, for programs that take nothing else. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { rootCertificates } from "node:tls";
 import { writeFileDurably } from "../platform/durable-file.ts";
@@ -29,9 +29,15 @@ export async function writeAuthorities(
 	ensurePrivateDirectory(directory);
 	ensurePrivateDirectory(folder);
 	const files = { alone: join(folder, `${name}.pem`), withSystem: join(folder, `${name}-and-system.pem`) };
-	await writeFileDurably(files.alone, ca);
-	await writeFileDurably(files.withSystem, `${ca.trimEnd()}\n${systemAuthorities()}`);
+	await keep(files.alone, ca);
+	await keep(files.withSystem, `${ca.trimEnd()}\n${systemAuthorities()}`);
 	return files;
+}
+
+/** Every new shell may run `gswarm env`, and several open at once. */
+async function keep(path: string, text: string): Promise<void> {
+	if (existsSync(path) && readFileSync(path, "utf8") === text) return;
+	await writeFileDurably(path, text, `${path}.${process.pid}.new`);
 }
 
 /** The system's, or where it has none in one file those that come with this program. */

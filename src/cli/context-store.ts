@@ -2,8 +2,9 @@
  * The clusters that a person has logged in to: `contexts.json` (0600) in the command line's own directory, with the
  * address, the authority and the token of each. One of them may be in use.
  */
-import { readFileSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { Clock } from "../platform/clock.ts";
 import { ensurePrivateDirectory } from "../platform/private-directory.ts";
 import { GswarmError, notFound } from "../schema/errors.ts";
 
@@ -27,6 +28,10 @@ export interface ContextFile {
 	current: string | null;
 	contexts: StoredContext[];
 }
+
+/** Longer than any change takes. */
+const LOCK_MS = 5_000;
+const LOOK_EVERY_MS = 10;
 
 /** What is stored; nothing where nobody has logged in. @throws INVALID_REQUEST unsafe_contexts, bad_contexts */
 export function readContexts(directory: string): ContextFile {
@@ -55,11 +60,42 @@ export function readContexts(directory: string): ContextFile {
 	throw damaged(path, undefined);
 }
 
-/** Replaces the file. */
-export async function writeContexts(directory: string, file: ContextFile): Promise<void> {
+/**
+ * Replaces the file by what `change` makes of it as it is then: one program after the other, so that none undoes what
+ * another has just stored. @throws as readContexts, and what `change` throws
+ */
+export async function changeContexts(
+	directory: string,
+	clock: Pick<Clock, "nowMs" | "sleep">,
+	change: (file: ContextFile) => ContextFile,
+): Promise<void> {
 	const { writeFileDurably } = await import("../platform/durable-file.ts");
 	ensurePrivateDirectory(directory);
-	await writeFileDurably(pathOf(directory), `${JSON.stringify(file, null, "\t")}\n`);
+	const path = pathOf(directory);
+	const lock = `${path}.lock`;
+	while (!isTaken(lock)) {
+		const age = clock.nowMs() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? clock.nowMs());
+		// Who made it has ended in the middle.
+		if (age > LOCK_MS) rmSync(lock, { force: true });
+		else await clock.sleep(LOOK_EVERY_MS);
+	}
+	try {
+		const file = change(readContexts(directory));
+		await writeFileDurably(path, `${JSON.stringify(file, null, "\t")}\n`);
+	} finally {
+		rmSync(lock, { force: true });
+	}
+}
+
+/** Whether the lock is ours now. */
+function isTaken(lock: string): boolean {
+	try {
+		closeSync(openSync(lock, "wx", 0o600));
+		return true;
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+		throw error;
+	}
 }
 
 /** @throws NOT_FOUND context_not_found */

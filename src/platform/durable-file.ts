@@ -57,9 +57,11 @@ export async function renameDurably(from: string, to: string): Promise<void> {
 	if (dirname(from) !== dirname(to)) await syncPath(dirname(from));
 }
 
-/** Replaces a small file: a reader sees the old or the new text, never a part, also after a power cut. Mode 0600. */
-export async function writeFileDurably(path: string, text: string): Promise<void> {
-	const staging = `${path}.new`;
+/**
+ * Replaces a small file: a reader sees the old or the new text, never a part, also after a power cut. Mode 0600.
+ * Where several processes may write at once each has a `staging` name of its own.
+ */
+export async function writeFileDurably(path: string, text: string, staging = `${path}.new`): Promise<void> {
 	await rm(staging, { force: true });
 	const { O_WRONLY, O_CREAT, O_EXCL } = constants;
 	const fd = await call<number>((done) => open(staging, O_WRONLY | O_CREAT | O_EXCL, 0o600, done));

@@ -1,5 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+	existsSync,
+	mkdirSync,
+	readFileSync,
+	readdirSync,
+	statSync,
+	utimesSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { sha256Hex } from "../../src/platform/hash.ts";
 import { GswarmError } from "../../src/schema/errors.ts";
@@ -278,6 +286,24 @@ describe("gswarm login", () => {
 		expect(stderr).toContain("gswarm context remove work");
 		expect((await login(dataDir, one.url, pinned, { input: "another-token\n" })).code).toBe(0);
 		expect(stored(dataDir).contexts.map((it: { token: string }) => it.token)).toEqual(["another-token"]);
+	});
+
+	test("logins at the same time are all kept, and a lock that somebody left behind stops nobody", async () => {
+		await using host = tlsHost();
+		const dataDir = newHome();
+		mkdirSync(dataDir, { mode: 0o700 });
+		const lock = join(dataDir, "contexts.json.lock");
+		writeFileSync(lock, "");
+		utimesSync(lock, 0, 0);
+		const names = ["a", "b", "c", "d", "e"];
+		const logins = names.map((name) => login(dataDir, host.url, ["--ca-pin", PIN, "--context", name]));
+		expect((await Promise.all(logins)).map(({ code }) => code)).toEqual([0, 0, 0, 0, 0]);
+		expect(
+			stored(dataDir)
+				.contexts.map((it: { name: string }) => it.name)
+				.sort(),
+		).toEqual(names);
+		expect(readdirSync(dataDir)).toEqual(["contexts.json"]);
 	});
 
 	test("names that are taken, or none, are refused", async () => {

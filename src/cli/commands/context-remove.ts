@@ -1,4 +1,4 @@
-import { contextNamed, readContexts, writeContexts } from "../context-store.ts";
+import { changeContexts, contextNamed } from "../context-store.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { context as contextName } from "../values.ts";
@@ -11,12 +11,14 @@ export const command = defineCommand({
 	next: ["context list"],
 	async run({ world, out, say }, { name }) {
 		const { dataDir } = world.environment;
-		const file = readContexts(dataDir);
-		contextNamed(file, name);
-		const wasInUse = file.current === name;
-		await writeContexts(dataDir, {
-			current: wasInUse ? null : file.current,
-			contexts: file.contexts.filter((one) => one.name !== name),
+		let wasInUse = false;
+		await changeContexts(dataDir, world.clock, (file) => {
+			contextNamed(file, name);
+			wasInUse = file.current === name;
+			return {
+				current: wasInUse ? null : file.current,
+				contexts: file.contexts.filter((one) => one.name !== name),
+			};
 		});
 		await out.show({ removed: name }, { names: () => [name], human: () => "" });
 		say.success(

@@ -1,5 +1,5 @@
 import { LOCAL_CONTEXT } from "../../schema/names.ts";
-import { contextNamed, readContexts, writeContexts } from "../context-store.ts";
+import { changeContexts, contextNamed } from "../context-store.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { context as contextName } from "../values.ts";
@@ -15,9 +15,11 @@ export const command = defineCommand({
 	next: ["whoami", "context list"],
 	async run({ world, out, say }, { name }) {
 		const { dataDir, hostUrl } = world.environment;
-		const file = readContexts(dataDir);
-		const current = name === LOCAL_CONTEXT ? null : contextNamed(file, name).name;
-		await writeContexts(dataDir, { ...file, current });
+		const current = name === LOCAL_CONTEXT ? null : name;
+		await changeContexts(dataDir, world.clock, (file) => {
+			if (current !== null) contextNamed(file, current);
+			return { ...file, current };
+		});
 		await out.show({ current: name }, { names: () => [name], human: () => "" });
 		say.success(
 			current === null ? "Commands go to this machine's agent." : `Commands go to ${name} from now on.`,

@@ -4,7 +4,7 @@ import { HOST_SERVER_NAME, LOCAL_CONTEXT, parseContextName } from "../../schema/
 import { defineCommand } from "../command.ts";
 import { parseHostUrl, readCaFile } from "../connection.ts";
 import type { Context } from "../context.ts";
-import { type StoredContext, readContexts, writeContexts } from "../context-store.ts";
+import { type StoredContext, changeContexts, readContexts } from "../context-store.ts";
 import { bypassProxy } from "../environment.ts";
 import { EXIT } from "../exit-codes.ts";
 import { fields } from "../render/fields.ts";
@@ -37,8 +37,8 @@ The host's admin makes the token with \`gswarm token create\`, which prints this
 		refuseOpenHttp(url);
 		if (isLoopback(hostname)) bypassProxy(hostname);
 		const name = nameOf(context, hostname);
-		const stored = readContexts(environment.dataDir);
-		refuseOther(stored.contexts, name, url);
+		// Before the token is asked for, and again when it is stored.
+		refuseOther(readContexts(environment.dataDir).contexts, name, url);
 		const ca = await authorityOf(context, url, caPin);
 		const token = await readSecret(context, "Token");
 		const { me, serverName } = await whoIs(context, { url, ca, token, pinned: caPin !== undefined });
@@ -52,8 +52,10 @@ The host's admin makes the token with \`gswarm token create\`, which prints this
 			role: me.role,
 			cluster_id: me.agent.cluster_id,
 		};
-		const others = stored.contexts.filter((one) => one.name !== name);
-		await writeContexts(environment.dataDir, { current: name, contexts: [...others, made] });
+		await changeContexts(environment.dataDir, context.world.clock, ({ contexts }) => {
+			refuseOther(contexts, name, url);
+			return { current: name, contexts: [...contexts.filter((one) => one.name !== name), made] };
+		});
 		const body = {
 			context: name,
 			url,

@@ -33,6 +33,7 @@ import { createOutbound } from "../platform/outbound.ts";
 import { version } from "../platform/version.ts";
 import { createAgentClient } from "./agent-client.ts";
 import { banner } from "./banner.ts";
+import { bucketServices, ownOrigins } from "./bucket-services.ts";
 import { hostCredentials, nodeCredentials } from "./credentials.ts";
 import { type AgentFile, type DataDir, type NodeFile, openDataDir } from "./data-dir.ts";
 import { type HostRole, openHost } from "./host/host.ts";
@@ -344,9 +345,10 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 	const { membership } = member;
 	const { name } = nodeFile;
 	const tiers = tiersOf(options, { config, dataDir: dataDir.path, nodeFile });
-	const { hubEndpoint, hubToken } = base.environment;
-	const { allow, allow_private: allowPrivate } = config.sources;
-	const outbound = createOutbound({ clock, log }, { allow: [...allow, hubEndpoint], allowPrivate });
+	const { hubEndpoint, hubToken, aws } = base.environment;
+	const { allow, allow_private: allowPrivate, ollama, token_realms: tokenRealms } = config.sources;
+	const own = [hubEndpoint, ...ownOrigins(config.sources, aws)];
+	const outbound = createOutbound({ clock, log }, { allow: [...allow, ...own], allowPrivate });
 	const credentials = nodeCredentials({
 		clock,
 		log,
@@ -389,6 +391,8 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 					outbound,
 					clock,
 					hub: { endpoint: hubEndpoint, token: hubToken },
+					registries: { ollama, tokenRealms },
+					buckets: bucketServices(config.sources, aws),
 					importDirectories: config.import_folders,
 				},
 				host: {

@@ -34,6 +34,21 @@ const addressRange = z
 		"wanted an address or a range such as 10.0.0.0/24",
 	);
 
+/** Where the buckets of a scheme are and as whom they are read; keys stand in a profile of ~/.aws, never here. */
+const bucketService = z.strictObject({
+	endpoint: origin.optional(),
+	region: z
+		.string()
+		.regex(/^[a-z0-9-]{1,40}$/, "wanted a region such as eu-central-1")
+		.optional(),
+	profile: z.string().min(1).max(64).optional(),
+	/** Without credentials, for public buckets. */
+	anonymous: z.boolean().default(false),
+	/** `https://endpoint/bucket/key` in the place of `https://bucket.endpoint/key`. */
+	path_style: z.boolean().optional(),
+});
+export type BucketConfig = z.infer<typeof bucketService>;
+
 /** `config.yaml` of the data directory: the design's `cluster` and `nodes`, and additions. */
 const configSchema = z.strictObject({
 	cluster: z
@@ -72,6 +87,12 @@ const configSchema = z.strictObject({
 			allow: z.array(origin).default([]),
 			/** Allow every private address (10/8, 192.168/16 …), never loopback or metadata. */
 			allow_private: z.boolean().default(false),
+			/** Where `ollama:` models are, in the place of https://registry.ollama.ai. */
+			ollama: origin.optional(),
+			/** Origins that may give tokens for registries elsewhere. */
+			token_realms: z.array(origin).max(16).optional(),
+			s3: bucketService.optional(),
+			gs: bucketService.optional(),
 		})
 		.default({ allow: [], allow_private: false }),
 	queue: z
@@ -98,6 +119,19 @@ export interface AgentEnvironment {
 	hubToken: string | undefined;
 }
 
+	aws: AwsEnvironment;
+}
+
+/** As the tools of AWS read it. */
+export interface AwsEnvironment {
+	accessKeyId: string | undefined;
+	secretAccessKey: string | undefined;
+	sessionToken: string | undefined;
+	region: string | undefined;
+	endpoint: string | undefined;
+	profile: string;
+	/** Texts of their two files, empty where there is none. */
+	files: { credentials: string; config: string };
 /** @throws INVALID_REQUEST bad_config naming the key */
 export function loadConfig(dataDir: string): Config {
 	const path = join(dataDir, "config.yaml");
@@ -125,7 +159,35 @@ export function readAgentEnvironment(
 	const tokenPath =
 		env["HF_TOKEN_PATH"] ?? join(env["HF_HOME"] ?? join(homedir(), ".cache", "huggingface"), "token");
 	if (token === undefined && existsSync(tokenPath)) token = readFileSync(tokenPath, "utf8").trim();
-	return { hubEndpoint: endpoint, hubToken: token === "" ? undefined : token };
+	return { hubEndpoint: endpoint, hubToken: token === "" ? undefined : token, aws: readAws(env) };
+}
+
+function readAws(env: Record<string, string | undefined>): AwsEnvironment {
+	const set = (...names: string[]): string | undefined =>
+		names.map((name) => env[name]).find((value) => value !== undefined && value !== "");
+	const folder = join(env["HOME"] ?? homedir(), ".aws");
+	return {
+		accessKeyId: set("AWS_ACCESS_KEY_ID"),
+		secretAccessKey: set("AWS_SECRET_ACCESS_KEY"),
+		sessionToken: set("AWS_SESSION_TOKEN"),
+		region: set("AWS_REGION", "AWS_DEFAULT_REGION"),
+		endpoint: set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+		profile: set("AWS_PROFILE") ?? "default",
+		files: {
+			credentials: textOf(set("AWS_SHARED_CREDENTIALS_FILE") ?? join(folder, "credentials")),
+			config: textOf(set("AWS_CONFIG_FILE") ?? join(folder, "config")),
+		},
+	};
+}
+
+/** A small file of this user; nothing where it cannot be read. */
+function textOf(path: string): string {
+	try {
+		const text = readFileSync(path);
+		return text.byteLength > MAX_YAML_BYTES ? "" : text.toString("utf8");
+	} catch {
+		return "";
+	}
 }
 
 /** One YAML document without aliases, `{}` for an empty one. Whoever may write the file may do what the agent may. */

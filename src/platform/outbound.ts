@@ -18,11 +18,13 @@ import { addressesOf, checkHost, type Guard, parseOutboundUrl } from "./outbound
 import { requestOnce, type Transport } from "./request-once.ts";
 
 export interface OutboundRequest {
-	method?: "GET" | "HEAD";
+	method?: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
 	/** Names in lower case. Only harmless ones (range, accept …) go along to another origin. */
 	headers?: Record<string, string>;
 	/** `header` is the value of Authorization, sent only while the request has not left `origin`. */
 	credential?: { origin: string; header: string } | undefined;
+	/** Goes to the first origin alone: a request with a body follows no redirect. */
+	body?: Uint8Array | undefined;
 	signal: AbortSignal;
 	/** For the DNS, and then for each address until its headers are there; default 30 s. */
 	connectTimeoutMs?: number;
@@ -45,6 +47,8 @@ export interface Outbound {
 	request(url: string, request: OutboundRequest): Promise<OutboundAnswer>;
 	/** What can be refused without the network, for an answer before work is queued. @throws as `request` */
 	check(url: string): void;
+	/** Whether the agent's own configuration names the URL's origin. */
+	isListed(url: string): boolean;
 }
 
 export interface OutboundOptions {
@@ -63,6 +67,8 @@ export interface OutboundOptions {
 const DEFAULT_CONNECT_TIMEOUT_MS = 30_000;
 const DEFAULT_MAX_REDIRECTS = 5;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
+/** What may be asked again elsewhere. */
+const SAFE_METHODS: readonly string[] = ["GET", "HEAD"];
 /** What may follow a redirect to another origin. */
 const HARMLESS_HEADERS: readonly string[] = ["accept", "if-none-match", "if-range", "range"];
 
@@ -83,6 +89,10 @@ export function createOutbound(
 		check(text) {
 			const url = parseOutboundUrl(text);
 			if (!guard.isListed(url)) checkHost(url, guard);
+		},
+		isListed(text) {
+			const url = URL.parse(text);
+			return url !== null && guard.isListed(url);
 		},
 		request: async (text, request) => await follow(line, [parseOutboundUrl(text)], request),
 	};
@@ -105,7 +115,9 @@ async function follow(line: Line, hops: Hops, request: OutboundRequest): Promise
 	const location = REDIRECTS.includes(response.status) ? response.headers.get("location") : null;
 	if (location === null) return { response, url: url.href };
 	await response.body?.cancel();
-	const next = redirectTarget(hops, location, request.maxRedirects ?? DEFAULT_MAX_REDIRECTS);
+	const isSafe = request.body === undefined && SAFE_METHODS.includes(request.method ?? "GET");
+	const limit = isSafe ? (request.maxRedirects ?? DEFAULT_MAX_REDIRECTS) : 0;
+	const next = redirectTarget(hops, location, limit);
 	line.log.debug("outbound.redirected", { from: url.origin, to: next.origin });
 	return await follow(line, [next, ...hops], request);
 }
@@ -135,6 +147,7 @@ async function hop(line: Line, hops: Hops, request: OutboundRequest): Promise<Re
 			return await requestOnce(line, atAddress(url, address), {
 				method: request.method ?? "GET",
 				headers,
+				...(request.body === undefined ? {} : { body: request.body }),
 				signal: request.signal,
 				timeoutMs,
 				tls: {

@@ -11,7 +11,8 @@ import { networkError } from "./network-error.ts";
 export type Transport = (url: string, init: BunFetchRequestInit) => Promise<Response>;
 
 export interface SingleRequest {
-	method: "GET" | "HEAD";
+	method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
+	body?: Uint8Array;
 	headers: Record<string, string>;
 	signal: AbortSignal;
 	/** Until the headers are there; the body has no limit. */
@@ -25,13 +26,14 @@ export interface SingleRequest {
 export async function requestOnce(
 	{ clock, transport = fetchDirectly }: { clock: Clock; transport?: Transport | undefined },
 	url: string,
-	{ method, headers, signal, timeoutMs, tls = {}, host = new URL(url).host }: SingleRequest,
+	{ method, headers, body, signal, timeoutMs, tls = {}, host = new URL(url).host }: SingleRequest,
 ): Promise<Response> {
 	return await withDeadline({ clock }, { limitMs: timeoutMs, host, signal }, async (limited) => {
 		try {
 			return await transport(url, {
 				method,
 				headers: { "user-agent": "gswarm", "accept-encoding": "identity", ...headers },
+				...(body === undefined ? {} : { body }),
 				redirect: "manual",
 				signal: limited,
 				tls: { ...tls, rejectUnauthorized: true },

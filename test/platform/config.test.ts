@@ -17,7 +17,7 @@ const DEFAULTS: Config = {
 	import_folders: [],
 	sources: { allow: [], allow_private: false },
 	queue: { max_concurrent_tasks: 4 },
-	transfer: { verify: "parts" },
+	transfer: { verify: "parts", plane: "auto" },
 	storage: {},
 };
 
@@ -208,13 +208,54 @@ test("the hub's address and token come from the variables that its own tools rea
 	using dir = tempDir();
 	const token = join(dir.path, "token");
 	writeFileSync(token, "hf_file\n");
-	const none = { HF_HOME: join(dir.path, "nothing") };
-	expect(readAgentEnvironment(none)).toEqual({ hubEndpoint: "https://huggingface.co", hubToken: undefined });
-	expect(readAgentEnvironment({ ...none, HF_ENDPOINT: "http://127.0.0.1:9//", HF_TOKEN: "hf_env" })).toEqual({
+	const none = { HF_HOME: join(dir.path, "nothing"), HOME: dir.path };
+	expect(readAgentEnvironment(none)).toMatchObject({
+		hubEndpoint: "https://huggingface.co",
+		hubToken: undefined,
+	});
+	expect(
+		readAgentEnvironment({ ...none, HF_ENDPOINT: "http://127.0.0.1:9//", HF_TOKEN: "hf_env" }),
+	).toMatchObject({
 		hubEndpoint: "http://127.0.0.1:9",
 		hubToken: "hf_env",
 	});
 	expect(readAgentEnvironment({ HF_HOME: dir.path }).hubToken).toBe("hf_file");
 	expect(readAgentEnvironment({ ...none, HF_TOKEN_PATH: token }).hubToken).toBe("hf_file");
 	expect(readAgentEnvironment({ HF_HOME: dir.path, HF_TOKEN: "" }).hubToken).toBeUndefined();
+});
+
+test("keys for buckets come from the variables and files that AWS's tools read", () => {
+	using dir = tempDir();
+	const none = { HOME: dir.path, HF_HOME: dir.path };
+	expect(readAgentEnvironment(none).aws).toEqual({
+		accessKeyId: undefined,
+		secretAccessKey: undefined,
+		sessionToken: undefined,
+		region: undefined,
+		endpoint: undefined,
+		profile: "default",
+		files: { credentials: "", config: "" },
+	});
+	mkdirSync(join(dir.path, ".aws"));
+	writeFileSync(join(dir.path, ".aws/credentials"), "[default]");
+	writeFileSync(join(dir.path, "elsewhere"), "[profile x]");
+	const set = readAgentEnvironment({
+		...none,
+		AWS_ACCESS_KEY_ID: "id",
+		AWS_SECRET_ACCESS_KEY: "secret",
+		AWS_SESSION_TOKEN: "",
+		AWS_DEFAULT_REGION: "eu-west-1",
+		AWS_ENDPOINT_URL: "http://s3.lan:9000",
+		AWS_PROFILE: "lab",
+		AWS_CONFIG_FILE: join(dir.path, "elsewhere"),
+	}).aws;
+	expect(set).toMatchObject({
+		accessKeyId: "id",
+		secretAccessKey: "secret",
+		sessionToken: undefined,
+		region: "eu-west-1",
+		endpoint: "http://s3.lan:9000",
+		profile: "lab",
+		files: { credentials: "[default]", config: "[profile x]" },
+	});
 });

@@ -17,6 +17,15 @@ const SOURCES: readonly (readonly [string, string])[] = [
 	["https://example.org/", "model"],
 	["file:///srv/models/tiny.gguf", "tiny"],
 	["file:///srv/models/tiny/", "tiny"],
+	["ollama:llama3:8b", "llama3-8b"],
+	["ollama:llama3", "llama3"],
+	["ollama:ann/tiny:latest", "tiny-latest"],
+	["oci://registry.test/team/tiny:v2", "tiny-v2"],
+	["oci://registry.test:5000/team/tiny", "tiny"],
+	["s3://bucket/models/tiny", "tiny"],
+	["s3://bucket/models/tiny/", "tiny"],
+	["s3://bucket", "model"],
+	["gs://bucket/Tiny-Q4.gguf", "Tiny-Q4"],
 ];
 for (const [source, name] of SOURCES) {
 	test(`${source} suggests ${name} and stays the source as it was typed`, () => {
@@ -29,12 +38,6 @@ test("the name is the one that the source itself would suggest", () => {
 		if (source.endsWith("#x")) continue;
 		expect([source, suggestedName(parseSourceUri(source))]).toEqual([source, name as never]);
 	}
-});
-
-test("kinds of sources that cannot be read yet have names already", () => {
-	expect(parseNamedSource("ollama:llama3:8b").modelName).toBe("llama3-8b" as never);
-	expect(parseNamedSource("oci://registry.test/team/tiny:v2").modelName).toBe("tiny-v2" as never);
-	expect(parseNamedSource("s3://bucket/models/tiny").modelName).toBe("tiny" as never);
 });
 
 test("a plain name has no source", () => {

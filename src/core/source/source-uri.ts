@@ -1,8 +1,10 @@
-/** What people type for a source, parsed: hub repositories, URLs of files and archives, import folders. */
+/** What people type for a source, parsed: hub repositories, registries, buckets, URLs of files and archives, import folders. */
 import { parseOutboundUrl, withoutSecrets } from "../../platform/outbound-guard.ts";
 import { type GswarmError, invalid } from "../../schema/errors.ts";
 import { type ModelName, parseModelName } from "../../schema/names.ts";
+import { type BucketUri, formatBucketUri, parseBucketUrl } from "./bucket-uri.ts";
 import type { ArchiveKind } from "./contract.ts";
+import { formatRegistryUri, nameOfArtifact, parseRegistryName, type RegistryUri } from "./registry-uri.ts";
 
 export interface HubUri {
 	kind: "hub";
@@ -29,7 +31,7 @@ export interface FileUri {
 	path: string;
 }
 
-export type SourceUri = HubUri | HttpUri | FileUri;
+export type SourceUri = HubUri | HttpUri | FileUri | RegistryUri | BucketUri;
 
 export interface SourceUriOptions {
 	/** Origins whose pages are hub repositories besides huggingface.co, e.g. that of HF_ENDPOINT. */
@@ -53,9 +55,8 @@ const HUB_SECTIONS: readonly string[] = [
 	"papers",
 	"blog",
 ];
-const LATER_SCHEMES: readonly string[] = ["s3", "gs", "ollama", "oci"];
 const EXAMPLES =
-	"Sources look like hf:org/name, hf:org/name@revision, hf:org/name:Q4_K_M, https://host/model.gguf or file:///folder.";
+	"Sources look like hf:org/name, hf:org/name@revision, hf:org/name:Q4_K_M, https://host/model.gguf, ollama:name:tag, oci://registry/name:tag, s3://bucket/prefix or file:///folder.";
 
 /** @throws INVALID_REQUEST bad_source, scheme_not_allowed, bad_url, credentials_in_url, bad_digest */
 export function parseSourceUri(text: string, { hubOrigins = [] }: SourceUriOptions = {}): SourceUri {
@@ -73,12 +74,18 @@ export function parseSourceUri(text: string, { hubOrigins = [] }: SourceUriOptio
 			return parseWebUrl(text, hubOrigins);
 		case "file":
 			return parseFileUrl(text);
+		case "ollama":
+		case "oci":
+			return parseArtifact(scheme, text);
+		case "s3":
+		case "gs":
+			return parseObjects(scheme, text);
 		default:
 			throw badScheme(scheme);
 	}
 }
 
-/** The source as a person writes it, without secrets. A hub revision may be replaced by the pinned one. */
+/** The source as a person writes it, without secrets. A revision of a hub or registry may be replaced by the pinned one. */
 export function formatSourceUri(uri: SourceUri, commit?: string): string {
 	switch (uri.kind) {
 		case "hub":
@@ -87,12 +94,17 @@ export function formatSourceUri(uri: SourceUri, commit?: string): string {
 			return `${withoutSecrets(uri.url)}${uri.sha256 === undefined ? "" : `#sha256=${uri.sha256}`}`;
 		case "file":
 			return `file://${uri.path.split("/").map(encodeURIComponent).join("/")}`;
+		case "registry":
+			return formatRegistryUri(uri, commit);
+		case "bucket":
+			return formatBucketUri(uri);
 	}
 }
 
 /** The name a model gets when nobody names it: the repository, or the file's name without its ending. */
 export function suggestedName(uri: SourceUri): ModelName {
 	if (uri.kind === "hub") return parseModelName(uri.repository);
+	if (uri.kind === "registry") return parseModelName(nameOfArtifact(uri));
 	const last = lastSegment(uri);
 	const stem = last.replace(/\.(tar\.gz|tgz|tar|[A-Za-z][A-Za-z0-9]{1,11})$/i, "");
 	const letters = stem
@@ -103,7 +115,8 @@ export function suggestedName(uri: SourceUri): ModelName {
 }
 
 /** Decoded name of the file that the URL or path ends with; may be empty or unsafe. */
-export function lastSegment(uri: HttpUri | FileUri): string {
+export function lastSegment(uri: HttpUri | FileUri | BucketUri): string {
+	if (uri.kind === "bucket") return uri.key.split("/").at(-1) ?? "";
 	if (uri.kind === "file") return uri.path.split("/").findLast((segment) => segment !== "") ?? "";
 	const segment = new URL(uri.url).pathname.split("/").at(-1) ?? "";
 	return decoded(segment) ?? segment;
@@ -174,6 +187,26 @@ function parseHubPage(url: URL): HubUri {
 	);
 }
 
+function parseArtifact(scheme: "ollama" | "oci", text: string): RegistryUri {
+	const name = text.slice(scheme.length + 1);
+	if (/^\/\/[^/]*@/.test(name) && !/^\/\/[^/@]*\/.*@/.test(name)) throw credentialsInUrl(scheme);
+	const uri = parseRegistryName(scheme, name);
+	if (uri !== undefined) return uri;
+	throw badSource(
+		text,
+		scheme === "oci"
+			? "wanted oci://registry/name:tag"
+			: "wanted ollama:name:tag or ollama:namespace/name:tag",
+	);
+}
+
+function parseObjects(scheme: "s3" | "gs", text: string): BucketUri {
+	if (/^[^/]*\/\/[^/]*@/.test(text)) throw credentialsInUrl(scheme);
+	const uri = parseBucketUrl(scheme, text);
+	if ("problem" in uri) throw badSource(text, uri.problem);
+	return uri;
+}
+
 function parseFileUrl(text: string): FileUri {
 	const url = URL.parse(text);
 	const path = decoded(url?.pathname ?? "%");
@@ -199,14 +232,20 @@ function decoded(text: string): string | undefined {
 }
 
 function badScheme(scheme: string): GswarmError {
-	const later = LATER_SCHEMES.includes(scheme);
 	return invalid(
 		"scheme_not_allowed",
-		later
-			? `Sources with "${scheme}:" are not implemented in this version.`
-			: `Sources with ${JSON.stringify(scheme.slice(0, 40))}: are not allowed.`,
+		`Sources with ${JSON.stringify(scheme.slice(0, 40))}: are not allowed.`,
 		{ field: "source_url", scheme: scheme.slice(0, 40) },
 		EXAMPLES,
+	);
+}
+
+function credentialsInUrl(scheme: string): GswarmError {
+	return invalid(
+		"credentials_in_url",
+		`The ${scheme} source holds a user name or password; it would end up in tasks and logs.`,
+		{ field: "source_url" },
+		"Leave the part before @ out.",
 	);
 }
 

@@ -2,17 +2,23 @@
  * Where models come from. A Source first describes itself (revision pinned, files, sizes, the digests it claims),
  * then answers ranged reads; after its description it keeps nothing that a read changes but where files are, so that
  * any number of streams may use one at once.
- * Kinds: hub (Hugging Face protocol), http (file or archive), file (configured import folders), peer (another node).
+ * Kinds: hub (Hugging Face protocol), registry (Ollama's and OCI's), bucket (S3's protocol), http (file or archive),
+ * file (configured import folders), peer (another node).
  * A source does not write, verify or retry: transfer does. It does not read the environment either: endpoint, token
  * and folders are given. Everything from outside comes through the outbound client with its guard.
  */
 import type { Clock } from "../../platform/clock.ts";
 import type { Outbound } from "../../platform/outbound.ts";
+import { invalid } from "../../schema/errors.ts";
+import { createBucketSource } from "./bucket.ts";
+import type { BucketService } from "./bucket-line.ts";
+import type { BucketUri } from "./bucket-uri.ts";
 import type { Source } from "./contract.ts";
 import type { CredentialLookUp } from "./credential.ts";
 import { createFileSource, importFolderOf } from "./file.ts";
 import { createHttpSource } from "./http.ts";
 import { createHubSource, type HubEndpoint } from "./hub.ts";
+import { createRegistrySource, type Registries, registryOrigin } from "./registry.ts";
 import { parseSourceUri, type SourceUri } from "./source-uri.ts";
 
 /** What an agent gives to every source it opens. */
@@ -21,6 +27,10 @@ export interface SourceContext {
 	clock: Clock;
 	/** HF_ENDPOINT and HF_TOKEN of the agent's configuration. */
 	hub?: HubEndpoint | undefined;
+	/** Where `ollama:` is, and who may give tokens for registries. */
+	registries?: Registries | undefined;
+	/** Where buckets are, for the schemes that the agent's configuration allows. */
+	buckets?: Partial<Record<BucketUri["scheme"], BucketService>> | undefined;
 	/** Asks for what people stored for an origin; without it there is only the token of the environment. */
 	credentials?: CredentialLookUp | undefined;
 	/** Absolute paths of directories that file: URLs may name. */
@@ -50,12 +60,37 @@ export function openSource(text: string, context: SourceContext & SourceOptions)
 		case "http":
 			context.outbound.check(uri.url);
 			return createHttpSource(context, uri, context);
+		case "registry": {
+			const source = createRegistrySource(context, uri, context.registries);
+			context.outbound.check(registryOrigin(uri, context.registries ?? {}, context.outbound.isListed));
+			return source;
+		}
+		case "bucket": {
+			const service = bucketService(uri.scheme, context);
+			context.outbound.check(service.endpoint);
+			return createBucketSource(context, uri, service, context);
+		}
 		case "file": {
 			const { importDirectories = [] } = context;
 			importFolderOf(uri, importDirectories);
 			return createFileSource(uri, { ...context, importDirectories });
 		}
 	}
+}
+
+/** The service of a scheme. @throws INVALID_REQUEST scheme_not_allowed where the agent's configuration has none */
+export function bucketService(
+	scheme: BucketUri["scheme"],
+	{ buckets }: Pick<SourceContext, "buckets">,
+): BucketService {
+	const service = buckets?.[scheme];
+	if (service !== undefined) return service;
+	throw invalid(
+		"scheme_not_allowed",
+		`Sources with "${scheme}:" are not configured on this agent.`,
+		{ field: "source_url", scheme },
+		`Give its agent credentials (${scheme === "s3" ? "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws" : "a profile of ~/.aws with the HMAC key"}), or a section sources.${scheme} in config.yaml, e.g. \`${scheme}: { anonymous: true }\`.`,
+	);
 }
 
 /** The parsed source; pages of the configured hub are repositories too. @throws as openSource, without the addresses */
@@ -75,6 +110,8 @@ export type {
 	SourceFile,
 } from "./contract.ts";
 export type { CredentialLookUp } from "./credential.ts";
+export type { BucketCredentials, BucketService } from "./bucket-line.ts";
+export type { Registries } from "./registry.ts";
 export { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
 export { inspectFiles, type ModelFacts } from "./inspect.ts";
 export { type PeerInput, type PeerSource, peerSource } from "./peer.ts";

@@ -11,6 +11,10 @@ if (first === "--version" || first === "-V") {
 	const { GSWARM_HOME } = process.env;
 	const defaultCacheDir = GSWARM_HOME === undefined ? `${homedir()}/.cache/gswarm` : `${GSWARM_HOME}/cache`;
 	await runEngine(process.argv.slice(3), { defaultCacheDir });
+} else if (first === "__data") {
+	const { runDataProcess } = await import("../src/core/transfer/plane/main.ts");
+	await runDataProcess();
+	process.exit(0);
 } else {
 	const { main } = await import("../src/cli/root.ts");
 	process.exit(await main(process.argv.slice(2)));

@@ -404,7 +404,8 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 				incarnation: dataDir.nextIncarnation(),
 				verifySha256: config.transfer.verify === "sha256",
 				environment: readProcessEnvironment(),
-				engineCommand: engineCommand(),
+				engineCommand: ownCommand("__engine"),
+				dataCommand: config.transfer.plane === "portable" ? undefined : ownCommand("__data"),
 				listeners: () => ({
 					port: port(),
 					tls: listener?.tls ?? false,
@@ -463,11 +464,9 @@ function ownCertificate({ tlsFiles }: AgentOptions): (() => ListenerCertificate)
 	return tlsFiles && (() => readOwnCertificate(tlsFiles, systemClock.nowMs()));
 }
 
-/** This very program, as the engine: compiled it is one file, from source bun runs its entry. */
-function engineCommand(): string[] {
-	return Bun.main.startsWith("/$bunfs/")
-		? [process.execPath, "__engine"]
-		: [process.execPath, Bun.main, "__engine"];
+/** This very program in another role: compiled it is one file, from source bun runs its entry. */
+function ownCommand(role: "__engine" | "__data"): string[] {
+	return Bun.main.startsWith("/$bunfs/") ? [process.execPath, role] : [process.execPath, Bun.main, role];
 }
 
 async function stopSignal(): Promise<string> {

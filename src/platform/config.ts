@@ -102,6 +102,8 @@ const configSchema = z.strictObject({
 		.strictObject({
 			/** `parts`: digests of parts are enough where the line is safe; `sha256`: that of whole files always. */
 			verify: z.enum(["parts", "sha256"]).default("parts"),
+			/** `auto`: parts over plain HTTP are received by a process of their own where that works; `portable`: never. */
+			plane: z.enum(["auto", "portable"]).default("auto"),
 		})
 		.prefault({}),
 	storage: z

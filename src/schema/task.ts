@@ -54,6 +54,8 @@ export const progressSchema = z.object({
 	rate_bytes_per_s: z.number().nonnegative(),
 	/** Seconds; null until it can be told. */
 	eta_s: z.number().nonnegative().nullable(),
+	/** How the bytes come, while a transfer runs: in the data process, or in the agent itself. */
+	plane: z.enum(["fast", "portable"]).optional(),
 });
 export type Progress = z.infer<typeof progressSchema>;
 

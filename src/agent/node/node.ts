@@ -11,6 +11,7 @@ import type { SourceContext } from "../../core/source/source.ts";
 import { type Storage, type TierOptions, openStorage } from "../../core/storage/storage.ts";
 import {
 	type Transfers,
+	createDataPlane,
 	createGrants,
 	createTransfers,
 	hasPartsSince,
@@ -59,6 +60,8 @@ export interface NodeOptions {
 	engineCommand: readonly string[];
 	/** As they really are, once the listeners are open. */
 	listeners: () => { port: number; tls: boolean; peerPort: number; peerTls: boolean };
+	/** Up to and including `__data`; undefined: no process of its own receives parts. */
+	dataCommand: readonly string[] | undefined;
 	/** `transfer.verify: sha256` of the configuration. */
 	verifySha256?: boolean;
 	/** What the host answered to a heartbeat. */
@@ -105,7 +108,9 @@ export async function openNode(
 	const io = createIoPool();
 	const bootId = readBootId() ?? `boot-${ids.short(8)}`;
 	const storage = await openStorage({ db, clock, ids, log, io }, { tiers: options.tiers, bootId });
-	const transfers = await createTransfers({ db, storage, io, clock, ids, log });
+	const { dataCommand: command, environment } = options;
+	const plane = command && createDataPlane({ clock, log }, { command, environment });
+	const transfers = await createTransfers({ db, storage, io, clock, ids, log, plane });
 	const queue = await openQueue(
 		{ db, clock, ids, log },
 		{
@@ -302,6 +307,7 @@ export async function openNode(
 
 function endpointsOf({ port, tls, peerPort, peerTls }: ReturnType<NodeOptions["listeners"]>) {
 	return { api_port: port, tls, peer_port: peerPort, peer_tls: peerTls };
+			await plane?.[Symbol.asyncDispose]();
 }
 
 /** What a task does to a model's status while it waits or runs. */

@@ -358,6 +358,7 @@ function progressOf(p: TransferProgress): Parameters<TaskContext["report"]>[0] {
 function withNode(error: unknown, nodeName: string): unknown {
 	if (!(error instanceof GswarmError) || error.reason !== "insufficient_space") return error;
 	const { code, details, hint, status, retryable } = error;
+		...(p.plane === undefined ? {} : { plane: p.plane }),
 	const device = `${nodeName}:${String(details["device"])}`;
 	const { required, available } = details;
 	return new GswarmError(

@@ -60,3 +60,14 @@ export interface Source {
 	/** The directory the files can be read from directly, when they are on this machine. */
 	readonly localDirectory: string | undefined;
 }
+	/** Where a file can be had over plain HTTP by a receiver with sockets of its own; undefined where it cannot. */
+	plainPeer?(file: SourceFile): PlainPeer | undefined;
+}
+
+/** A node that answers ranged GETs over plain HTTP. */
+export interface PlainPeer {
+	/** A literal address. */
+	address: string;
+	port: number;
+	/** The request, each line with its end, but for its Range and the empty line. Holds the grant. */
+	request: string;

@@ -3,6 +3,7 @@
  * grant that the host gave. Nodes are at approved addresses, often private ones, so the guard for URLs from outside
  * does not stand here; neither proxies nor redirects are followed.
  */
+import { isIP } from "node:net";
 import type { Clock } from "../../platform/clock.ts";
 import { requestOnce } from "../../platform/request-once.ts";
 import { sha256Hex } from "../../platform/hash.ts";
@@ -11,7 +12,7 @@ import { GswarmError, notFound } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest } from "../../schema/manifest.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import { checkedBody, rangeHeader, rangeToAsk, statusError } from "./answer.ts";
-import type { Source, SourceFile } from "./contract.ts";
+import type { PlainPeer, Source, SourceDescription, SourceFile } from "./contract.ts";
 import { describeFiles } from "./description.ts";
 
 export interface PeerInput {
@@ -94,6 +95,28 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			if (response.status === 200 || response.status === 206) {
 				return await checkedBody(response, {
 					what,
+		async readBundle(some, signal) {
+			const [first, last] = [some[0], some.at(-1)].map((file) => indexes.get(file?.path ?? ""));
+			if (first === undefined || last === undefined || last - first + 1 !== some.length)
+				throw new Error("a bundle is of neighbours");
+			const what = `${input.model}, ${some.length} files`;
+			const response = await requestOnce({ clock }, `${bundleUrl}?first=${first}&end=${last + 1}`, {
+				method: "GET",
+				headers: { authorization: `Bearer ${input.grant}` },
+				signal,
+				timeoutMs: ANSWER_TIMEOUT_MS,
+				...(input.tls === undefined ? {} : { tls: input.tls }),
+			});
+			const sizeBytes = some.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0);
+			if (response.status === 200)
+				return await checkedBody(response, { what, range: undefined, sizeBytes, validator: undefined });
+			await response.body?.cancel();
+			throw peerError(response, what, clock.nowMs());
+		},
+		plainPeer(file) {
+			const index = indexes.get(file.path);
+			return index === undefined ? undefined : plainPeer(`${partUrl}/${index}`, input.grant);
+		},
 					range: wanted,
 					sizeBytes: file.sizeBytes,
 					validator: undefined,
@@ -112,7 +135,47 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	};
 }
 
-function peerError(response: Response, what: string, nowMs: number): GswarmError {
+/** Only of a literal address: a name would have to be looked up once more. */
+function plainPeer(partUrl: string, grant: string): PlainPeer | undefined {
+	const { protocol, hostname, port, host, pathname } = new URL(partUrl);
+	const address = hostname.replace(/^\[(.*)\]$/, "$1");
+	if (protocol !== "http:" || isIP(address) === 0 || !/^[\x21-\x7e]+$/.test(grant)) return undefined;
+	const lines = [
+		`GET ${pathname} HTTP/1.1`,
+		`Host: ${host}`,
+		`Authorization: Bearer ${grant}`,
+		"Accept-Encoding: identity",
+	];
+	return {
+		address,
+		port: Number(port === "" ? 80 : port),
+		request: lines.map((line) => `${line}\r\n`).join(""),
+	};
+}
+
+/** What a sealed manifest says of the files; they are numbered by their paths. */
+export function describeSealed(
+	files: Manifest["files"],
+	{ uri, model, revision }: { uri: string; model: ModelName; revision: Revision },
+): SourceDescription {
+	return describeFiles({
+		uri,
+		revision,
+		suggestedName: model,
+		files: files.map(
+			(file): SourceFile => ({
+				path: parseSafePath(file.path),
+				sizeBytes: file.size_bytes,
+				digest: { algorithm: "sha256", hex: file.sha256 },
+				rangeable: true,
+				parts: { partSizeBytes: file.part_size_bytes, xxh64: file.xxh64 },
+			}),
+		),
+	});
+}
+
+/** Why another node does not give what was asked for. */
+export function peerError(response: Response, what: string, nowMs: number): GswarmError {
 	if (response.status === 401 || response.status === 403) {
 		return new GswarmError("TASK_FAILED", `The node that holds ${what} does not know our grant.`, {
 			reason: "grant_refused",

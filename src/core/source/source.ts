@@ -104,6 +104,7 @@ export { type ArchiveInput, type ArchiveLimits, extractArchive, type UnpackedArc
 export type {
 	ArchiveKind,
 	ByteRange,
+	PlainPeer,
 	Source,
 	SourceDescription,
 	SourceDigest,

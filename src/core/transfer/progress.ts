@@ -14,7 +14,11 @@ export interface TransferProgress {
 	etaS: number | undefined;
 	/** What it waits for, in words; undefined while bytes come. */
 	waitingFor: string | undefined;
+	/** How bytes come: by the data process, or by the agent itself. Undefined until some do. */
+	plane: TransferPlane | undefined;
 }
+
+export type TransferPlane = "fast" | "portable";
 
 export interface Meter {
 	/** Starts counting: `done` bytes are there from before. */
@@ -24,6 +28,8 @@ export interface Meter {
 	enter(phase: TransferPhase): void;
 	/** In words, until the next bytes; undefined ends it. */
 	wait(what: string | undefined): void;
+	/** What comes now comes this way. */
+	via(plane: TransferPlane): void;
 	done(): number;
 }
 
@@ -39,6 +45,7 @@ export function createMeter(
 	let bytesDone = 0;
 	let bytesTotal = 0;
 	let waitingFor: string | undefined;
+	let plane: TransferPlane | undefined;
 	let reportedAtMs = -Infinity;
 	let samples: { atMs: number; bytes: number }[] = [];
 
@@ -65,6 +72,7 @@ export function createMeter(
 			rateBytesPerSecond,
 			etaS: bytesTotal === 0 ? undefined : etaS,
 			waitingFor,
+			plane,
 		});
 	};
 	return {
@@ -90,6 +98,11 @@ export function createMeter(
 		wait(what) {
 			if (waitingFor === what) return;
 			waitingFor = what;
+			tell();
+		},
+		via(now) {
+			if (plane === now) return;
+			plane = now;
 			tell();
 		},
 		done: () => bytesDone,

@@ -25,6 +25,7 @@ import { existingCopy } from "./existing-copy.ts";
 import { planFiles } from "./plan.ts";
 import { createMeter, type Meter, type TransferProgress } from "./progress.ts";
 import { RECEIVE_LIMITS } from "./receive.ts";
+import type { DataPlane } from "./plane/data-process.ts";
 import migration1 from "./sql/0001_transfer.sql" with { type: "text" };
 import { RangeIgnored, receiveModel, type RunTools, type TransferLimits } from "./transfer-run.ts";
 
@@ -82,6 +83,8 @@ export interface TransferDependencies {
 }
 
 /** The room's tables and write operations, for the database's writer thread. */
+	/** Receives what may be received without TLS; its owner ends it after the transfers. */
+	plane?: DataPlane | undefined;
 export const transferModule = {
 	room: "transfer",
 	migrations: [migration1],
@@ -305,6 +308,10 @@ export { storageSource } from "./storage-source.ts";
 export type { TransferLimits } from "./transfer-run.ts";
 
 const MAX_CONFIG_BYTES = 1 << 20;
+export { createShares, type Shares } from "./shares.ts";
+export { createSwarm, type Swarm } from "./swarm.ts";
+export type { SwarmView } from "./swarm-peers.ts";
+export { createDataPlane } from "./plane/data-process.ts";
 
 /** What kind of model was received, by its files and, where it has one, its config.json. */
 async function guessType(directory: string, files: readonly ManifestFile[]): Promise<string> {

@@ -1,0 +1,164 @@
+/**
+ * A request that the data process receives. It is a faster way for what the portable receiver can do as well, so
+ * whatever it does not manage is left to that one, from the last whole part on: it tries again, waits, and says what
+ * is wrong. What may be fast: parts from a peer over plain HTTP, of a file that is worth it.
+ */
+import { closeFile, fileError, openOurs, setLength, syncPath } from "../../platform/durable-file.ts";
+import type { Log } from "../../platform/log.ts";
+import type { PlainPeer } from "../source/source.ts";
+import type { DataOutcome, DataPlane } from "./plane/data-process.ts";
+import { byteRange, type PlannedRequest, requestFor } from "./plan.ts";
+import type { Receiver } from "./receive.ts";
+
+export interface FastPlaneInput {
+	plane: DataPlane;
+	log: Log;
+	transferId: string;
+	/** A part whose sum is not that of the manifest is fetched again, so what is told here is checked. */
+	receiver: Receiver;
+	/** Receives what the fast plane did not. */
+	portable: (request: PlannedRequest) => Promise<unknown>;
+	stallMs: number;
+}
+
+export interface FastPlane {
+	/** Whether this request goes this way. */
+	takes(request: PlannedRequest): boolean;
+	receive(request: PlannedRequest, signal: AbortSignal): Promise<void>;
+}
+
+/** Below it the start of a process and its threads costs more than they bring. */
+const SMALLEST_FILE_BYTES = 32 * 1024 * 1024;
+/** Requests in a row that the fast plane had to leave to the other; then it is left alone for the rest. */
+const MOST_FAILURES = 3;
+/** How often one request begins anew after the data process has ended under it. */
+const MOST_CRASHES = 3;
+
+export function createFastPlane(input: FastPlaneInput): FastPlane {
+	const { plane, receiver } = input;
+	let failures = 0;
+	const peerOf = ({ file }: PlannedRequest): PlainPeer | undefined =>
+		receiver.source.plainPeer?.(file.source);
+	return {
+		takes: (request) =>
+			request.parts !== undefined &&
+			(request.file.sizeBytes ?? 0) >= SMALLEST_FILE_BYTES &&
+			request.file.source.parts !== undefined &&
+			failures < MOST_FAILURES &&
+			plane.isUsable() &&
+			peerOf(request) !== undefined,
+		async receive(request, signal) {
+			const peer = peerOf(request);
+			if (peer === undefined || request.parts === undefined)
+				throw new Error("only parts of a plain peer are fast");
+			await prepare(receiver, request);
+			let rest: PlannedRequest | undefined = request;
+			for (let crashes = 0; rest !== undefined; ) {
+				receiver.meter.via("fast");
+				const { outcome, missing } = await receiveOnce(input, rest, peer, signal);
+				signal.throwIfAborted();
+				rest = missing;
+				if (outcome.kind === "done") failures = 0;
+				if (outcome.kind === "failed" && outcome.failure === "file") throw writeError(outcome, request);
+				if (rest === undefined) return;
+				if (outcome.kind === "crashed" && ++crashes <= MOST_CRASHES && plane.isUsable()) continue;
+				failures++;
+				input.log.warn("transfer.fast_plane_left", {
+					transfer_id: input.transferId,
+					file: request.file.path,
+					why: outcome.kind === "failed" ? outcome.message : outcome.kind,
+				});
+				receiver.meter.via("portable");
+				await input.portable(rest);
+				return;
+			}
+		},
+	};
+}
+
+/** One job of the data process; what is missing afterwards begins with a part. */
+async function receiveOnce(
+	{ plane, receiver, stallMs }: FastPlaneInput,
+	request: PlannedRequest,
+	{ address, port, request: text }: PlainPeer,
+	signal: AbortSignal,
+): Promise<{ outcome: DataOutcome; missing: PlannedRequest | undefined }> {
+	const { file, parts } = request;
+	if (parts === undefined) throw new Error("only parts are fast");
+	const { meter, throttle } = receiver;
+	const path = receiver.pathOf(request);
+	const range = byteRange(file, parts);
+	const stop = new AbortController();
+	const both = AbortSignal.any([signal, stop.signal]);
+	let next = parts.first;
+	let counted = 0;
+	let rows = Promise.resolve();
+	let failure: { error: unknown } | undefined;
+	const land = async (part: number, xxh64: string, bytes: number): Promise<void> => {
+		if (failure !== undefined) return;
+		try {
+			if (receiver.shouldSync(request, bytes)) await syncPath(path);
+			await receiver.onPart(request, part, xxh64);
+		} catch (error) {
+			failure = { error };
+			stop.abort();
+		}
+	};
+	const job = {
+		...range,
+		address,
+		port,
+		request: text,
+		path,
+		stallMs,
+		sizeBytes: file.sizeBytes ?? 0,
+		partSizeBytes: file.partSizeBytes,
+		progressBytes: receiver.limits.progressBytes,
+	};
+	const outcome = await plane.receive(
+		job,
+		{
+			onBytes(bytes) {
+				counted += bytes;
+				meter.add(bytes);
+				return throttle.pass(bytes, both);
+			},
+			onPart(part, xxh64) {
+				// Anything but the next part would be a mistake of the process; what it skips is fetched again.
+				if (part !== next || part >= parts.end) return;
+				next++;
+				const { start, end } = byteRange(file, { first: part, end: part + 1 });
+				rows = rows.then(() => land(part, xxh64, end - start));
+			},
+		},
+		both,
+	);
+	await rows;
+	if (failure !== undefined) throw failure.error;
+	const kept = byteRange(file, { first: parts.first, end: next });
+	meter.add((next === parts.first ? 0 : kept.end - kept.start) - counted);
+	return {
+		outcome,
+		missing: next < parts.end ? requestFor(file, { first: next, end: parts.end }) : undefined,
+	};
+}
+
+async function prepare(receiver: Receiver, request: PlannedRequest): Promise<void> {
+	try {
+		const fd = await openOurs(receiver.pathOf(request));
+		try {
+			await setLength(fd, request.file.sizeBytes ?? 0);
+		} finally {
+			await closeFile(fd);
+		}
+	} catch (error) {
+		throw fileError(error, `Opening ${request.file.path}`);
+	}
+}
+
+function writeError(
+	{ message, code }: Extract<DataOutcome, { kind: "failed" }>,
+	{ file }: PlannedRequest,
+): unknown {
+	return fileError(Object.assign(new Error(message), { code }), `Writing ${file.path}`);
+}

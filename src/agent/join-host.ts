@@ -22,7 +22,7 @@ import { PROTOCOL_VERSION } from "../schema/node.ts";
 import { createAgentClient } from "./agent-client.ts";
 import type { DataDir, NodeFile } from "./data-dir.ts";
 import type { Membership } from "./membership.ts";
-import type { AgentOptions } from "./options.ts";
+import { AGENT_DEFAULTS, type AgentOptions } from "./options.ts";
 
 export interface JoinDependencies {
 	options: Pick<AgentOptions, "joinUrl" | "joinString">;
@@ -78,7 +78,10 @@ export async function joinHost(d: JoinDependencies): Promise<Membership> {
 	return membership;
 }
 
-/** The host's address as people write it: without a scheme it is https, on loopback http. @throws 400 bad_url */
+/**
+ * The host's address as people write it: without a scheme it is https, on loopback http; without a port it is the
+ * host's usual one, but for https://, which a proxy may speak. @throws 400 bad_url
+ */
 export function hostOrigin(text: string): string {
 	const hasScheme = /^[a-z]+:\/\//.test(text);
 	let url: URL;
@@ -91,6 +94,8 @@ export function hostOrigin(text: string): string {
 			cause,
 		});
 	}
+	const hasPort = /:\d+\/?$/.test(text);
+	if (!hasPort && (!hasScheme || url.protocol === "http:")) url.port = String(AGENT_DEFAULTS.hostPort);
 	if (url.protocol === "http:" || url.protocol === "https:") return url.origin;
 	throw invalid("bad_url", `${url.protocol}// is not spoken here; a host has http:// or https://.`, {
 		url: text,

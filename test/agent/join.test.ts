@@ -13,6 +13,7 @@ import {
 import { sha256Hex } from "../../src/platform/hash.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
+import { hostOrigin } from "../../src/agent/join-host.ts";
 import { exitCodeOf } from "../../src/cli/exit-codes.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { testCredentials, testRequest } from "../support/credentials.ts";
@@ -45,6 +46,19 @@ test("on loopback without TLS it joins too, and never asks for a CA that nobody 
 	const membership = await node.join({ joinUrl: s.url, joinString: await s.joinString() });
 	expect(membership.ca_certificate).toBe(s.credentials.caCertificate);
 	expect(s.seen.map((it) => it.split(" ")[1])).toEqual(["/api/v1/join"]);
+});
+
+test.each([
+	["gpu1.lan", "https://gpu1.lan:8000"],
+	["gpu1.lan:443", "https://gpu1.lan"],
+	["10.0.0.1:9000", "https://10.0.0.1:9000"],
+	["[fd00::1]", "https://[fd00::1]:8000"],
+	["localhost", "http://localhost:8000"],
+	["https://models.example.org", "https://models.example.org"],
+	["https://gpu1.lan:8000/", "https://gpu1.lan:8000"],
+	["http://127.0.0.1", "http://127.0.0.1:8000"],
+])("the host's address %s is %s", (text, origin) => {
+	expect(hostOrigin(text)).toBe(origin);
 });
 
 test("plain HTTP to another machine is refused before anything is sent, secret or not", async () => {
@@ -249,7 +263,8 @@ test("requests that prove nothing are refused: another key's signature, another 
 	const joinString = await s.joinString();
 	const good = (await testRequest("node1")).certificate_request;
 	const flipped = good.replace(/(.)(==?\n-|\n-----END)/, (_all, last: string, end: string) => {
-		return `${last === "A" ? "B" : "A"}${end}`;
+		// Padding ignores the lowest bits, so the letter after A would mean the same.
+		return `${last === "A" ? "Q" : "A"}${end}`;
 	});
 	for (const certificate_request of [flipped, "", "x", "-----BEGIN CERTIFICATE REQUEST-----"]) {
 		const posted = post(s, joinString, { certificate_request });

@@ -1,13 +1,33 @@
 /** What a thread of the io pool does: synchronous loops over files. Each stops between two blocks when it was told to. */
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
-import type { StreamingXxh64 } from "./hash.ts";
+import { type StreamingXxh64, sha256Hex, xxh64Hex } from "./hash.ts";
+import { syncFilesystem } from "./sync-filesystem.ts";
 
 export type IoJob =
 	| { kind: "hash-file"; path: string; partSizeBytes: number; gitSha1: boolean; sizeBytes: number }
 	| { kind: "hash-parts"; path: string; partSizeBytes: number; parts: readonly number[] }
 	| HashOnJob
 	| { kind: "hash-end"; session: number }
+	| { kind: "read-files"; files: readonly FileEntry[] }
+	| { kind: "write-files"; files: readonly FileEntry[]; bytes: Uint8Array<ArrayBuffer>; sha256: boolean }
+	| { kind: "sync-filesystem"; path: string }
 	| { kind: "copy-range"; from: string; to: string; start: number; end: number; partSizeBytes: number };
+
+export interface FileEntry {
+	/** Absolute. */
+	path: string;
+	sizeBytes: number;
+}
+
+/** Of a small file that was written. */
+export interface SmallFileDigests {
+	xxh64: string;
+	/** Undefined: not asked for. */
+	sha256: string | undefined;
+}
+
+/** What a job answers, by its kind. */
+export type IoResult = FileDigests | string[] | SmallFileDigests[] | Uint8Array<ArrayBuffer> | boolean;
 
 /** The next bytes of a file that is read as it grows; the hashes so far are kept under `session`. */
 export interface HashOnJob {
@@ -49,9 +69,9 @@ export interface HashSession {
 	parts: ReturnType<typeof partHasher> | undefined;
 }
 
-const { O_RDONLY, O_WRONLY, O_NOFOLLOW } = constants;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
 
-export function runIoJob(job: IoJob, tools: IoTools): FileDigests | string[] {
+export function runIoJob(job: IoJob, tools: IoTools): IoResult {
 	switch (job.kind) {
 		case "hash-file":
 			return hashFile(job, tools);
@@ -61,6 +81,12 @@ export function runIoJob(job: IoJob, tools: IoTools): FileDigests | string[] {
 			return hashOn(job, tools);
 		case "hash-end":
 			return hashEnd(job, tools);
+		case "read-files":
+			return readFiles(job.files, tools);
+		case "write-files":
+			return writeFiles(job, tools);
+		case "sync-filesystem":
+			return syncFilesystem(job.path);
 		case "copy-range":
 			return copyRange(job, tools);
 	}
@@ -139,6 +165,45 @@ function hashEnd({ session }: { session: number }, { sessions }: IoTools): FileD
 		gitSha1: held.blob?.digest("hex"),
 		xxh64: held.parts?.end() ?? [],
 	};
+}
+
+function readFiles(files: readonly FileEntry[], { step }: IoTools): Uint8Array<ArrayBuffer> {
+	const all = new Uint8Array(files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+	let at = 0;
+	for (const { path, sizeBytes } of files) {
+		const fd = openSync(path, O_RDONLY | O_NOFOLLOW);
+		try {
+			for (let position = 0; position < sizeBytes; ) {
+				const count = readSync(fd, all, at, sizeBytes - position, position);
+				if (count === 0) throw new ShortFile(position, sizeBytes);
+				position += count;
+				at += count;
+			}
+		} finally {
+			closeSync(fd);
+		}
+		step(at);
+	}
+	return all;
+}
+
+function writeFiles(
+	{ files, bytes, sha256 }: Extract<IoJob, { kind: "write-files" }>,
+	{ step }: IoTools,
+): SmallFileDigests[] {
+	let at = 0;
+	return files.map(({ path, sizeBytes }) => {
+		const content = bytes.subarray(at, at + sizeBytes);
+		at += sizeBytes;
+		const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
+		try {
+			writeAll(fd, content, 0);
+		} finally {
+			closeSync(fd);
+		}
+		step(at);
+		return { xxh64: xxh64Hex(content), sha256: sha256 ? sha256Hex(content) : undefined };
+	});
 }
 
 function hashParts(job: Extract<IoJob, { kind: "hash-parts" }>, tools: IoTools): string[] {

@@ -1,5 +1,5 @@
 /** What the io pool and its threads say to each other. */
-import type { FileDigests, IoJob } from "./io-jobs.ts";
+import type { IoJob, IoResult } from "./io-jobs.ts";
 
 /** In `control`: stop at the next block. */
 export const STOP_FLAG = 1;
@@ -15,6 +15,6 @@ export interface IoReply {
 	id: number;
 	/** Only while it goes on. */
 	bytesDone?: number;
-	result?: FileDigests | string[];
+	result?: IoResult;
 	failed?: { message: string; code: string | undefined };
 }

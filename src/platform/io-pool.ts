@@ -3,7 +3,7 @@
  * A job is one synchronous loop over blocks of 4 MiB in `io-worker.ts`; it ends early when its signal aborts. Errors
  * of the filesystem come back with their `code`, as from node:fs.
  */
-import type { FileDigests, IoJob } from "./io-jobs.ts";
+import type { FileDigests, FileEntry, IoJob, IoResult, SmallFileDigests } from "./io-jobs.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
 
 export type { FileDigests } from "./io-jobs.ts";
@@ -21,6 +21,18 @@ export interface IoPool extends AsyncDisposable {
 		signal: AbortSignal,
 		onBytes?: OnBytes,
 	): Promise<string[]>;
+	/** Bytes of whole small files, one after the other. A file that ends early fails with code SHORT_FILE. */
+	readFiles(files: readonly FileEntry[], signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+	/**
+	 * Writes small files from their bytes, one after the other; the directories are there, a file that is there is
+	 * replaced. `bytes` belongs to the thread afterwards.
+	 */
+	writeFiles(
+		input: { entries: readonly FileEntry[]; bytes: Uint8Array<ArrayBuffer>; sha256: boolean },
+		signal: AbortSignal,
+	): Promise<SmallFileDigests[]>;
+	/** Brings all that was written to the filesystem of a directory to the device; false where that is not possible. */
+	syncFilesystem(directory: string, signal: AbortSignal): Promise<boolean>;
 	/** Hashes a file while it is written, from its start on; dispose it when it is not ended. */
 	followFile(input: FollowedFile): FollowedHash;
 	/**
@@ -66,7 +78,7 @@ interface Call {
 	affinity: Affinity | undefined;
 	control: SharedArrayBuffer;
 	onBytes: OnBytes | undefined;
-	resolve: (result: FileDigests | string[]) => void;
+	resolve: (result: IoResult) => void;
 	reject: (error: unknown) => void;
 }
 
@@ -133,11 +145,9 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			thread.current = { id: nextId++, call };
 			// Only a thread with a job keeps the process alive.
 			thread.worker.ref();
-			thread.worker.postMessage({
-				id: thread.current.id,
-				job: call.job,
-				control: call.control,
-			} satisfies IoRequest);
+			const { job, control } = call;
+			const message: IoRequest = { id: thread.current.id, job, control };
+			thread.worker.postMessage(message, job.kind === "write-files" ? [job.bytes.buffer] : []);
 		}
 	};
 	const run = async (
@@ -150,7 +160,7 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 		if (closed) throw new Error("the io pool is closed");
 		const control = new SharedArrayBuffer(4);
 		const state = new Int32Array(control);
-		const { promise, resolve, reject } = Promise.withResolvers<FileDigests | string[]>();
+		const { promise, resolve, reject } = Promise.withResolvers<IoResult>();
 		const call: Call = { job, affinity, control, onBytes, resolve, reject };
 		const stop = (): void => {
 			Atomics.store(state, 0, STOP_FLAG);
@@ -179,6 +189,11 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			run({ kind: "hash-file", ...input }, signal, onBytes) as Promise<FileDigests>,
 		hashParts: (input, signal, onBytes) =>
 			run({ kind: "hash-parts", ...input }, signal, onBytes) as Promise<string[]>,
+		readFiles: (files, signal) =>
+			run({ kind: "read-files", files }, signal) as Promise<Uint8Array<ArrayBuffer>>,
+		writeFiles: ({ entries, bytes, sha256 }, signal) =>
+			run({ kind: "write-files", files: entries, bytes, sha256 }, signal) as Promise<SmallFileDigests[]>,
+		syncFilesystem: (path, signal) => run({ kind: "sync-filesystem", path }, signal) as Promise<boolean>,
 		followFile(input) {
 			const session = nextSession++;
 			const affinity: Affinity = { thread: undefined };

@@ -7,7 +7,7 @@ const BLOCK_BYTES = 4 * 1024 * 1024;
 const REPORT_EVERY_BYTES = 4 * BLOCK_BYTES;
 
 const scope = globalThis as unknown as {
-	postMessage(message: IoReply): void;
+	postMessage(message: IoReply, transfer?: ArrayBuffer[]): void;
 	onmessage: (event: MessageEvent<IoRequest>) => void;
 };
 // A message that comes while a top-level await waits would be lost: the handler is there from the first moment.
@@ -31,7 +31,8 @@ async function answer({ id, job, control }: IoRequest): Promise<void> {
 		scope.postMessage({ id, bytesDone });
 	};
 	try {
-		scope.postMessage({ id, result: runIoJob(job, { ...(await ready), step }) });
+		const result = runIoJob(job, { ...(await ready), step });
+		scope.postMessage({ id, result }, result instanceof Uint8Array ? [result.buffer] : []);
 	} catch (error) {
 		const { message, code } = error as NodeJS.ErrnoException;
 		scope.postMessage({ id, failed: { message, code } });

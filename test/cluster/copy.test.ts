@@ -187,6 +187,9 @@ test(
 		const part = `${c.node("node1").peerUrl}/parts/${"a".repeat(64)}/0`;
 		expect((await fetch(part)).status).toBe(401);
 		expect((await fetch(part, { headers: { authorization: "Bearer guess" } })).status).toBe(403);
+		const bundle = `${c.node("node1").peerUrl}/bundles/${"a".repeat(64)}?first=0&end=1`;
+		expect((await fetch(bundle)).status).toBe(401);
+		expect((await fetch(bundle, { headers: { authorization: "Bearer guess" } })).status).toBe(403);
 		expect((await c.ended(taskId)).status).toBe("completed");
 		expect(await ask("node2")).toBe("403 not_your_node");
 	},

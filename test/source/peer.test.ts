@@ -64,6 +64,32 @@ const failure = (work: Promise<unknown>): Promise<Record<string, unknown>> =>
 		(error: unknown) => error as Record<string, unknown>,
 	);
 
+test("small neighbours come in one body, on the grant, and only as many bytes as they have", async () => {
+	const asked: string[] = [];
+	let body = "{}0123456789";
+	using server = Bun.serve({
+		hostname: "127.0.0.1",
+		port: 0,
+		fetch(request) {
+			const { pathname, search } = new URL(request.url);
+			asked.push(`${pathname}${search} ${request.headers.get("authorization")}`);
+			return new Response(body);
+		},
+	});
+	const source = open(`http://127.0.0.1:${server.port}`);
+	const { files } = await source.describe(signal());
+	const bundle = async () => new Response(await source.readBundle?.(files.slice(0, 2), signal())).text();
+	expect(await bundle()).toBe(body);
+	expect(asked).toEqual([`/bundles/${CONTENT_ID}?first=0&end=2 Bearer canary-grant`]);
+	body = "{}012345678";
+	expect(await failure(bundle())).toMatchObject({ reason: "source_changed" });
+	const [first, , third] = files;
+	if (first === undefined || third === undefined) throw new Error("three files");
+	expect(await failure(source.readBundle?.([first, third], signal()) ?? bundle())).toMatchObject({
+		message: "a bundle is of neighbours",
+	});
+});
+
 test("the manifest is the description, with the digests of files and parts", async () => {
 	const description = await open(node.url).describe(signal());
 	expect(description).toMatchObject({

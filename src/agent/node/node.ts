@@ -250,7 +250,7 @@ export async function openNode(
 			hostUrl: options.host.url,
 			problems: () => link?.problems() ?? ["the host does not answer"],
 		}),
-		peerHandlers: peerHandlers({ storage, grants }),
+		peerHandlers: peerHandlers({ storage, grants, io }),
 		async start() {
 			link = createHostLink(
 				{ clock, ids, log },

@@ -1,18 +1,37 @@
 /** The peer listener: bytes of sealed copies, on a grant; sent by the kernel from the file (sendfile). */
 import type { Storage } from "../../core/storage/storage.ts";
-import { type Grants, resolvePart } from "../../core/transfer/transfer.ts";
+import { type Grants, readBundle, resolvePart } from "../../core/transfer/transfer.ts";
+import type { IoPool } from "../../platform/io-pool.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { Handlers } from "../http/app.ts";
 
-export function peerHandlers({ storage, grants }: { storage: Storage; grants: Grants }): Handlers<"peer"> {
+export function peerHandlers({
+	storage,
+	grants,
+	io,
+}: {
+	storage: Storage;
+	grants: Grants;
+	io: IoPool;
+}): Handlers<"peer"> {
+	const check = (bearer: string | undefined, key: string): void => {
+		if (bearer === undefined) {
+			throw new GswarmError("UNAUTHORIZED", "Parts are read on a grant of the host.", {
+				reason: "no_valid_token",
+			});
+		}
+		grants.check(bearer, key);
+	};
 	return {
+		readBundle: async ({ params, query, bearer, request }) => {
+			check(bearer, params.content_id);
+			const wanted = { contentId: params.content_id, ...query };
+			return new Response(await readBundle({ storage, io }, wanted, request.signal), {
+				headers: { "content-type": "application/octet-stream" },
+			});
+		},
 		readPart: ({ params, bearer, request }) => {
-			if (bearer === undefined) {
-				throw new GswarmError("UNAUTHORIZED", "Parts are read on a grant of the host.", {
-					reason: "no_valid_token",
-				});
-			}
-			grants.check(bearer, params.content_id);
+			check(bearer, params.content_id);
 			const { path, sizeBytes } = resolvePart({
 				storage,
 				contentId: params.content_id,

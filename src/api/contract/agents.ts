@@ -6,7 +6,7 @@ import { heartbeatAnswerSchema, heartbeatSchema } from "../../schema/node.ts";
 import { operationTokenSchema } from "../../schema/operation.ts";
 import { PRIORITIES } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
-import { HOST, NODE, PEER, name, device, bandwidth, size, submittedOn } from "./fields.ts";
+import { HOST, NODE, PEER, name, device, bandwidth, queryInteger, size, submittedOn } from "./fields.ts";
 
 const certificateRequest = z.string().max(8_192);
 /** What a node would like its certificate to vouch for; the host decides. */
@@ -232,5 +232,19 @@ export const agentsRoutes = {
 		on: PEER,
 		internal: true,
 		status: 206,
+	},
+	readBundle: {
+		method: "GET",
+		path: "/bundles/{content_id}",
+		summary:
+			"Small files of a sealed manifest, `first` up to, not including, `end`, one after the other, on a grant",
+		role: "grant",
+		on: PEER,
+		internal: true,
+		query: z.object({
+			first: queryInteger({ min: 0, max: 1_000_000, fallback: 0 }),
+			end: queryInteger({ min: 1, max: 1_000_000, fallback: 1 }),
+		}),
+		status: 200,
 	},
 } as const satisfies Record<string, Route>;

@@ -57,6 +57,11 @@ export interface Source {
 		range: ByteRange | undefined,
 		signal: AbortSignal,
 	): Promise<ReadableStream<Uint8Array>>;
+	/**
+	 * Several small files of the description, neighbours in its order, one after the other in one body. Undefined where
+	 * the source has no such request.
+	 */
+	readBundle?(files: readonly SourceFile[], signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
 	/** The directory the files can be read from directly, when they are on this machine. */
 	readonly localDirectory: string | undefined;
 }

@@ -58,6 +58,7 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	// The order of the canonical JSON is what both sides count by.
 	const { files } = JSON.parse(canonical) as Manifest;
 	const indexes = new Map(files.map(({ path }, index) => [path, index]));
+	const bundleUrl = `${input.baseUrl.replace(/\/+$/, "")}/bundles/${contentId}`;
 	const partUrl = `${input.baseUrl.replace(/\/+$/, "")}/parts/${contentId}`;
 	const ask = (index: number, range: string, signal: AbortSignal): Promise<Response> =>
 		requestOnce({ clock }, `${partUrl}/${index}`, {
@@ -95,6 +96,24 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			if (response.status === 200 || response.status === 206) {
 				return await checkedBody(response, {
 					what,
+		async readBundle(some, signal) {
+			const [first, last] = [some[0], some.at(-1)].map((file) => indexes.get(file?.path ?? ""));
+			if (first === undefined || last === undefined || last - first + 1 !== some.length)
+				throw new Error("a bundle is of neighbours");
+			const what = `${input.model}, ${some.length} files`;
+			const response = await requestOnce({ clock }, `${bundleUrl}?first=${first}&end=${last + 1}`, {
+				method: "GET",
+				headers: { authorization: `Bearer ${input.grant}` },
+				signal,
+				timeoutMs: ANSWER_TIMEOUT_MS,
+				...(input.tls === undefined ? {} : { tls: input.tls }),
+			});
+			const sizeBytes = some.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0);
+			if (response.status === 200)
+				return await checkedBody(response, { what, range: undefined, sizeBytes, validator: undefined });
+			await response.body?.cancel();
+			throw peerError(response, what, clock.nowMs());
+		},
 		async readBundle(some, signal) {
 			const [first, last] = [some[0], some.at(-1)].map((file) => indexes.get(file?.path ?? ""));
 			if (first === undefined || last === undefined || last - first + 1 !== some.length)

@@ -98,7 +98,10 @@ async function publishNew(
 		bootId: durable ? null : shelf.bootId,
 	};
 	try {
-		await settleTree(staged, await checkTree(staged, manifest), durable);
+		await settleTree(staged, await checkTree(staged, manifest), {
+			durable,
+			syncFilesystem: shelf.syncFilesystem,
+		});
 		await shelf.writes.beginPublish({ row, manifest: text });
 		shelf.rows.set(keyOf(row), row);
 		await mkdir(dirname(target), { recursive: true, mode: DIRECTORY_MODE });

@@ -19,6 +19,8 @@ export interface Shelf {
 	log: Log;
 	/** Null on a machine that does not name its boots. */
 	bootId: string | null;
+	/** All that was written to the filesystem of a directory reaches the device; false where that cannot be had. */
+	syncFilesystem: (directory: string) => Promise<boolean>;
 	roots: Map<string, TierRoot>;
 	rows: Map<string, CopyRow>;
 	staging: Map<string, StagingRow>;
@@ -31,7 +33,7 @@ export interface Shelf {
 }
 
 export function createShelf(
-	parts: Pick<Shelf, "db" | "writes" | "clock" | "ids" | "log" | "bootId" | "version">,
+	parts: Pick<Shelf, "db" | "writes" | "clock" | "ids" | "log" | "bootId" | "version" | "syncFilesystem">,
 ): Shelf {
 	return {
 		...parts,

@@ -9,12 +9,17 @@ import type { Manifest } from "../../schema/manifest.ts";
 import { DIRECTORY_MODE, FILE_MODE } from "./tier-root.ts";
 
 const SYNCS_AT_ONCE = 8;
+/** Fewer are synced one by one: whatever else waits on the filesystem is not waited for. */
+export const MANY_FILES = 64;
+/** Files looked at before others have their turn. */
+const FILES_AT_ONCE = 256;
+const MODE_BITS = 0o7777;
 /** Of st_blocks, whatever the filesystem's own are (POSIX). */
 const BLOCK_BYTES = 512;
 
 interface Tree {
-	/** Relative path → size. */
-	files: Map<string, number>;
+	/** By relative path. */
+	files: Map<string, { sizeBytes: number; mode: number }>;
 	/** Absolute, parents before children, the root first. */
 	directories: string[];
 }
@@ -26,7 +31,7 @@ interface Tree {
 export async function checkTree(root: string, manifest: Manifest): Promise<Tree> {
 	const tree = await readTree(root, manifest.files.length);
 	for (const { path, size_bytes: size } of manifest.files) {
-		const found = tree.files.get(path);
+		const found = tree.files.get(path)?.sizeBytes;
 		if (found !== size) throw differs(`${path} has ${found ?? "no"} bytes, wanted ${size}`);
 	}
 	if (tree.files.size > manifest.files.length) {
@@ -37,21 +42,28 @@ export async function checkTree(root: string, manifest: Manifest): Promise<Tree>
 	return tree;
 }
 
-/** Gives everything our modes and, on a durable tier, brings files and directories to the device. */
-export async function settleTree(root: string, tree: Tree, durable: boolean): Promise<void> {
-	const paths = [...tree.files.keys()].values();
+/**
+ * Gives everything our modes and, on a durable tier, brings files and directories to the device: many files by one
+ * sync of their filesystem, which `syncFilesystem` answers with false where it cannot be had.
+ */
+export async function settleTree(
+	root: string,
+	tree: Tree,
+	{ durable, syncFilesystem }: { durable: boolean; syncFilesystem: (directory: string) => Promise<boolean> },
+): Promise<void> {
+	const files = [...tree.files];
+	for (const [path, { mode }] of files) {
+		if (mode !== FILE_MODE) await chmod(joinSafe(root, parseSafePath(path)), FILE_MODE);
+	}
+	for (const directory of tree.directories.toReversed()) await chmod(directory, DIRECTORY_MODE);
+	if (!durable) return;
+	if (files.length >= MANY_FILES && (await syncFilesystem(root))) return;
+	const paths = files.values();
 	const lane = async (): Promise<void> => {
-		for (const path of paths) {
-			const full = joinSafe(root, parseSafePath(path));
-			await chmod(full, FILE_MODE);
-			if (durable) await syncPath(full);
-		}
+		for (const [path] of paths) await syncPath(joinSafe(root, parseSafePath(path)));
 	};
 	await Promise.all(Array.from({ length: SYNCS_AT_ONCE }, lane));
-	for (const directory of tree.directories.toReversed()) {
-		await chmod(directory, DIRECTORY_MODE);
-		if (durable) await syncPath(directory);
-	}
+	for (const directory of tree.directories.toReversed()) await syncPath(directory);
 }
 
 /** Whether the published files are there with their sizes; cheap enough for every start. */
@@ -94,7 +106,11 @@ async function readTree(root: string, expectedFiles: number): Promise<Tree> {
 			const path = `${prefix}${entry.name}`;
 			if (entry.isDirectory()) await walk(join(directory, entry.name), `${path}/`);
 			else if (!entry.isFile()) throw differs(`${JSON.stringify(path)} is neither a file nor a folder`);
-			else tree.files.set(path, (await lstat(join(directory, entry.name))).size);
+			else {
+				const place = join(directory, entry.name);
+				const info = tree.files.size % FILES_AT_ONCE === 0 ? await lstat(place) : lstatSync(place);
+				tree.files.set(path, { sizeBytes: info.size, mode: info.mode & MODE_BITS });
+			}
 			// One more than wanted is enough to refuse it.
 			if (tree.files.size > expectedFiles) return;
 		}

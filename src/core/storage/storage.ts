@@ -140,7 +140,12 @@ export async function openStorage(
 ): Promise<Storage> {
 	const writes = db.writer(storageModule);
 	const version = readInventoryVersion(db);
-	const shelf = createShelf({ db, writes, clock, ids, log, bootId: bootId ?? null, version });
+	const shelf = createShelf({
+		...{ db, writes, clock, ids, log, version },
+		bootId: bootId ?? null,
+		// Not to be stopped: what was not synced must not be published.
+		syncFilesystem: (directory) => io.syncFilesystem(directory, new AbortController().signal),
+	});
 	for (const options of tiers) shelf.roots.set(options.name, await openTierRoot(options));
 	await recover(shelf);
 	return createStorage(shelf, io);

@@ -20,6 +20,8 @@ export interface Ledger {
 	/** The part's bytes are in the file; resolves when its row is committed. */
 	landed(file: PlannedFile, part: number, xxh64: string): Promise<void>;
 	fileVerified(file: PlannedFile, row: FileRow): Promise<void>;
+	/** Small files that came together and were verified. */
+	filesLanded(files: readonly { file: PlannedFile; row: FileRow }[]): Promise<void>;
 	/** Forgets parts (undefined: the whole file); returns how many bytes that were. */
 	drop(file: PlannedFile, parts: readonly number[] | undefined): Promise<number>;
 }
@@ -36,20 +38,25 @@ export function loadLedger(
 ): Ledger {
 	const parts = files.map(() => new Map<number, string>());
 	const verified = new Map<number, FileRow>();
-	// A row counts only while the file is there with the length it was given.
-	const usable = files.map((file) => {
+	// A row counts only while the file is there with the length it was given; files without rows are not looked at.
+	const sizes = new Map<number, number | undefined>();
+	const sizeOf = (file: PlannedFile): number | undefined => {
+		if (sizes.has(file.index)) return sizes.get(file.index);
 		const info = lstatSync(pathOf(file), { throwIfNoEntry: false });
-		return info?.isFile() === true && (file.sizeBytes === undefined || info.size === file.sizeBytes);
-	});
+		const isUsable =
+			info?.isFile() === true && (file.sizeBytes === undefined || info.size === file.sizeBytes);
+		sizes.set(file.index, isUsable ? info.size : undefined);
+		return sizes.get(file.index);
+	};
 	for (const row of readParts({ read: db.read }, transferId)) {
 		const file = files[row.fileIndex];
-		if (file !== undefined && usable[row.fileIndex] === true && row.partIndex < file.partCount) {
+		if (file !== undefined && row.partIndex < file.partCount && sizeOf(file) !== undefined) {
 			parts[row.fileIndex]?.set(row.partIndex, row.xxh64);
 		}
 	}
 	for (const row of readVerifiedFiles({ read: db.read }, transferId)) {
-		const size = lstatSizeOf(files[row.fileIndex], pathOf);
-		if (usable[row.fileIndex] === true && size === row.sizeBytes) verified.set(row.fileIndex, row);
+		const file = files[row.fileIndex];
+		if (file !== undefined && sizeOf(file) === row.sizeBytes) verified.set(row.fileIndex, row);
 	}
 	const partBytes = (file: PlannedFile, part: number): number => {
 		const { start, end } = byteRange(file, { first: part, end: part + 1 });
@@ -76,6 +83,13 @@ export function loadLedger(
 		async fileVerified(file, row) {
 			verified.set(file.index, row);
 			await writes.fileVerified({ transferId, file: row });
+		},
+		async filesLanded(files) {
+			for (const { file, row } of files) {
+				partsOf(file).set(0, row.xxh64[0] ?? "");
+				verified.set(file.index, row);
+			}
+			await writes.filesLanded({ transferId, files: files.map(({ row }) => row), nowMs: clock.nowMs() });
 		},
 		async drop(file, list) {
 			const before = bytesOf(file);
@@ -116,11 +130,4 @@ export async function recheckParts(
 		// Also without a lost part: that the file was whole was known of another boot's bytes.
 		await ledger.drop(file, lost);
 	}
-}
-
-function lstatSizeOf(
-	file: PlannedFile | undefined,
-	pathOf: (file: PlannedFile) => string,
-): number | undefined {
-	return file === undefined ? undefined : lstatSync(pathOf(file), { throwIfNoEntry: false })?.size;
 }

@@ -18,6 +18,7 @@ import type { Source, SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
 import { createFastPlane } from "./fast-plane.ts";
 import { type BundleInput, planBundles, receiveBundle } from "./bundle.ts";
+import { type BundleInput, planBundles, receiveBundle } from "./bundle.ts";
 import { createFollower } from "./follower.ts";
 import { createIntake } from "./intake.ts";
 import type { JournalWriter } from "./journal.ts";
@@ -92,6 +93,8 @@ export class RangeIgnored extends Error {
 	}
 }
 
+/** One is on the way while the other is written. */
+const BUNDLE_LANES = 2;
 const FOLLOWED_REQUEST_BYTES = 64 * 1024 * 1024;
 const UNANNOUNCED_STEP_BYTES = 8 * 1024 * 1024;
 
@@ -161,9 +164,12 @@ async function fetchAndVerify(
 	const isFollowed = !(sealed && input.trustPartDigests);
 	const largestBytes = isFollowed ? Math.min(base.largestBytes, FOLLOWED_REQUEST_BYTES) : base.largestBytes;
 	const requestLimits = { ...base, streams, largestBytes };
+	let bundlesLeft = 0;
 	const work = createWorkQueue<PlannedRequest>({
 		onFailure: () => stop.abort(),
-		onIdle: () => meter.enter("verifying"),
+		onIdle: () => {
+			if (bundlesLeft === 0) meter.enter("verifying");
+		},
 	});
 	const add = (...requests: readonly PlannedRequest[]): void => {
 		if (requests.length > 0) meter.enter(input.receivingPhase);
@@ -212,7 +218,33 @@ async function fetchAndVerify(
 			intake.whole(file, file.sizeBytes ?? 0);
 		else if (ledger.parts(file).size > 0) follower?.landed(file);
 	}
-	add(...missing(...open));
+	const bundled = source.readBundle !== undefined && sealed;
+	const { bundles, rest } = bundled
+		? planBundles(open, (file) => ledger.parts(file).size === 0)
+		: { bundles: [], rest: open };
+	bundlesLeft = bundles.length;
+	const bundle: BundleInput = {
+		...{ io: tools.io, log: tools.log, transferId: input.transferId, receiver, pathOf },
+		trustPartDigests: input.trustPartDigests,
+		async onFiles(right) {
+			await ledger.filesLanded(right);
+			input.reservation.shrinkTo(input.roomBytes - meter.done());
+		},
+		onRest: (some) => add(...missing(...some)),
+	};
+	if (bundlesLeft > 0) meter.enter(input.receivingPhase);
+	const waiting = bundles.values();
+	for (let lane = 0; lane < Math.min(BUNDLE_LANES, bundles.length); lane++) {
+		work.track(
+			(async () => {
+				for (const some of waiting) {
+					await receiveBundle(bundle, some, signal);
+					bundlesLeft--;
+				}
+			})(),
+		);
+	}
+	add(...missing(...rest));
 	await work.run(requestLimits.streams, async (request) => {
 		const { file, parts } = request;
 		if (parts !== undefined && source.localDirectory !== undefined && file.source.parts !== undefined) {

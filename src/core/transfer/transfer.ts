@@ -301,6 +301,7 @@ function changedAgain(transferId: string, change: GswarmError | undefined): Gswa
 // The rest of the room, through its door.
 export { hasPartsSince } from "./journal.ts";
 export { createGrants, type Grants } from "./grants.ts";
+export { readBundle } from "./bundle.ts";
 export { mendingSource } from "./mending-source.ts";
 export { resolvePart } from "./parts.ts";
 export type { TransferProgress } from "./progress.ts";

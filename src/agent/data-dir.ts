@@ -1,4 +1,5 @@
 /** The data directory: who may use it, and the small files in it. Everything is 0700 / 0600. */
+import { createPrivateKey } from "node:crypto";
 import {
 	chmodSync,
 	closeSync,
@@ -83,6 +84,7 @@ export interface DataDir extends Disposable {
 	/** The node's file, made with this name when there is none. */
 	ensureNode(name: string): NodeFile;
 	ensureCluster(): ClusterFile;
+	/** @throws INVALID_REQUEST bad_data_file of a key that is none */
 	readPem(name: PemFile): string | undefined;
 	writePem(name: PemFile, text: string): void;
 	writeAgent(file: AgentFile): void;
@@ -167,7 +169,7 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 				const { publicKey, privateKey } = generateKeyPair();
 				return { cluster_id: ids.short(12), public_key: publicKey, private_key: privateKey };
 			}),
-		readPem: (name) => (existsSync(file(name)) ? readFileSync(file(name), "utf8") : undefined),
+		readPem: (name) => readPem(file(name)),
 		writePem: (name, text) => writePrivate(file(name), text),
 		writeAgent: (agent) => writePrivate(file("agent.json"), `${JSON.stringify(agent)}\n`),
 		removeAgent: () => rmSync(file("agent.json"), { force: true }),
@@ -213,6 +215,22 @@ function readJson(path: string): unknown {
 	} catch (cause) {
 		throw new GswarmError("INVALID_REQUEST", `${path} is not readable as JSON.`, {
 			reason: "bad_data_file",
+			cause,
+		});
+	}
+}
+
+/** A certificate that is damaged is made again, a key is not: it would be another cluster. */
+function readPem(path: string): string | undefined {
+	if (!existsSync(path)) return undefined;
+	try {
+		const text = readFileSync(path, "utf8");
+		if (path.endsWith(".key")) createPrivateKey(text);
+		return text;
+	} catch (cause) {
+		throw new GswarmError("INVALID_REQUEST", `${path} does not hold a private key in PEM.`, {
+			reason: "bad_data_file",
+			hint: "Restore it from a backup. Without `host.key` the next start makes another; without `ca.key` every machine and person has to be let in anew.",
 			cause,
 		});
 	}

@@ -132,11 +132,15 @@ test("files that were damaged are refused by name, nothing is made in their plac
 	for (const [name, reason] of [
 		["admin.token", "bad_token_file"],
 		["node.json", "bad_data_file"],
+		["ca.key", "bad_data_file"],
+		["host.key", "bad_data_file"],
 	] as const) {
 		using dir = tempDir();
 		writeFileSync(join(dir.path, name), "{ broken");
 		const open = () => {
 			using data = openDataDir(dir.path, systemIds);
+			data.readPem("ca.key");
+			data.readPem("host.key");
 			return data.ensureNode("node1");
 		};
 		expect(open).toThrow(name);

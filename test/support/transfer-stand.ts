@@ -3,6 +3,7 @@ import {
 	createTransfers,
 	type TransferInput,
 	type TransferLimits,
+	type TransferDependencies,
 	transferModule,
 	type Transfers,
 } from "../../src/core/transfer/transfer.ts";
@@ -26,7 +27,10 @@ const QUICK: Partial<TransferLimits> = { stallMs: 20_000, firstPauseMs: 1, longe
 export async function standTransfers(
 	directory: string,
 	limits: Partial<TransferLimits> = {},
-	options: Parameters<typeof standStorage>[1] & { io?: (io: IoPool) => IoPool } = {},
+	options: Parameters<typeof standStorage>[1] & {
+		io?: (io: IoPool) => IoPool;
+		plane?: TransferDependencies["plane"];
+	} = {},
 ): Promise<TransferStand> {
 	const stand = await standStorage(directory, { ...options, modules: [transferModule] });
 	const open = () =>
@@ -38,6 +42,7 @@ export async function standTransfers(
 				clock: systemClock,
 				ids: systemIds,
 				log: silentLog,
+				plane: options.plane,
 			},
 			{ ...QUICK, ...limits },
 		);

@@ -19,6 +19,8 @@ export interface FastPlaneInput {
 	/** Receives what the fast plane did not. */
 	portable: (request: PlannedRequest) => Promise<unknown>;
 	stallMs: number;
+	/** A limit on the rate is in force: blocks as large as here would pass it by jerks, and speed is not what is wanted. */
+	isLimited: () => boolean;
 }
 
 export interface FastPlane {
@@ -46,6 +48,7 @@ export function createFastPlane(input: FastPlaneInput): FastPlane {
 			request.file.source.parts !== undefined &&
 			failures < MOST_FAILURES &&
 			plane.isUsable() &&
+			!input.isLimited() &&
 			peerOf(request) !== undefined,
 		async receive(request, signal) {
 			const peer = peerOf(request);
@@ -94,6 +97,7 @@ async function receiveOnce(
 	let counted = 0;
 	let rows = Promise.resolve();
 	let failure: { error: unknown } | undefined;
+	const passing = new Set<Promise<void>>();
 	const land = async (part: number, xxh64: string, bytes: number): Promise<void> => {
 		if (failure !== undefined) return;
 		try {
@@ -121,7 +125,9 @@ async function receiveOnce(
 			onBytes(bytes) {
 				counted += bytes;
 				meter.add(bytes);
-				return throttle.pass(bytes, both);
+				const passed = throttle.pass(bytes, both);
+				passing.add(passed);
+				return passed.finally(() => passing.delete(passed));
 			},
 			onPart(part, xxh64) {
 				// Anything but the next part would be a mistake of the process; what it skips is fetched again.
@@ -133,7 +139,8 @@ async function receiveOnce(
 		},
 		both,
 	);
-	await rows;
+	// A limit that came meanwhile holds for the last bytes too.
+	await Promise.all([rows, ...passing]);
 	if (failure !== undefined) throw failure.error;
 	const kept = byteRange(file, { first: parts.first, end: next });
 	meter.add((next === parts.first ? 0 : kept.end - kept.start) - counted);

@@ -210,7 +210,16 @@ async function fetchAndVerify(
 			throw ignored ? new RangeIgnored(error) : error;
 		});
 	const fast =
-		tools.plane && createFastPlane({ ...tools, ...input, ...limits, plane: tools.plane, receiver, portable });
+		tools.plane &&
+		createFastPlane({
+			plane: tools.plane,
+			log: tools.log,
+			transferId: input.transferId,
+			receiver,
+			portable,
+			stallMs: limits.stallMs,
+			isLimited: () => input.bandwidthLimit !== undefined,
+		});
 	const open = files.filter((file) => ledger.verified(file) === undefined);
 	for (const file of open) {
 		// All there, but the run before ended before it was verified; also a file without bytes.

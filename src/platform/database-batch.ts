@@ -33,12 +33,16 @@ export function runBatch(
 	let failing: unknown;
 	try {
 		db.query("BEGIN IMMEDIATE").run();
-		for (const [id, room, operation, input] of batch) {
-			const run = modules.get(room)?.writes[operation];
+		for (const request of batch) {
+			const [id] = request;
+			// A request that is alone goes with its transaction.
+			if (batch.length === 1) {
+				replies.push([id, runOne(db, modules, request)]);
+				continue;
+			}
 			db.query("SAVEPOINT request").run();
 			try {
-				if (run === undefined) throw new Error(`no write operation ${room}.${operation}`);
-				const result = run(db, input);
+				const result = runOne(db, modules, request);
 				db.query("RELEASE request").run();
 				replies.push([id, result]);
 			} catch (error) {
@@ -57,6 +61,16 @@ export function runBatch(
 		const failure = toFailure(failing ?? error);
 		return batch.map(([id]) => [id, undefined, failure]);
 	}
+}
+
+function runOne(
+	db: Sqlite,
+	modules: ReadonlyMap<string, WriterModule>,
+	[, room, operation, input]: WriteRequest,
+): unknown {
+	const run = modules.get(room)?.writes[operation];
+	if (run === undefined) throw new Error(`no write operation ${room}.${operation}`);
+	return run(db, input);
 }
 
 /** runBatch, and once more with the ballast of the database's directory given up when the disk was full. */

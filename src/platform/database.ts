@@ -29,7 +29,7 @@ export type Writer<T extends WriteTable> = {
 export interface Database extends AsyncDisposable {
 	/** A read-only connection. Never leave a statement open: use `.all()`, not `.get()` with RETURNING or `.iterate()`. */
 	readonly read: Sqlite;
-	writer<T extends WriteTable>(module: { room: string; writes: T }): Writer<T>;
+	writer<T extends WriteTable>(module: Pick<WriterModule, "room" | "isJson"> & { writes: T }): Writer<T>;
 }
 
 /** A database whose writer runs in this thread; for tests and short-lived tools. Same batching, same transactions. */
@@ -59,15 +59,18 @@ export async function openWorkerDatabase(path: string, worker: Worker): Promise<
 		for (const [id, deliver] of unanswered) deliver([[id, undefined, toFailure(dead)]]);
 		unanswered.clear();
 	};
-	worker.onmessage = (event: MessageEvent<WorkerMessage>) => {
+	const answer = (replies: readonly WriteReply[]): void => {
+		for (const reply of replies) {
+			const deliver = unanswered.get(reply[0]);
+			unanswered.delete(reply[0]);
+			deliver?.([reply]);
+		}
+	};
+	worker.onmessage = (event: MessageEvent<WorkerMessage | string>) => {
 		const message = event.data;
-		if ("replies" in message) {
-			for (const reply of message.replies) {
-				const deliver = unanswered.get(reply[0]);
-				unanswered.delete(reply[0]);
-				deliver?.([reply]);
-			}
-		} else if ("opened" in message) opened.resolve();
+		if (typeof message === "string") answer(JSON.parse(message) as WriteReply[]);
+		else if ("replies" in message) answer(message.replies);
+		else if ("opened" in message) opened.resolve();
 		else if ("closed" in message) closed.resolve();
 		else opened.reject(fromFailure(message.failed));
 	};
@@ -81,14 +84,14 @@ export async function openWorkerDatabase(path: string, worker: Worker): Promise<
 		throw error;
 	}
 	return createDatabase(path, {
-		post: (batch, deliver) => {
+		post: (batch, deliver, isJson) => {
 			if (dead !== undefined) {
 				const failure = toFailure(dead);
 				deliver(batch.map(([id]) => [id, undefined, failure]));
 				return;
 			}
 			for (const [id] of batch) unanswered.set(id, deliver);
-			worker.postMessage({ batch });
+			worker.postMessage(isJson ? JSON.stringify(batch) : { batch });
 		},
 		close: async () => {
 			if (dead === undefined) worker.postMessage({ close: true });
@@ -96,6 +99,13 @@ export async function openWorkerDatabase(path: string, worker: Worker): Promise<
 			worker.terminate();
 		},
 	});
+}
+
+/** Or text: a batch of requests that are all plain JSON, and replies to such. */
+interface WorkerRequest {
+	open?: string;
+	batch?: WriteRequest[];
+	close?: true;
 }
 
 type WorkerMessage =
@@ -107,17 +117,27 @@ type WorkerMessage =
 /** The body of the writer thread: call it once in the Worker's entry file. */
 export function serveDatabase(modules: readonly WriterModule[]): void {
 	const byRoom = new Map(modules.map((m) => [m.room, m]));
-	const scope = globalThis as unknown as { postMessage(message: WorkerMessage): void; onmessage: unknown };
+	const scope = globalThis as unknown as {
+		postMessage(message: WorkerMessage | string): void;
+		onmessage: unknown;
+	};
 	let db: Sqlite | undefined;
 	let waiting: WriteRequest[] = [];
 	const flush = (): void => {
 		const batch = waiting;
 		waiting = [];
-		if (db !== undefined && batch.length > 0)
-			scope.postMessage({ replies: runOnFullDiskToo(db, byRoom, batch) });
+		if (db === undefined || batch.length === 0) return;
+		const replies = runOnFullDiskToo(db, byRoom, batch);
+		const isJson = batch.every(([, room]) => byRoom.get(room)?.isJson === true);
+		scope.postMessage(isJson ? JSON.stringify(replies) : { replies });
 	};
-	scope.onmessage = (event: MessageEvent<{ open?: string; batch?: WriteRequest[]; close?: true }>) => {
-		const { open, batch, close } = event.data;
+	const add = (batch: readonly WriteRequest[]): void => {
+		if (waiting.length === 0) setImmediate(flush);
+		for (const request of batch) waiting.push(request);
+	};
+	scope.onmessage = ({ data }: MessageEvent<string | WorkerRequest>) => {
+		if (typeof data === "string") return add(JSON.parse(data) as WriteRequest[]);
+		const { open, batch, close } = data;
 		if (open !== undefined) {
 			try {
 				db = openForWriting(open, modules);
@@ -126,10 +146,7 @@ export function serveDatabase(modules: readonly WriterModule[]): void {
 				scope.postMessage({ failed: toFailure(error) });
 			}
 		}
-		if (batch !== undefined) {
-			if (waiting.length === 0) setImmediate(flush);
-			waiting.push(...batch);
-		}
+		if (batch !== undefined) add(batch);
 		if (close === true) {
 			flush();
 			db?.close();
@@ -139,7 +156,8 @@ export function serveDatabase(modules: readonly WriterModule[]): void {
 }
 
 interface Transport {
-	post(batch: WriteRequest[], deliver: (replies: WriteReply[]) => void): void;
+	/** `isJson`: every request and its result is plain JSON. */
+	post(batch: WriteRequest[], deliver: (replies: WriteReply[]) => void, isJson: boolean): void;
 	close(): Promise<void>;
 }
 
@@ -148,6 +166,7 @@ function createDatabase(path: string, transport: Transport): Database {
 	const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
 	let nextId = 0;
 	let batch: WriteRequest[] = [];
+	let isBatchJson = true;
 	let isClosed = false;
 	const deliver = (replies: WriteReply[]): void => {
 		for (const [id, result, failure] of replies) {
@@ -157,7 +176,7 @@ function createDatabase(path: string, transport: Transport): Database {
 			else call?.reject(fromFailure(failure));
 		}
 	};
-	const send = (room: string, operation: string, input: unknown): Promise<unknown> => {
+	const send = (room: string, operation: string, input: unknown, isJson: boolean): Promise<unknown> => {
 		if (isClosed)
 			return Promise.reject(
 				new GswarmError("RESOURCE_UNAVAILABLE", "The agent is stopping.", { reason: "stopping" }),
@@ -169,17 +188,24 @@ function createDatabase(path: string, transport: Transport): Database {
 			queueMicrotask(() => {
 				const now = batch;
 				batch = [];
-				transport.post(now, deliver);
+				transport.post(now, deliver, isBatchJson);
+				isBatchJson = true;
 			});
 		}
+		isBatchJson &&= isJson;
 		batch.push([id, room, operation, input]);
 		return call.promise;
 	};
 	return {
 		read,
-		writer<T extends WriteTable>({ room, writes }: { room: string; writes: T }): Writer<T> {
+		writer<T extends WriteTable>({
+			room,
+			writes,
+			isJson = false,
+		}: Pick<WriterModule, "room"> & { isJson?: boolean; writes: T }): Writer<T> {
 			const calls: Record<string, (input: unknown) => Promise<unknown>> = {};
-			for (const operation of Object.keys(writes)) calls[operation] = (input) => send(room, operation, input);
+			for (const operation of Object.keys(writes))
+				calls[operation] = (input) => send(room, operation, input, isJson);
 			return calls as Writer<T>;
 		},
 		async [Symbol.asyncDispose]() {

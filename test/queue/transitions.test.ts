@@ -4,7 +4,7 @@ import { TASK_STATES, isTerminal } from "../../src/schema/task.ts";
 import { queueModule } from "../../src/core/queue/queue.ts";
 import { openForWriting } from "../../src/platform/database-file.ts";
 
-const COLUMNS = `open_dependencies = CASE $state WHEN 'blocked' THEN 1 ELSE 0 END,
+const COLUMNS = `token = 1, open_dependencies = CASE $state WHEN 'blocked' THEN 1 ELSE 0 END,
 	epoch = CASE WHEN $state IN ('running', 'cancelling') THEN 1 END,
 	run_at_ms = CASE WHEN $state = 'retry_wait' THEN 1 END,
 	completed_at_ms = CASE WHEN $state IN ('completed', 'failed', 'cancelled') THEN 1 END`;

@@ -29,7 +29,9 @@ export class Attempt {
 	readonly meter: ProgressMeter;
 	readonly #deps: AttemptDependencies;
 	readonly #told = new AbortController();
-	readonly #over = new AbortController();
+	#isOver = false;
+	/** Of what is waited for until the attempt is over; made when there is such a thing. */
+	#over: AbortController | undefined;
 	#kept: string | null;
 	#progressed = false;
 	#nextEmitMs = 0;
@@ -67,7 +69,8 @@ export class Attempt {
 	async run(handler: TaskHandler | undefined): Promise<AttemptEnd> {
 		if (this.stopped !== undefined) return { kind: "abandoned" };
 		const end = await Promise.race([this.#handle(handler), this.#tooLate()]);
-		this.#over.abort();
+		this.#isOver = true;
+		this.#over?.abort();
 		return end;
 	}
 
@@ -94,8 +97,8 @@ export class Attempt {
 	#tooLate(): Promise<AttemptEnd> {
 		return new Promise((resolve) => {
 			const onTold = async (): Promise<void> => {
-				await this.#deps.clock.sleep(GRACE_MS, this.#over.signal);
-				if (this.#over.signal.aborted) return;
+				await this.#deps.clock.sleep(GRACE_MS, this.#untilOver());
+				if (this.#isOver) return;
 				this.#deps.log.warn("task.abandoned", { task_id: this.row.task_id, reason: this.stopped });
 				resolve({ kind: "abandoned" });
 			};
@@ -130,9 +133,15 @@ export class Attempt {
 		};
 	}
 
+	#untilOver(): AbortSignal {
+		this.#over ??= new AbortController();
+		if (this.#isOver) this.#over.abort();
+		return this.#over.signal;
+	}
+
 	/** At most one event per interval, and the last state is always told. */
 	#emit(): void {
-		if (this.#over.signal.aborted) return;
+		if (this.#isOver) return;
 		const nowMs = this.#deps.clock.monotonicMs();
 		if (nowMs >= this.#nextEmitMs) {
 			this.#nextEmitMs = nowMs + PROGRESS_INTERVAL_MS;
@@ -144,7 +153,7 @@ export class Attempt {
 	}
 
 	async #emitIn(ms: number): Promise<void> {
-		await this.#deps.clock.sleep(ms, this.#over.signal);
+		await this.#deps.clock.sleep(ms, this.#untilOver());
 		this.#isEmitPending = false;
 		this.#emit();
 	}

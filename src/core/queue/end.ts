@@ -3,9 +3,20 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError, type StoredError, toStoredError } from "../../schema/errors.ts";
 import type { TaskState } from "../../schema/task.ts";
 import { release } from "./reservations.ts";
-import { type Change, type RowChange, type TaskRow, changeState, param, taskBySeq } from "./task-row.ts";
+import {
+	type Change,
+	type ChangingRow,
+	type RowChange,
+	type TaskRow,
+	changeState,
+	param,
+	taskBySeq,
+} from "./task-row.ts";
 
 type TerminalState = Extract<TaskState, "completed" | "failed" | "cancelled">;
+
+/** What the end of a task must know of its row. */
+export type EndingRow = ChangingRow & Pick<TaskRow, "queue" | "reservations">;
 
 /**
  * Ends a task: gives back its reservations, and frees or fails those that depend on it. The answer names every task
@@ -13,7 +24,7 @@ type TerminalState = Extract<TaskState, "completed" | "failed" | "cancelled">;
  */
 export function endTask(
 	db: Sqlite,
-	row: TaskRow,
+	row: EndingRow,
 	to: TerminalState,
 	change: RowChange & { nowMs: number; reason?: string | null },
 ): Change[] {
@@ -31,7 +42,7 @@ export function endTask(
 	return [ended, ...others];
 }
 
-function freeDependents(db: Sqlite, row: TaskRow, nowMs: number): Change[] {
+function freeDependents(db: Sqlite, row: EndingRow, nowMs: number): Change[] {
 	const changes: Change[] = [];
 	for (const dependent of blockedBy(db, row.seq)) {
 		const open = dependent.open_dependencies - 1;
@@ -42,11 +53,11 @@ function freeDependents(db: Sqlite, row: TaskRow, nowMs: number): Change[] {
 }
 
 /** Transitively: a dependent of a dependent fails too, and each names the task that began it. */
-function failDependents(db: Sqlite, root: TaskRow, how: TerminalState, nowMs: number): Change[] {
+function failDependents(db: Sqlite, root: EndingRow, how: TerminalState, nowMs: number): Change[] {
 	const changes: Change[] = [];
-	let ended = [root];
+	let ended: EndingRow[] = [root];
 	while (ended.length > 0) {
-		const next: TaskRow[] = [];
+		const next: EndingRow[] = [];
 		for (const cause of ended) {
 			for (const dependent of blockedBy(db, cause.seq)) {
 				const error = JSON.stringify(dependencyFailed(cause.task_id, root.task_id, how));

@@ -41,6 +41,7 @@ import { DEFAULT_RETENTION, type Retention } from "./retention.ts";
 import type { Limits } from "./schedule.ts";
 import { type QueueConfig, changed, checkPriority, readSettings } from "./settings.ts";
 import type { SubmitResult } from "./submit.ts";
+import { changesOf } from "./submit-batch.ts";
 import {
 	type BatchItem,
 	type SubmitInput,
@@ -355,16 +356,11 @@ class TaskQueue implements Queue {
 		);
 		const idempotency =
 			idempotencyKey === undefined ? null : { key: idempotencyKey, bodySha256: batchDigest(items) };
-		const written = this.#write.submitBatch({
-			queue,
-			rows,
-			idempotency,
-			room: this.#room(),
-			nowMs,
-		});
-		const { taskIds, changes } = await this.#arrive(written, rows.length);
-		this.#publishChanges(changes);
-		return { taskIds };
+		const input = { queue, rows, idempotency, room: this.#room(), nowMs };
+		const result = await this.#arrive(this.#write.submitBatch(input), rows.length);
+		if (result.known !== null) return { taskIds: result.known };
+		this.#publishChanges(changesOf(input, result));
+		return { taskIds: rows.map(({ taskId }) => taskId) };
 	}
 
 	async retry(
@@ -515,8 +511,8 @@ class TaskQueue implements Queue {
 
 	async waitFor(taskId: string, signal: AbortSignal): Promise<TaskDocument> {
 		signal.throwIfAborted();
-		if (!isTerminal(this.#reader.state(taskId) ?? this.#row(taskId).state))
-			await this.#waiters.wait(taskId, signal);
+		const isLive = this.#waiters.isLive(taskId) || !isTerminal(this.#row(taskId).state);
+		if (isLive) await this.#waiters.wait(taskId, signal);
 		return this.get(taskId);
 	}
 
@@ -653,12 +649,12 @@ class TaskQueue implements Queue {
 	#publishChanges(changes: readonly Change[]): void {
 		for (const change of changes) {
 			const { taskId, type, model, state } = change;
-			const status = taskStatus(state);
 			this.#tally.apply(change);
 			if (state === "completed") this.#completed++;
 			for (const listener of this.#followers) listener(change);
-			this.#waiters.changed(taskId, status);
-			if (this.#listeners.size > 0) this.#publish({ kind: "state", taskId, type, model, status });
+			this.#waiters.changed(change);
+			if (this.#listeners.size > 0)
+				this.#publish({ kind: "state", taskId, type, model, status: taskStatus(state) });
 		}
 	}
 

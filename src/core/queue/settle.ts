@@ -1,10 +1,10 @@
 /** The transaction that writes how an attempt ended. The claim that follows it in the same turn is in the same commit. */
 import type { Database as Sqlite } from "bun:sqlite";
 import type { TaskPhase } from "../../schema/task.ts";
-import { endTask } from "./end.ts";
+import { type EndingRow, endTask } from "./end.ts";
 import type { Measure } from "./estimate.ts";
 import { release } from "./reservations.ts";
-import { type Change, type TaskRow, changeState, staleToken, taskBySeq } from "./task-row.ts";
+import { type Change, type TaskRow, changeState, staleToken } from "./task-row.ts";
 
 /** How an attempt ended. */
 export type Outcome =
@@ -37,15 +37,29 @@ export interface SettleInput {
 
 /** @throws CONFLICT stale_token when the task was taken from this attempt */
 export function settle(db: Sqlite, input: SettleInput): Change[] {
-	const row = taskBySeq(db, input.seq);
+	const row = settlingRow(db, input.seq);
 	if (row.token !== input.token || row.epoch === null) throw staleToken(row.task_id);
 	if (input.measure !== null) keepMeasure(db, row, input.measure);
 	return apply(db, row, input);
 }
 
+/** What the end of an attempt must know of its row. */
+type SettlingRow = EndingRow & Pick<TaskRow, "epoch">;
+
+function settlingRow(db: Sqlite, seq: number): SettlingRow {
+	const [row] = db
+		.query<SettlingRow, [number]>(
+			`SELECT seq, queue, task_id, type, model, rank, state, token, attempt, reservations, epoch
+			FROM queue_task WHERE seq = ?1`,
+		)
+		.all(seq);
+	if (row === undefined) throw new Error(`no task with seq ${seq}`);
+	return row;
+}
+
 function apply(
 	db: Sqlite,
-	row: TaskRow,
+	row: SettlingRow,
 	{ outcome, nowMs, phase, bytesDone, bytesTotal }: SettleInput,
 ): Change[] {
 	const progress = { nowMs, phase, bytes_done: bytesDone, bytes_total: bytesTotal };
@@ -94,7 +108,7 @@ function apply(
 /** For estimates, also of the process that comes after this one. */
 function keepMeasure(
 	db: Sqlite,
-	{ queue }: TaskRow,
+	{ queue }: SettlingRow,
 	{ type, durationMs, rateBytesPerSecond, samples }: Measure,
 ): void {
 	db.query(

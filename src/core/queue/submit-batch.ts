@@ -21,9 +21,12 @@ export interface BatchInput {
 }
 
 export interface BatchResult {
-	taskIds: string[];
-	/** Empty when the tasks were there already. */
-	changes: Change[];
+	/** Of a batch that was there already: its tasks. */
+	known: string[] | null;
+	/** Of a new one: its first task and that one's event; the others follow without a gap. */
+	first: { seq: number; eventId: number };
+	/** Places of tasks that wait for others. */
+	blocked: number[];
 }
 
 /**
@@ -34,11 +37,14 @@ export function submitBatch(db: Sqlite, input: BatchInput): BatchResult {
 	const { queue, rows, idempotency, room, nowMs } = input;
 	if (idempotency !== null) {
 		const first = madeByKey(db, queue, idempotency, nowMs);
-		if (first !== undefined) return { taskIds: batchFrom(db, queue, first, rows.length), changes: [] };
+		if (first !== undefined) {
+			const known = batchFrom(db, queue, first, rows.length);
+			return { known, first: { seq: 0, eventId: 0 }, blocked: [] };
+		}
 	}
 	refuseWhenFull(room, rows.length);
 	const made: Dependency[] = [];
-	const changes: Change[] = [];
+	const events: number[] = [];
 	for (const [place, row] of rows.entries()) {
 		refuseTooMany(row.dependencies.length + row.after.length);
 		const before = row.after.map((other) => earlier(made, place, other));
@@ -47,12 +53,16 @@ export function submitBatch(db: Sqlite, input: BatchInput): BatchResult {
 			...before,
 		]);
 		made.push({ seq, state });
-		changes.push(change);
+		events.push(change.eventId);
 	}
 	const [first] = rows;
 	if (idempotency !== null && first !== undefined)
 		rememberKey(db, queue, idempotency, { taskId: first.taskId, nowMs });
-	return { taskIds: rows.map(({ taskId }) => taskId), changes };
+	return {
+		known: null,
+		first: { seq: made[0]?.seq ?? 0, eventId: events[0] ?? 0 },
+		blocked: made.flatMap(({ state }, place) => (state === "blocked" ? [place] : [])),
+	};
 }
 
 function earlier(made: readonly Dependency[], place: number, other: number): Dependency {
@@ -63,6 +73,24 @@ function earlier(made: readonly Dependency[], place: number, other: number): Dep
 		`Task ${place} of the batch comes after task ${other}; a task can only come after ones that stand before it, so that there is no circle.`,
 		{ field: "after", task: place, after: other },
 	);
+}
+
+/** The changes that a new batch made, as the transaction did not say them one by one. */
+export function changesOf({ rows, nowMs }: BatchInput, { first, blocked }: BatchResult): Change[] {
+	const waits = new Set(blocked);
+	return rows.map(({ taskId, type, model, rank }, place) => ({
+		eventId: first.eventId + place,
+		seq: first.seq + place,
+		taskId,
+		type,
+		model,
+		rank,
+		from: null,
+		state: waits.has(place) ? "blocked" : "pending",
+		attempt: 0,
+		reason: null,
+		atMs: nowMs,
+	}));
 }
 
 /** The tasks of a batch stand one after the other: nobody else submits within its transaction. */

@@ -78,14 +78,6 @@ export class TaskReader {
 		return findTask(this.#db, this.#queue, taskId);
 	}
 
-	state(taskId: string): TaskRow["state"] | undefined {
-		return this.#db
-			.query<{ state: TaskRow["state"] }, [string]>(
-				`SELECT state FROM queue_task WHERE task_id = ?1 AND queue = ${quoted(this.#queue)}`,
-			)
-			.all(taskId)[0]?.state;
-	}
-
 	dependencies(seq: number): { task_id: string; state: TaskRow["state"] }[] {
 		return this.#db
 			.query<{ depends_on: number }, [number]>(

@@ -29,6 +29,7 @@ export interface Checkpoint {
 export const queueModule = {
 	room: "queue",
 	migrations: [first, second],
+	isJson: true,
 	writes: {
 		submit,
 		submitBatch,

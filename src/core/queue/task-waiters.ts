@@ -1,7 +1,12 @@
 /** Who waits for the end of which task; an event of one task costs nothing to those who wait for others. */
-import { type TaskStatus, isTerminal } from "../../schema/task.ts";
+import { isTerminal } from "../../schema/task.ts";
+import type { Change } from "./task-row.ts";
+
+/** Tasks that are known to live without a look into the database. */
+const MAX_KNOWN = 10_000;
 
 export class TaskWaiters {
+	readonly #live = new Set<string>();
 	readonly #waiters = new Map<string, Set<() => void>>();
 
 	/** Resolves when the task has ended. @throws the signal's reason */
@@ -28,9 +33,16 @@ export class TaskWaiters {
 		});
 	}
 
+	/** True for a task that was put in line by this process and has not ended; false says nothing. */
+	isLive(taskId: string): boolean {
+		return this.#live.has(taskId);
+	}
+
 	/** A task changed its state, and that is in the database. */
-	changed(taskId: string, status: TaskStatus): void {
-		if (!isTerminal(status)) return;
+	changed({ taskId, from, state }: Pick<Change, "taskId" | "from" | "state">): void {
+		if (from === null && this.#live.size < MAX_KNOWN) this.#live.add(taskId);
+		if (!isTerminal(state)) return;
+		this.#live.delete(taskId);
 		for (const onEnd of this.#waiters.get(taskId) ?? []) onEnd();
 	}
 }

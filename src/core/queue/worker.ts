@@ -16,6 +16,8 @@ import type { Change, QueueName } from "./task-row.ts";
 
 const FIRST_WRITE_RETRY_MS = 1000;
 const LONGEST_WRITE_RETRY_MS = 30_000;
+/** A storm of short tasks writes what they take no more often. */
+const MEASURE_EVERY_MS = 1000;
 
 export interface WorkerDependencies {
 	db: Database;
@@ -50,6 +52,8 @@ export class QueueWorker {
 	readonly #write: Writer<typeof queueModule.writes>;
 	readonly #running = new Map<number, Running>();
 	readonly #measures: Map<string, Measure>;
+	/** When the measure of a type was last written. */
+	readonly #measuredMs = new Map<string, number>();
 	readonly #stopping = new AbortController();
 	/** Attempts whose end was not sent to the writer yet. */
 	#busy = 0;
@@ -231,12 +235,18 @@ export class QueueWorker {
 			stop: stopped,
 			nowMs,
 		});
-		let measure: Measure | null = null;
-		if (outcome.kind === "completed") {
-			const { durationMs, bytes } = attempt.meter.measured(this.#clock.monotonicMs());
-			measure = measured(this.#measures.get(row.type), { type: row.type, durationMs, bytes });
-			this.#measures.set(row.type, measure);
-		}
+		const measure = outcome.kind === "completed" ? this.#measure(attempt) : null;
 		return { seq: row.seq, token: row.token, outcome, measure, nowMs, ...attempt.standing() };
+	}
+
+	/** What tasks of the type take, with this one; null when the database has it nearly as well. */
+	#measure({ row: { type }, meter }: Attempt): Measure | null {
+		const nowMs = this.#clock.monotonicMs();
+		const { durationMs, bytes } = meter.measured(nowMs);
+		const measure = measured(this.#measures.get(type), { type, durationMs, bytes });
+		this.#measures.set(type, measure);
+		if (nowMs - (this.#measuredMs.get(type) ?? Number.NEGATIVE_INFINITY) < MEASURE_EVERY_MS) return null;
+		this.#measuredMs.set(type, nowMs);
+		return measure;
 	}
 }

@@ -10,8 +10,11 @@ ALTER TABLE queue_task ADD COLUMN operation_id TEXT;
 -- The pair that says who may still write for it: of the dispatch that made the task, or of the last one it made.
 ALTER TABLE queue_task ADD COLUMN fence_epoch INTEGER;
 ALTER TABLE queue_task ADD COLUMN fence_n INTEGER;
--- The failed or cancelled task that this one does again.
-ALTER TABLE queue_task ADD COLUMN retry_of INTEGER;
+-- The failed or cancelled task that this one does again. The check stands for the trigger on inserts: nothing is what
+-- only a claim makes of it before it was claimed.
+ALTER TABLE queue_task ADD COLUMN retry_of INTEGER
+	CHECK (token > 0 OR state IN ('pending', 'blocked', 'failed', 'cancelled'));
+DROP TRIGGER queue_task_starts_live;
 
 CREATE INDEX queue_operation ON queue_task (queue, operation_id, seq) WHERE operation_id IS NOT NULL;
 CREATE INDEX queue_dispatched ON queue_task (queue, seq) WHERE operation_id IS NOT NULL AND completed_at_ms IS NULL;

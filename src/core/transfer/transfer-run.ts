@@ -18,7 +18,6 @@ import type { Source, SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
 import { createFastPlane } from "./fast-plane.ts";
 import { type BundleInput, planBundles, receiveBundle } from "./bundle.ts";
-import { type BundleInput, planBundles, receiveBundle } from "./bundle.ts";
 import { createFollower } from "./follower.ts";
 import { createIntake } from "./intake.ts";
 import type { JournalWriter } from "./journal.ts";

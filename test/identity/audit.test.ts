@@ -209,6 +209,17 @@ describe("what is kept", () => {
 		expect(entries.length).toBe(11);
 	});
 
+	test("of one who does much is dropped before that of others", async () => {
+		await using at = open({ keep: { rows: 50, refusals: 10 } });
+		const by = (id: string) => event({ caller: { id, role: "user" }, requestId: id });
+		for (const id of ["ann", "ben"]) for (let n = 0; n < 8; n++) at.audit.record(by(id));
+		for (let n = 0; n < 100; n++) at.audit.record(by("busy"));
+		for (let n = 0; n < 100; n++) at.audit.record(by("busier"));
+		const { entries } = await at.audit.list({ limit: 200 });
+		const of = (id: string) => entries.filter(({ actor }) => actor.id === id).length;
+		expect([of("ann"), of("ben"), entries.length]).toEqual([8, 8, 50]);
+	});
+
 	test("is at most 100,000 rows unless told otherwise, and a page of so many is quick", async () => {
 		await using at = open({ maxWaiting: 200_000 });
 		for (let n = 0; n < 101_500; n++)

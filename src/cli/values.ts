@@ -37,6 +37,14 @@ export const duration: ValueKind<number> = {
 	parse: parseDuration,
 	wanted: "a duration such as 90s, 10m or 1h30m",
 };
+/** Milliseconds; who writes 0 may mean for ever or not at all. */
+export const lifetime: ValueKind<number> = {
+	parse: (text) => {
+		const ms = parseDuration(text);
+		return ms !== undefined && ms >= 1000 ? ms : undefined;
+	},
+	wanted: "a duration of at least a second, such as 90m or 30d",
+};
 export const port: ValueKind<number> = {
 	parse: (text) => integer(text, 0, 65_535),
 	wanted: "a port from 1 to 65535 (0: any free one)",

@@ -39,6 +39,7 @@ describe("token create for a person", () => {
 		["token create --join --role user", "--join makes a string for machines"],
 		["token create --join --name ann", "--join makes a string for machines"],
 		["token create --role user --name ann --uses 2", "of a join string"],
+		["token create --role user --name ann --ttl 0", "at least a second"],
 		["token create --role root --name ann", "viewer, inference, user, operator, admin"],
 		["token create --role user --name ../x", "not a token's name"],
 		["token create --role user --name admin", "has a meaning of its own"],

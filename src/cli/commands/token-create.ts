@@ -3,7 +3,7 @@ import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { formatDuration } from "../render/format.ts";
 import { safeLine } from "../render/safe-text.ts";
-import { count, duration, tokenName } from "../values.ts";
+import { count, lifetime, tokenName } from "../values.ts";
 import { TOKEN_ROLE_NAMES } from "../words.ts";
 
 export const command = defineCommand({
@@ -25,7 +25,7 @@ Roles: viewer reads; inference uses the served models and nothing else; user als
 		join: { type: "boolean", description: "A string for machines that join" },
 		ttl: {
 			type: "string",
-			value: duration,
+			value: lifetime,
 			valueHint: "TIME",
 			description: "How long it is good for (default: 1h with --join, else until it is revoked)",
 		},
@@ -52,7 +52,7 @@ Roles: viewer reads; inference uses the served models and nothing else; user als
 	next: ["login URL", "agent --join URL", "token list"],
 	async run({ api, out, say, world }, { join, role, name, ttl, uses, approve }) {
 		refuseMixture({ join, role, name, uses, approve });
-		const ttl_s = ttl === undefined ? undefined : Math.max(1, Math.round(ttl / 1000));
+		const ttl_s = ttl === undefined ? undefined : Math.round(ttl / 1000);
 		const body = await (await api()).call("createToken", {
 			body: {
 				kind: join ? "join" : "user",

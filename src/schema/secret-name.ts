@@ -27,7 +27,9 @@ export function parseSecretOrigin(text: string): string {
 		url.pathname === "/" &&
 		url.search === "" &&
 		url.hash === "" &&
-		!url.hostname.endsWith(".");
+		!url.hostname.endsWith(".") &&
+		// It would be an origin of its own, and match none of those that were meant.
+		!url.hostname.includes("*");
 	if (!isOrigin) {
 		throw invalid(
 			"bad_origin",

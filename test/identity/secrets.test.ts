@@ -85,6 +85,7 @@ test.each([
 	["https://u:p@huggingface.co", "bad_origin"],
 	["https://huggingface.co?x", "bad_origin"],
 	["https://huggingface.co.", "bad_origin"],
+	["https://*.huggingface.co", "bad_origin"],
 	["file:///etc", "bad_origin"],
 	["javascript:alert(1)", "bad_origin"],
 	["", "bad_origin"],

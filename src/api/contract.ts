@@ -11,6 +11,7 @@ import { partsRoutes } from "./contract/parts.ts";
 import { queueRoutes } from "./contract/queue.ts";
 import { recordsRoutes } from "./contract/records.ts";
 import { servicesRoutes } from "./contract/services.ts";
+import { swarmRoutes } from "./contract/swarm.ts";
 import { systemRoutes } from "./contract/system.ts";
 import type { Route } from "./route.ts";
 
@@ -23,6 +24,7 @@ export const contract = {
 	...recordsRoutes,
 	...nodesRoutes,
 	...agentsRoutes,
+	...swarmRoutes,
 	...partsRoutes,
 	...gatewayRoutes,
 } as const satisfies Record<string, Route>;

@@ -42,6 +42,8 @@ export interface Part {
 	node: string;
 	/** Submits the task to the node with these headers. */
 	send(headers: Record<string, string>): Promise<{ task_id: string }>;
+	/** Hears how it goes; left out: it is how the operation goes. */
+	report?: ((progress: Parameters<TaskContext["report"]>[0]) => void) | undefined;
 }
 
 /** One try of an operation. */
@@ -143,7 +145,7 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 					silentSinceMs ??= now;
 					if (now - silentSinceMs > PATIENCE_MS) throw error;
 					const { node = part.node } = failure.details;
-					context.report({ waitingFor: `${String(node)} to come back` });
+					(part.report ?? context.report)({ waitingFor: `${String(node)} to come back` });
 					await d.clock.sleep(FOLLOW_EVERY_MS, signal);
 				}
 			}
@@ -171,7 +173,7 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 				if (answer !== undefined) {
 					const { phase, progress, waiting_for: waitingFor, status } = answer.task;
 					const { bytes_done: bytesDone, bytes_total: bytesTotal } = progress;
-					context.report({ phase, bytesDone, bytesTotal, waitingFor });
+					(part.report ?? context.report)({ phase, bytesDone, bytesTotal, waitingFor });
 					if (isTerminal(status)) return answer.task;
 				}
 				await d.clock.sleep(FOLLOW_EVERY_MS, signal);

@@ -14,6 +14,7 @@ import { repairRoutes } from "./repair-routes.ts";
 import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
+import { swarmRoutes } from "./swarm-routes.ts";
 
 export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 	const requests = createHostRequests(d);
@@ -22,6 +23,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...serviceRoutes(d, requests),
 		...queueRoutes(d, requests),
 		...sourceRoutes(d),
+		...swarmRoutes(d, requests),
 		...agentRoutes(d),
 		...nodeAdminRoutes(d),
 		...repairRoutes(d),

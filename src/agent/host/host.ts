@@ -17,6 +17,7 @@ import { type PartLine, createDispatcher } from "./dispatch.ts";
 import { hostHandlers } from "./host-routes.ts";
 import { type Nodes, createNodes } from "./nodes.ts";
 import { createOperations } from "./operations.ts";
+import { createSwarms } from "./swarms.ts";
 import { createTaskFinder } from "./task-finder.ts";
 
 export interface HostOptions {
@@ -91,7 +92,8 @@ export async function openHost(
 			}
 		},
 	});
-	const operationDependencies = { clock, cluster, registry, nodes, dispatcher, trustedNetwork };
+	const swarms = createSwarms({ cluster, registry, nodes, trustedNetwork, log });
+	const operationDependencies = { clock, cluster, registry, nodes, dispatcher, swarms, trustedNetwork };
 	const gateway = createGateway({ clock, log, local: servicesOfNodes(cluster, nodes) });
 	const inventoryVersions = new Map<string, string>();
 	const removeFrom = async (node: string, model_name: string, tier: string): Promise<void> => {

@@ -255,8 +255,8 @@ function parseLocation(
 }
 
 /** Refuses up front what the target's last report has no room for. */
-function fits(
-	d: HostRouteDependencies,
+export function fits(
+	d: Pick<HostRouteDependencies, "cluster" | "registry">,
 	target: { node: string; tier: string; device: string },
 	required: number,
 	model: string,

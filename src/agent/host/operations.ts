@@ -11,6 +11,7 @@ import type { Dispatcher, OperationRun } from "./dispatch.ts";
 import { partsWithoutTls } from "../granted-parts.ts";
 import type { Nodes } from "./nodes.ts";
 import type { Placed } from "./placement.ts";
+import { isSwarmOperation, type Swarms } from "./swarms.ts";
 
 export interface CrossCopyRequest {
 	model_name: string;
@@ -36,6 +37,7 @@ export interface DeployRequest {
 }
 
 export interface OperationDependencies {
+	swarms: Swarms;
 	clock: Clock;
 	cluster: Cluster;
 	registry: Registry;
@@ -47,6 +49,7 @@ export interface OperationDependencies {
 
 export function createOperations(d: OperationDependencies): Partial<Record<TaskType, TaskHandler>> {
 	const copy = async (context: TaskContext): Promise<Record<string, unknown> | undefined> => {
+		if (isSwarmOperation(context.request)) return d.swarms.run(context, d.dispatcher);
 		const request = context.request as unknown as CrossCopyRequest;
 		const run = d.dispatcher.run(context);
 		// Of a move that goes on after a restart the source may be gone already, and that is how it should be.
@@ -196,7 +199,9 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		return { services };
 	};
 
-	return { copy, move: copy, delete: unregister, serve: deploy };
+	const download = (context: TaskContext) => d.swarms.run(context, d.dispatcher);
+
+	return { copy, download, move: copy, delete: unregister, serve: deploy };
 }
 
 function ifNotThere(error: unknown): undefined {
@@ -220,7 +225,8 @@ export async function grantForOperation(
 	receiver: string,
 ): Promise<{ base_url: string; node: string; grant: string; manifest: Manifest }> {
 	const request = operation.request as unknown as CrossCopyRequest;
-	const isCopy = operation.task_type === "copy" || operation.task_type === "move";
+	const isCopy =
+		(operation.task_type === "copy" || operation.task_type === "move") && !isSwarmOperation(request);
 	if (!isCopy || d.nodes.target(request.target_device).node !== receiver || isTerminal(operation.status)) {
 		throw new GswarmError("FORBIDDEN", "This operation does not bring anything to your node.", {
 			reason: "not_your_node",

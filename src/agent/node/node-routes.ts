@@ -11,6 +11,7 @@ import { partRoutes } from "./part-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
+import { swarmRoutes } from "./swarm-routes.ts";
 
 export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 	const requests = createNodeRequests(d);
@@ -20,6 +21,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...queueRoutes(d),
 		...partRoutes(d),
 		...sourceRoutes(d, requests),
+		...swarmRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {
 			const problems = d.problems();

@@ -13,6 +13,7 @@ import {
 	type Transfers,
 	createDataPlane,
 	createGrants,
+	createShares,
 	createTransfers,
 	hasPartsSince,
 } from "../../core/transfer/transfer.ts";
@@ -36,6 +37,7 @@ import { createHostedWork } from "./hosted-work.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
 import { type CondemnOptions, createRemoval } from "./removal.ts";
+import type { SwarmAnswer, SwarmQuestion } from "./swarm-task.ts";
 import { createNodeTasks } from "./tasks.ts";
 import type { RepairPlace } from "./verification.ts";
 
@@ -58,10 +60,10 @@ export interface NodeOptions {
 	environment: Readonly<Record<string, string | undefined>>;
 	/** Up to and including `__engine`. */
 	engineCommand: readonly string[];
+	/** Up to and including `__data`; undefined: no process of its own receives parts. */
+	dataCommand?: readonly string[] | undefined;
 	/** As they really are, once the listeners are open. */
 	listeners: () => { port: number; tls: boolean; peerPort: number; peerTls: boolean };
-	/** Up to and including `__data`; undefined: no process of its own receives parts. */
-	dataCommand: readonly string[] | undefined;
 	/** `transfer.verify: sha256` of the configuration. */
 	verifySha256?: boolean;
 	/** What the host answered to a heartbeat. */
@@ -121,6 +123,7 @@ export async function openNode(
 		},
 	);
 	const grants = createGrants({ clock, ids });
+	const shares = createShares({ storage, ids, clock });
 	const services = openServices(
 		{
 			db,
@@ -152,6 +155,11 @@ export async function openNode(
 		if (link === undefined) throw hostUnreachable(undefined);
 		const answer = await link.client.call("requestGrant", { body: { operation_id: operationId } });
 		return grantedParts(answer, { ca: options.host.trust.ca, trustedNetwork });
+	};
+	const findSwarm = async (body: SwarmQuestion): Promise<SwarmAnswer> => {
+		if (link === undefined) throw hostUnreachable(undefined);
+		const answer = await link.client.call("findSwarm", { body });
+		return { ...answer, ca: options.host.trust.ca, trustedNetwork };
 	};
 	const findRepair = async (copy: ModelCopy, taskId: string): Promise<RepairPlace | undefined> => {
 		if (link === undefined) throw hostUnreachable(undefined);
@@ -204,6 +212,9 @@ export async function openNode(
 		services,
 		sources,
 		requestGrant,
+		ids,
+		shares,
+		findSwarm,
 		findRepair,
 		endRepair,
 		verifySha256,
@@ -250,7 +261,7 @@ export async function openNode(
 			hostUrl: options.host.url,
 			problems: () => link?.problems() ?? ["the host does not answer"],
 		}),
-		peerHandlers: peerHandlers({ storage, grants, io }),
+		peerHandlers: peerHandlers({ shares, grants, storage, io }),
 		async start() {
 			link = createHostLink(
 				{ clock, ids, log },
@@ -296,6 +307,7 @@ export async function openNode(
 			await link?.[Symbol.asyncDispose]();
 			grants[Symbol.dispose]();
 			await transfers[Symbol.asyncDispose]();
+			await plane?.[Symbol.asyncDispose]();
 			const unused = storage.tiers().filter((tier) => tier.kind === "dram" && isEmpty(storage, tier.name));
 			await storage[Symbol.asyncDispose]();
 			// A directory in memory without a model would stay until the machine restarts.
@@ -307,7 +319,6 @@ export async function openNode(
 
 function endpointsOf({ port, tls, peerPort, peerTls }: ReturnType<NodeOptions["listeners"]>) {
 	return { api_port: port, tls, peer_port: peerPort, peer_tls: peerTls };
-			await plane?.[Symbol.asyncDispose]();
 }
 
 /** What a task does to a model's status while it waits or runs. */

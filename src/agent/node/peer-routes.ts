@@ -1,17 +1,22 @@
-/** The peer listener: bytes of sealed copies, on a grant; sent by the kernel from the file (sendfile). */
+/**
+ * The peer listener, on a grant: bytes of sealed copies and of what is being received together with others, sent by the
+ * kernel from the file (sendfile), and what there is of the latter.
+ */
 import type { Storage } from "../../core/storage/storage.ts";
-import { type Grants, readBundle, resolvePart } from "../../core/transfer/transfer.ts";
+import { type Grants, type Shares, readBundle } from "../../core/transfer/transfer.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { Handlers } from "../http/app.ts";
 
 export function peerHandlers({
-	storage,
+	shares,
 	grants,
+	storage,
 	io,
 }: {
-	storage: Storage;
+	shares: Shares;
 	grants: Grants;
+	storage: Storage;
 	io: IoPool;
 }): Handlers<"peer"> {
 	const check = (bearer: string | undefined, key: string): void => {
@@ -23,6 +28,17 @@ export function peerHandlers({
 		grants.check(bearer, key);
 	};
 	return {
+		havePart: async ({ params, query, bearer, request }) => {
+			check(bearer, params.content_id);
+			const question = {
+				epoch: query.epoch,
+				since: query.since,
+				turn: query.turn,
+				waitMs: query.wait_ms,
+				digests: query.digests === "true",
+			};
+			return Response.json(await shares.have(params.content_id, question, request.signal));
+		},
 		readBundle: async ({ params, query, bearer, request }) => {
 			check(bearer, params.content_id);
 			const wanted = { contentId: params.content_id, ...query };
@@ -32,12 +48,11 @@ export function peerHandlers({
 		},
 		readPart: ({ params, bearer, request }) => {
 			check(bearer, params.content_id);
-			const { path, sizeBytes } = resolvePart({
-				storage,
-				contentId: params.content_id,
-				fileIndex: Number(params.file_index),
-			});
-			const { start, end } = parseRange(request.headers.get("range"), sizeBytes);
+			const { path, sizeBytes, start, end } = shares.resolve(
+				params.content_id,
+				Number(params.file_index),
+				(size) => parseRange(request.headers.get("range"), size),
+			);
 			return new Response(Bun.file(path).slice(start, end), {
 				status: 206,
 				headers: {

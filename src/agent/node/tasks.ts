@@ -27,6 +27,7 @@ import type { ServiceConfig } from "../../core/service/service.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts } from "../granted-parts.ts";
 import type { Removal } from "./removal.ts";
+import { isSwarmRequest, receiveInSwarm, type SwarmTaskDependencies } from "./swarm-task.ts";
 import { type RepairPlace, createVerification } from "./verification.ts";
 
 export interface DownloadRequest {
@@ -75,7 +76,7 @@ export interface ServeRequest {
 	config: ServiceConfig;
 }
 
-export interface NodeTaskDependencies {
+export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	nodeName: string;
 	storage: Storage;
 	transfers: Transfers;
@@ -103,6 +104,8 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 	const copy = async (context: TaskContext): Promise<ModelCopy> => {
 		const request = context.request as unknown as CopyRequest;
 		const model = parseModelName(request.model_name);
+		if (isSwarmRequest(request))
+			return receiveInSwarm(d, context, tierOf(request.target_device), (input) => transfer(context, input));
 		const common = {
 			transferId: context.taskId,
 			tier: tierOf(request.target_device),
@@ -190,6 +193,10 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 	return {
 		async download(context) {
 			const request = context.request as unknown as DownloadRequest;
+			if (isSwarmRequest(request)) {
+				const tier = tierOf(request.target_device);
+				return finished(await receiveInSwarm(d, context, tier, (input) => transfer(context, input)));
+			}
 			context.report({ phase: "resolving" });
 			const source = openSource(request.source_url, {
 				...d.sources,
@@ -351,6 +358,7 @@ function progressOf(p: TransferProgress): Parameters<TaskContext["report"]>[0] {
 		bytesDone: p.bytesDone,
 		bytesTotal: p.bytesTotal,
 		waitingFor: p.waitingFor ?? null,
+		...(p.plane === undefined ? {} : { plane: p.plane }),
 	};
 }
 
@@ -358,7 +366,6 @@ function progressOf(p: TransferProgress): Parameters<TaskContext["report"]>[0] {
 function withNode(error: unknown, nodeName: string): unknown {
 	if (!(error instanceof GswarmError) || error.reason !== "insufficient_space") return error;
 	const { code, details, hint, status, retryable } = error;
-		...(p.plane === undefined ? {} : { plane: p.plane }),
 	const device = `${nodeName}:${String(details["device"])}`;
 	const { required, available } = details;
 	return new GswarmError(

@@ -72,19 +72,10 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	return {
 		localDirectory: undefined,
 		describe: async () =>
-			describeFiles({
+			describeSealed(files, {
 				uri: `${input.device ?? new URL(input.baseUrl).host}/${input.model}@${input.revision}`,
+				model: input.model,
 				revision: input.revision,
-				suggestedName: input.model,
-				files: files.map(
-					(file): SourceFile => ({
-						path: parseSafePath(file.path),
-						sizeBytes: file.size_bytes,
-						digest: { algorithm: "sha256", hex: file.sha256 },
-						rangeable: true,
-						parts: { partSizeBytes: file.part_size_bytes, xxh64: file.xxh64 },
-					}),
-				),
 			}),
 		async read(file, range, signal) {
 			const index = indexes.get(file.path);
@@ -96,21 +87,11 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			if (response.status === 200 || response.status === 206) {
 				return await checkedBody(response, {
 					what,
-		async readBundle(some, signal) {
-			const [first, last] = [some[0], some.at(-1)].map((file) => indexes.get(file?.path ?? ""));
-			if (first === undefined || last === undefined || last - first + 1 !== some.length)
-				throw new Error("a bundle is of neighbours");
-			const what = `${input.model}, ${some.length} files`;
-			const response = await requestOnce({ clock }, `${bundleUrl}?first=${first}&end=${last + 1}`, {
-				method: "GET",
-				headers: { authorization: `Bearer ${input.grant}` },
-				signal,
-				timeoutMs: ANSWER_TIMEOUT_MS,
-				...(input.tls === undefined ? {} : { tls: input.tls }),
-			});
-			const sizeBytes = some.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0);
-			if (response.status === 200)
-				return await checkedBody(response, { what, range: undefined, sizeBytes, validator: undefined });
+					range: wanted,
+					sizeBytes: file.sizeBytes,
+					validator: undefined,
+				});
+			}
 			await response.body?.cancel();
 			throw peerError(response, what, clock.nowMs());
 		},
@@ -135,14 +116,6 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 		plainPeer(file) {
 			const index = indexes.get(file.path);
 			return index === undefined ? undefined : plainPeer(`${partUrl}/${index}`, input.grant);
-		},
-					range: wanted,
-					sizeBytes: file.sizeBytes,
-					validator: undefined,
-				});
-			}
-			await response.body?.cancel();
-			throw peerError(response, what, clock.nowMs());
 		},
 		async touch(signal) {
 			const index = files.findIndex((file) => file.size_bytes > 0);

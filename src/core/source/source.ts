@@ -11,6 +11,7 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Outbound } from "../../platform/outbound.ts";
 import { invalid } from "../../schema/errors.ts";
 import { createBucketSource } from "./bucket.ts";
+import { type BucketWriter, createBucketWriter } from "./bucket-writer.ts";
 import type { BucketService } from "./bucket-line.ts";
 import type { BucketUri } from "./bucket-uri.ts";
 import type { Source } from "./contract.ts";
@@ -19,7 +20,7 @@ import { createFileSource, importFolderOf } from "./file.ts";
 import { createHttpSource } from "./http.ts";
 import { createHubSource, type HubEndpoint } from "./hub.ts";
 import { createRegistrySource, type Registries, registryOrigin } from "./registry.ts";
-import { parseSourceUri, type SourceUri } from "./source-uri.ts";
+import { formatSourceUri, parseSourceUri, type SourceUri } from "./source-uri.ts";
 
 /** What an agent gives to every source it opens. */
 export interface SourceContext {
@@ -78,6 +79,28 @@ export function openSource(text: string, context: SourceContext & SourceOptions)
 	}
 }
 
+/**
+ * Where a copy may be uploaded to; nothing is asked yet.
+ * @throws INVALID_REQUEST bad_target, scheme_not_allowed; FORBIDDEN address_blocked
+ */
+export function openBucketWriter(
+	text: string,
+	context: SourceContext,
+): { writer: BucketWriter; target: string } {
+	const uri = readSourceUri(text, context);
+	if (uri.kind !== "bucket") {
+		throw invalid(
+			"bad_target",
+			"A model can be uploaded to a bucket alone.",
+			{ field: "target_url" },
+			"Targets look like s3://bucket/prefix or gs://bucket/prefix.",
+		);
+	}
+	const service = bucketService(uri.scheme, context);
+	context.outbound.check(service.endpoint);
+	return { writer: createBucketWriter(context, uri, service), target: formatSourceUri(uri) };
+}
+
 /** The service of a scheme. @throws INVALID_REQUEST scheme_not_allowed where the agent's configuration has none */
 export function bucketService(
 	scheme: BucketUri["scheme"],
@@ -110,10 +133,13 @@ export type {
 	SourceDigest,
 	SourceFile,
 } from "./contract.ts";
-export type { CredentialLookUp } from "./credential.ts";
+export { BUCKET_MANIFEST } from "./bucket.ts";
+export type { BucketWriter, PartBytes } from "./bucket-writer.ts";
 export type { BucketCredentials, BucketService } from "./bucket-line.ts";
 export type { Registries } from "./registry.ts";
+export type { CredentialLookUp } from "./credential.ts";
 export { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
 export { inspectFiles, type ModelFacts } from "./inspect.ts";
-export { type PeerInput, type PeerSource, peerSource } from "./peer.ts";
+export { describeSealed, type PeerInput, type PeerSource, peerSource } from "./peer.ts";
+export { type Relay, type RelayInput, relayReader } from "./relay.ts";
 export type { SourceUri } from "./source-uri.ts";

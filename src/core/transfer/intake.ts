@@ -10,6 +10,7 @@ import type { Ledger } from "./ledger.ts";
 import { type PlannedFile, type PlannedRequest, requestFor } from "./plan.ts";
 import type { Meter } from "./progress.ts";
 import { checksumMismatch, verifyFile } from "./verify.ts";
+import type { SwarmSession } from "./swarm.ts";
 import type { WorkQueue } from "./work-queue.ts";
 
 export interface Intake {
@@ -26,6 +27,8 @@ export interface IntakeInput {
 	ledger: Ledger;
 	/** Undefined: nobody needs the digests of whole files. */
 	follower: Follower | undefined;
+	/** Other receivers of the same, and where each part came from. */
+	others?: Pick<SwarmSession, "claimed" | "landed" | "suspects"> | undefined;
 	reservation: Reservation;
 	work: Pick<WorkQueue<PlannedRequest>, "track">;
 	/** Puts requests into the queue. */
@@ -78,7 +81,8 @@ export function createIntake(input: IntakeInput): Intake {
 		redone.add(file.index);
 		log.warn("transfer.file_mismatch", { transfer_id: transferId, file: file.path, ...verdict.problem });
 		follower?.forget(file);
-		const lostBytes = file.partCount === 0 ? sizeBytes : await ledger.drop(file, verdict.badParts);
+		const badParts = verdict.badParts ?? input.others?.suspects(file);
+		const lostBytes = file.partCount === 0 ? sizeBytes : await ledger.drop(file, badParts);
 		meter.add(-lostBytes);
 		input.fetchAgain(...input.missing(file));
 	};
@@ -86,7 +90,9 @@ export function createIntake(input: IntakeInput): Intake {
 	return {
 		whole,
 		async part(file, part, xxh64) {
-			const wanted = file.source.parts?.xxh64[part];
+			const claimed = input.others?.claimed(file, part);
+			const wanted = file.source.parts?.xxh64[part] ?? (claimed === "" ? undefined : claimed);
+			input.others?.landed(file, part, xxh64, wanted === undefined || wanted === xxh64);
 			if (wanted !== undefined && wanted !== xxh64) {
 				partAgain(file, part, wanted, xxh64);
 				return;

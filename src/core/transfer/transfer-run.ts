@@ -36,6 +36,7 @@ import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts"
 import type { DataPlane } from "./plane/data-process.ts";
 import { createStallWatch } from "./stall-watch.ts";
 import { createThrottle } from "./throttle.ts";
+import { SWARM_STREAMS, type Swarm, type SwarmSession } from "./swarm.ts";
 import { unpackModel } from "./unpack.ts";
 import { createWorkQueue } from "./work-queue.ts";
 
@@ -82,6 +83,8 @@ export interface RunInput {
 	streams: number | undefined;
 	receivingPhase: TransferPhase;
 	meter: Meter;
+	/** Others receive the same; the source is the swarm's. */
+	swarm?: Swarm | undefined;
 	signal: AbortSignal;
 }
 
@@ -92,6 +95,8 @@ export class RangeIgnored extends Error {
 	}
 }
 
+/** One part each: what has come whole is given on. */
+const SWARM_REQUESTS = { streams: SWARM_STREAMS, smallestBytes: 1, largestBytes: 1 };
 /** One is on the way while the other is written. */
 const BUNDLE_LANES = 2;
 const FOLLOWED_REQUEST_BYTES = 64 * 1024 * 1024;
@@ -162,16 +167,23 @@ async function fetchAndVerify(
 	// Short requests keep the streams close to each other, so that the digests of whole files can follow them.
 	const isFollowed = !(sealed && input.trustPartDigests);
 	const largestBytes = isFollowed ? Math.min(base.largestBytes, FOLLOWED_REQUEST_BYTES) : base.largestBytes;
-	const requestLimits = { ...base, streams, largestBytes };
+	const requestLimits = input.swarm === undefined ? { ...base, streams, largestBytes } : SWARM_REQUESTS;
+	let others: SwarmSession | undefined;
 	let bundlesLeft = 0;
 	const work = createWorkQueue<PlannedRequest>({
 		onFailure: () => stop.abort(),
 		onIdle: () => {
 			if (bundlesLeft === 0) meter.enter("verifying");
 		},
+		take: (requests) => (others === undefined ? 0 : others.take(requests)),
 	});
+	const { description } = input;
+	const { stallMs } = limits;
+	const poke = (): void => work.poke();
+	others = await input.swarm?.begin({ description, files, ledger, pathOf, meter, poke, stallMs, signal });
 	const add = (...requests: readonly PlannedRequest[]): void => {
 		if (requests.length > 0) meter.enter(input.receivingPhase);
+		others?.wanted(requests);
 		work.add(...requests);
 	};
 	const missing = (...some: readonly PlannedFile[]) => planRequests(some, ledger.isThere, requestLimits);
@@ -183,6 +195,7 @@ async function fetchAndVerify(
 		...limits,
 		ledger,
 		follower,
+		others,
 		work,
 		fetchAgain: add,
 		missing,
@@ -226,7 +239,7 @@ async function fetchAndVerify(
 			intake.whole(file, file.sizeBytes ?? 0);
 		else if (ledger.parts(file).size > 0) follower?.landed(file);
 	}
-	const bundled = source.readBundle !== undefined && sealed;
+	const bundled = source.readBundle !== undefined && input.swarm === undefined && sealed;
 	const { bundles, rest } = bundled
 		? planBundles(open, (file) => ledger.parts(file).size === 0)
 		: { bundles: [], rest: open };
@@ -234,8 +247,8 @@ async function fetchAndVerify(
 	const bundle: BundleInput = {
 		...{ io: tools.io, log: tools.log, transferId: input.transferId, receiver, pathOf },
 		trustPartDigests: input.trustPartDigests,
-		async onFiles(right) {
-			await ledger.filesLanded(right);
+		onFiles(right) {
+			work.track(ledger.filesLanded(right));
 			input.reservation.shrinkTo(input.roomBytes - meter.done());
 		},
 		onRest: (some) => add(...missing(...some)),

@@ -27,6 +27,7 @@ import { createMeter, type Meter, type TransferProgress } from "./progress.ts";
 import { RECEIVE_LIMITS } from "./receive.ts";
 import type { DataPlane } from "./plane/data-process.ts";
 import migration1 from "./sql/0001_transfer.sql" with { type: "text" };
+import type { Swarm } from "./swarm.ts";
 import { RangeIgnored, receiveModel, type RunTools, type TransferLimits } from "./transfer-run.ts";
 
 export interface TransferInput {
@@ -53,6 +54,8 @@ export interface TransferInput {
 	streams?: number | undefined;
 	/** What the receiving phase is called: `downloading` (default) or `copying`. */
 	receivingPhase?: "downloading" | "copying" | undefined;
+	/** Others receive the same at the same time; `source` is the swarm's. */
+	swarm?: Swarm | undefined;
 	/**
 	 * An abort cancels: nothing is kept. Only an abort whose reason is a retryable GswarmError (the agent stops)
 	 * keeps staging and journal for the next run.
@@ -80,11 +83,11 @@ export interface TransferDependencies {
 	clock: Clock;
 	ids: Ids;
 	log: Log;
+	/** Receives what may be received without TLS; its owner ends it after the transfers. */
+	plane?: DataPlane | undefined;
 }
 
 /** The room's tables and write operations, for the database's writer thread. */
-	/** Receives what may be received without TLS; its owner ends it after the transfers. */
-	plane?: DataPlane | undefined;
 export const transferModule = {
 	room: "transfer",
 	migrations: [migration1],
@@ -195,6 +198,7 @@ export async function createTransfers(
 					bandwidthLimit: input.bandwidthLimit,
 					streams: input.streams,
 					receivingPhase: input.receivingPhase ?? "downloading",
+					swarm: input.swarm,
 					meter,
 					signal,
 				});
@@ -304,15 +308,15 @@ export { createGrants, type Grants } from "./grants.ts";
 export { readBundle } from "./bundle.ts";
 export { mendingSource } from "./mending-source.ts";
 export { resolvePart } from "./parts.ts";
+export { createShares, type Shares } from "./shares.ts";
+export { createSwarm, type Swarm } from "./swarm.ts";
+export type { SwarmView } from "./swarm-peers.ts";
+export { createDataPlane } from "./plane/data-process.ts";
 export type { TransferProgress } from "./progress.ts";
 export { storageSource } from "./storage-source.ts";
 export type { TransferLimits } from "./transfer-run.ts";
 
 const MAX_CONFIG_BYTES = 1 << 20;
-export { createShares, type Shares } from "./shares.ts";
-export { createSwarm, type Swarm } from "./swarm.ts";
-export type { SwarmView } from "./swarm-peers.ts";
-export { createDataPlane } from "./plane/data-process.ts";
 
 /** What kind of model was received, by its files and, where it has one, its config.json. */
 async function guessType(directory: string, files: readonly ManifestFile[]): Promise<string> {

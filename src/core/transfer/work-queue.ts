@@ -4,18 +4,22 @@ export interface WorkQueue<T> {
 	add(...items: readonly T[]): void;
 	/** Counts as under way until it settles; its failure ends the queue. */
 	track(work: Promise<unknown>): void;
+	/** A lane that waits looks again whether there is something for it. */
+	poke(): void;
 	/** Resolves when nothing waits and nothing is under way. @throws what the first failed work threw */
 	run(lanes: number, work: (item: T, lane: number) => Promise<void>): Promise<void>;
 }
 
-export interface WorkQueueEvents {
+export interface WorkQueueEvents<T> {
 	/** Once, at the first failure, so that what is under way can be stopped. */
 	onFailure: () => void;
 	/** No item waits or is in a lane; tracked work may still add some. */
 	onIdle: () => void;
+	/** Which item comes next; undefined: none of them now. Default: the first. Its failure ends the queue. */
+	take?: ((items: readonly T[]) => number | undefined) | undefined;
 }
 
-export function createWorkQueue<T>({ onFailure, onIdle }: WorkQueueEvents): WorkQueue<T> {
+export function createWorkQueue<T>({ onFailure, onIdle, take = () => 0 }: WorkQueueEvents<T>): WorkQueue<T> {
 	const items: T[] = [];
 	let inLanes = 0;
 	let underWay = 0;
@@ -25,6 +29,16 @@ export function createWorkQueue<T>({ onFailure, onIdle }: WorkQueueEvents): Work
 	const changed = (): void => {
 		wake.resolve();
 		wake = Promise.withResolvers<void>();
+	};
+	const next = (): T | undefined => {
+		if (items.length === 0) return undefined;
+		try {
+			const at = take(items);
+			return at === undefined ? undefined : items.splice(at, 1)[0];
+		} catch (error) {
+			track(Promise.reject(error));
+			return undefined;
+		}
 	};
 	const track = (work: Promise<unknown>): void => {
 		underWay++;
@@ -41,9 +55,9 @@ export function createWorkQueue<T>({ onFailure, onIdle }: WorkQueueEvents): Work
 	};
 	const lane = async (index: number, work: (item: T, lane: number) => Promise<void>): Promise<void> => {
 		while (failure === undefined) {
-			const item = items.shift();
+			const item = next();
 			if (item === undefined) {
-				if (underWay === 0) return;
+				if (underWay === 0 && items.length === 0) return;
 				await wake.promise;
 				continue;
 			}
@@ -62,6 +76,7 @@ export function createWorkQueue<T>({ onFailure, onIdle }: WorkQueueEvents): Work
 			changed();
 		},
 		track,
+		poke: changed,
 		async run(lanes, work) {
 			await Promise.all(Array.from({ length: lanes }, (_, index) => lane(index, work)));
 			while (underWay > 0) await wake.promise;

@@ -3,7 +3,7 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { dirname } from "node:path";
 import { type ErrorCode, GswarmError } from "../schema/errors.ts";
 import { releaseBallast } from "./ballast.ts";
-import type { WriterModule } from "./writer-module.ts";
+import type { WriterModule } from "./database.ts";
 
 /** [id, room, operation, input] */
 export type WriteRequest = [number, string, string, unknown];

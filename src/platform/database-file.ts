@@ -4,7 +4,7 @@ import { closeSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { GswarmError } from "../schema/errors.ts";
 import { fileError } from "./durable-file.ts";
-import type { WriterModule } from "./writer-module.ts";
+import type { WriterModule } from "./database.ts";
 
 /** Bun keeps 20 prepared statements of a connection and compiles every other one again at each use. */
 const CACHED_STATEMENTS = 1000;

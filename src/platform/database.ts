@@ -17,9 +17,19 @@ import {
 	toFailure,
 } from "./database-batch.ts";
 import { openForReading, openForWriting } from "./database-file.ts";
-import type { WriteTable, WriterModule } from "./writer-module.ts";
 
-export type { WriteTable, WriterModule } from "./writer-module.ts";
+/** Write operations by name; the input is structured-cloned to the writer thread, the result back. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the types of each operation are recovered by Writer<T>
+export type WriteTable = Record<string, (db: Sqlite, input: any) => unknown>;
+
+export interface WriterModule {
+	room: string;
+	/** SQL of 0001, 0002 …; append-only. */
+	migrations: readonly string[];
+	writes: WriteTable;
+	/** Inputs and results are plain JSON: they cross the thread's border as text, in half the time that a clone takes. */
+	isJson?: true;
+}
 
 /** The same operations as async calls; each resolves after its COMMIT. */
 export type Writer<T extends WriteTable> = {

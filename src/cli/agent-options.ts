@@ -1,5 +1,6 @@
 /** The flags of `gswarm agent` as one plain object, and the join string from where a secret may come. */
-import { resolve } from "node:path";
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { AgentOptions } from "./agent.ts";
 import { invalid } from "../schema/errors.ts";
 import { parseHostUrl, readTokenFile } from "./connection.ts";
@@ -83,12 +84,20 @@ export function strayOnAgent(word: string, flagBefore: string | undefined): stri
 }
 
 async function readJoinString(
-	{ world, say }: Context,
+	{ world, say, globals, screen, dataDir }: Context,
 	file: string | undefined,
 ): Promise<string | undefined> {
 	if (file !== undefined) return readTokenFile(file, "--join-file");
-	const { stdin } = world.terminal;
-	if (stdin.isTty) return undefined;
+	const { stdin, stderr } = world.terminal;
+	if (stdin.isTty) {
+		if (!globals.input || hasJoined(dataDir)) return undefined;
+		screen.clear();
+		const typed = await stdin.readHidden(LONGEST_JOIN_STRING, () =>
+			stderr.write("Join string (not shown): "),
+		);
+		stderr.write("\n");
+		return typed?.trim() || undefined;
+	}
 	const over = new AbortController();
 	const sayThatWeWait = async (): Promise<void> => {
 		await world.clock.sleep(SILENT_MS, over.signal);
@@ -100,5 +109,15 @@ async function readJoinString(
 		return line === undefined || line === "" ? undefined : line;
 	} finally {
 		over.abort();
+	}
+}
+
+/** A machine that has joined before needs no string; what its file holds is the agent's to judge. */
+function hasJoined(dataDir: string): boolean {
+	try {
+		const file = JSON.parse(readFileSync(join(dataDir, "node.json"), "utf8")) as { joined?: unknown };
+		return file.joined !== undefined;
+	} catch {
+		return false;
 	}
 }

@@ -12,8 +12,8 @@ import { systemClock } from "../../src/platform/clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { run } from "./support/fake-world.ts";
 
-/** What a command line comes to; `input` is what is piped in, or undefined for a terminal. */
-async function options(line: string, input?: string): Promise<AgentOptions> {
+/** What a command line comes to; `input` is what is piped in, or undefined for a terminal where `typed` is typed. */
+async function options(line: string, input?: string, typed = ""): Promise<AgentOptions> {
 	const words = line.split(" ").filter((word) => word !== "");
 	const args = { ...GLOBAL_ARGS, ...command.definition.args };
 	const values = parseArguments(words, args, { command: "gswarm agent" });
@@ -33,7 +33,10 @@ async function options(line: string, input?: string): Promise<AgentOptions> {
 					isTty: input === undefined,
 					readLine: () =>
 						input === undefined ? Promise.reject(new Error("a terminal was read")) : Promise.resolve(input),
-					readHidden: () => Promise.reject(new Error("a terminal was read")),
+					readHidden: (_limit, ask) => {
+						ask();
+						return Promise.resolve(typed);
+					},
 				},
 				stdout: sink,
 				stderr: sink,
@@ -108,6 +111,19 @@ describe("the flags of gswarm agent", () => {
 			joinUrl: "http://127.0.0.1:8000",
 			...PLAIN,
 		});
+	});
+
+	test("at a terminal it is asked for, unless the machine has joined before or nothing may be asked", async () => {
+		using dir = tempDir();
+		const line = `--join 127.0.0.1 --data-dir ${dir.path}`;
+		const joinString = async (words: string) =>
+			(await options(words, undefined, " GSW10::id.typed ")).joinString;
+		expect(await joinString(line)).toBe("GSW10::id.typed");
+		expect(await joinString(`${line} --no-input`)).toBeUndefined();
+		writeFileSync(join(dir.path, "node.json"), JSON.stringify({ name: "n1" }));
+		expect(await joinString(line)).toBe("GSW10::id.typed");
+		writeFileSync(join(dir.path, "node.json"), JSON.stringify({ name: "n1", joined: {} }));
+		expect(await joinString(line)).toBeUndefined();
 	});
 
 	test("or from a file that nobody else may read", async () => {

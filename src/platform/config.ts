@@ -119,8 +119,6 @@ export type Config = z.infer<typeof configSchema>;
 export interface AgentEnvironment {
 	hubEndpoint: string;
 	hubToken: string | undefined;
-}
-
 	aws: AwsEnvironment;
 }
 
@@ -134,6 +132,8 @@ export interface AwsEnvironment {
 	profile: string;
 	/** Texts of their two files, empty where there is none. */
 	files: { credentials: string; config: string };
+}
+
 /** @throws INVALID_REQUEST bad_config naming the key */
 export function loadConfig(dataDir: string): Config {
 	const path = join(dataDir, "config.yaml");

@@ -64,7 +64,6 @@ export interface Source {
 	readBundle?(files: readonly SourceFile[], signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
 	/** The directory the files can be read from directly, when they are on this machine. */
 	readonly localDirectory: string | undefined;
-}
 	/** Where a file can be had over plain HTTP by a receiver with sockets of its own; undefined where it cannot. */
 	plainPeer?(file: SourceFile): PlainPeer | undefined;
 }
@@ -76,3 +75,4 @@ export interface PlainPeer {
 	port: number;
 	/** The request, each line with its end, but for its Range and the empty line. Holds the grant. */
 	request: string;
+}

@@ -13,22 +13,28 @@ const SUBMITTED_BY: Record<TaskType, RouteId> = {
 	serve: "startService",
 	stop: "stopService",
 	verify: "verifyModel",
+	upload: "uploadModel",
 };
+
+interface PartOf {
+	operation_id?: unknown;
+}
 
 /** @throws 403 role_not_allowed, 409 part_of_operation */
 export function checkRetry(caller: Caller | undefined, task: TaskDocument): void {
 	const route: Route = contract[SUBMITTED_BY[task.task_type]];
 	const needed = task.request["force"] === true ? (route.forceRole ?? route.role) : route.role;
 	if (caller !== undefined && !allows(caller.role, needed)) throw roleRefused(caller.role, needed);
-	const { pull } = task.request as { pull?: { operation_id?: unknown } };
-	if (typeof pull?.operation_id !== "string") return;
+	const request = task.request as { pull?: PartOf; swarm?: PartOf };
+	const { operation_id: operation } = request.pull ?? request.swarm ?? {};
+	if (typeof operation !== "string") return;
 	throw new GswarmError(
 		"CONFLICT",
-		`${task.task_id} did a part of ${pull.operation_id} and cannot be done again alone.`,
+		`${task.task_id} did a part of ${operation} and cannot be done again alone.`,
 		{
 			reason: "part_of_operation",
-			details: { task_id: task.task_id, operation: pull.operation_id },
-			hint: `\`gswarm queue retry ${pull.operation_id}\` on the host.`,
+			details: { task_id: task.task_id, operation },
+			hint: `\`gswarm queue retry ${operation}\` on the host.`,
 		},
 	);
 }

@@ -90,6 +90,25 @@ export const device: ValueKind<string> = {
 	live: "devices",
 };
 
+/** With commas between them; `all:disk` is the disk of every node. */
+export const devices: ValueKind<string> = {
+	parse: (text) => {
+		for (const one of text.split(",")) parseDevice(one);
+		return text;
+	},
+	wanted: "a device such as node1:disk, or several with commas",
+	live: "devices",
+};
+/** With commas between them. */
+export const models: ValueKind<string> = {
+	parse: (text) => {
+		for (const one of text.split(",")) parseModelName(one);
+		return text;
+	},
+	wanted: "a model name, or several with commas",
+	live: "models",
+};
+
 export const path: ValueKind<string> = { parse: (text) => text, wanted: "a path", isPath: true };
 
 function integer(text: string, least: number, most: number): number | undefined {

@@ -212,7 +212,6 @@ export async function openNode(
 		services,
 		sources,
 		requestGrant,
-		ids,
 		shares,
 		findSwarm,
 		findRepair,

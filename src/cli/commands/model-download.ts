@@ -1,4 +1,4 @@
-import { GswarmError } from "../../schema/errors.ts";
+import { GswarmError, invalid } from "../../schema/errors.ts";
 import { type NamedSource, hubSourceOf, parseNamedSource } from "../../schema/source-name.ts";
 import { defineCommand } from "../command.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
@@ -8,10 +8,16 @@ import { EXIT } from "../exit-codes.ts";
 import { formatBytes } from "../render/format.ts";
 import { fileTable, planSummary, sourceSummary } from "../render/source-info.ts";
 import { FILE_CHOICE_ARGS, fileChoiceFields, PACE_ARGS, paceFields } from "../transfer-flags.ts";
-import { type ValueKind, device } from "../values.ts";
+import { isMany, listed, transferMany } from "../transfer-many.ts";
+import { type ValueKind, devices } from "../values.ts";
 
-const nameOrSource: ValueKind<NamedSource> = {
-	parse: parseNamedSource,
+/** A URL may have a comma in it, so that several are only told apart where none is. */
+const namesOrSources: ValueKind<NamedSource[]> = {
+	parse(text) {
+		const words = text.includes("://") ? [text] : listed(text);
+		const named = words.map((word) => parseNamedSource(word)).filter((one) => one !== undefined);
+		return named.length === 0 || named.length < words.length ? undefined : named;
+	},
 	wanted: "a model name or a source",
 	live: "models",
 };
@@ -20,7 +26,11 @@ export const command = defineCommand({
 	about: `Downloads a model to a device, in parallel, and checks every byte against the digests of its source. A cut connection or a restarted agent resumes where it was; the model is visible as ready only when it is whole.
 NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/NAME@REVISION, ORG/NAME:Q4_K_M or https://host/model.gguf, which then names the model.`,
 	args: {
-		name: { type: "positional", value: nameOrSource, description: "Name of the model, or its source" },
+		name: {
+			type: "positional",
+			value: namesOrSources,
+			description: "Name of the model, or its source; several with commas",
+		},
 		source: {
 			type: "string",
 			valueHint: "URI",
@@ -28,9 +38,9 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 		},
 		to: {
 			type: "string",
-			value: device,
+			value: devices,
 			valueHint: "DEVICE",
-			description: "Where it goes, e.g. node1:disk (default: the agent chooses)",
+			description: "Where it goes, e.g. node1:disk; several with commas (default: the agent chooses)",
 		},
 		...FILE_CHOICE_ARGS,
 		type: { type: "string", valueHint: "TYPE", description: "What it is, e.g. llm" },
@@ -51,11 +61,22 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 		["model download acme/tiny:Q4_K_M --to node2:disk", "one quantisation of it, to a certain node"],
 		["model download tiny --source https://example.org/tiny.gguf", "one file, under a name of your own"],
 		["model download hf:acme/big --to node1:disk --dry-run", "what it would fetch, and whether it fits"],
+		["model download hf:acme/big --to all:disk", "to every node; its source is read once"],
 		["model download acme/big --bandwidth 100MB/s --no-wait", "gently, in the background"],
 	],
 	next: ["model serve NAME", "model copy NAME --from DEVICE --to DEVICE"],
 	async run(context, values) {
-		const { modelName: name, sourceUrl } = values.name;
+		const [named] = values.name;
+		if (named === undefined) throw new Error("the parser wants a name");
+		const targets = values.to === undefined ? [] : listed(values.to);
+		if (
+			isMany(
+				values.name.map(({ modelName }) => modelName),
+				targets,
+			)
+		)
+			return await downloadMany(context, values, targets);
+		const { modelName: name, sourceUrl } = named;
 		const source = values.source ?? sourceUrl;
 		const body = {
 			...(values.to === undefined ? {} : { target_device: values.to }),
@@ -88,6 +109,44 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 		});
 	},
 });
+
+/** One operation of the host; its nodes give each other what they have. */
+async function downloadMany(
+	context: Context,
+	values: Parameters<typeof paceFields>[0] &
+		Parameters<typeof fileChoiceFields>[0] & {
+			name: readonly NamedSource[];
+			source?: string | undefined;
+			type?: string | undefined;
+			"dry-run": boolean;
+			wait: boolean;
+		},
+	targets: readonly string[],
+): Promise<number> {
+	if (targets.length === 0) {
+		throw invalid(
+			"usage",
+			"Several models need a device to go to.",
+			{},
+			"For example --to node1:disk, or --to all:disk for the disk of every node.",
+		);
+	}
+	if (values.source !== undefined && values.name.length > 1)
+		throw invalid("usage", "--source is of one model.", {}, "Name the sources themselves, with commas.");
+	const body = {
+		kind: "download" as const,
+		models: values.name.map(({ modelName, sourceUrl }) => {
+			const source_url = values.source ?? sourceUrl;
+			return { model_name: modelName, ...(source_url === undefined ? {} : { source_url }) };
+		}),
+		target_devices: [...targets],
+		dry_run: values["dry-run"],
+		...paceFields(values),
+		...(values.type === undefined ? {} : { model_type: values.type }),
+		...fileChoiceFields(values),
+	};
+	return await transferMany(context, body, { wait: values.wait, done: "Downloaded" });
+}
 
 /** What the download would do: the answer of a dry run. */
 async function showPlan(

@@ -2,7 +2,9 @@ import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { followTask } from "../follow.ts";
 import { taskDetail } from "../render/tasks.ts";
+import { itemTable } from "../render/transfer-items.ts";
 import { tellEnd } from "../submit.ts";
+import { itemsOf } from "../transfer-many.ts";
 import { task } from "../values.ts";
 
 export const command = defineCommand({
@@ -26,9 +28,15 @@ export const command = defineCommand({
 			if ("left" in end) return end.left;
 			return await tellEnd(context, end.settled, { title, done: () => `${id} is done` });
 		}
+		const items = "models" in document.request ? await itemsOf(context, id) : [];
 		await out.show(document, {
 			names: () => [document.task_id],
-			human: () => taskDetail(document, { style, nowMs: world.clock.nowMs() }),
+			human: (wide) => {
+				const detail = taskDetail(document, { style, nowMs: world.clock.nowMs() });
+				return items.length === 0
+					? detail
+					: `${detail}\n\n${itemTable(items, { style, width: wide ? undefined : context.width })}`;
+			},
 		});
 		return EXIT.done;
 	},

@@ -108,8 +108,8 @@ export const PEOPLE_GUARDS = [
 	{
 		name: "context_of_another_host_stays",
 		file: "src/cli/commands/login.ts",
-		find: "\t\trefuseOther(stored.contexts, name, url);\n",
-		replace: "",
+		find: "if (known === undefined || known.url === url) return;",
+		replace: 'if (known === undefined || known.url !== "") return;',
 		tests: ["test/cli/login.test.ts"],
 	},
 	{

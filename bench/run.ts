@@ -8,12 +8,14 @@ import { benchAuth } from "./auth.ts";
 import { BINARY } from "./cluster.ts";
 import { benchQueue } from "./queue.ts";
 import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
+import { benchSmallFiles } from "./small-files.ts";
 import { benchStartup } from "./startup.ts";
 import { benchTransfer } from "./transfer.ts";
 
 const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = {
 	auth: benchAuth,
 	queue: benchQueue,
+	"small-files": benchSmallFiles,
 	startup: benchStartup,
 	transfer: benchTransfer,
 };

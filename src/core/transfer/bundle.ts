@@ -107,7 +107,7 @@ export interface BundleInput {
 	/** The digests of parts stand for the whole. */
 	trustPartDigests: boolean;
 	/** These files are there and right. */
-	onFiles: (files: readonly { file: PlannedFile; row: FileRow }[]) => Promise<void>;
+	onFiles: (files: readonly { file: PlannedFile; row: FileRow }[]) => void;
 	/** These have to come one by one. */
 	onRest: (files: readonly PlannedFile[]) => void;
 }
@@ -153,7 +153,7 @@ export async function receiveBundle(
 			right.push({ file, row });
 		}
 	}
-	if (right.length > 0) await input.onFiles(right);
+	if (right.length > 0) input.onFiles(right);
 	if (wrong.length === 0) return;
 	input.log.warn("transfer.bundle_mismatch", { transfer_id: input.transferId, files: wrong.length });
 	meter.add(-wrong.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0));

@@ -55,22 +55,16 @@ export const transferWrites = {
 			"INSERT OR REPLACE INTO transfer_file (transfer_id, file_index, size_bytes, sha256, xxh64) VALUES (?1, ?2, ?3, ?4, ?5)",
 		).run(transferId, file.fileIndex, file.sizeBytes, file.sha256, file.xxh64.join(""));
 	},
-	/** Small files, each its own only part, that came together. */
+	/** Small files, each its own only part, that came together. Of their parts one row says when that was. */
 	filesLanded(
 		db: Sqlite,
 		{ transferId, files, nowMs }: { transferId: string; files: readonly FileRow[]; nowMs: number },
 	): void {
-		const part = db.query(
-			`INSERT OR REPLACE INTO transfer_part (transfer_id, file_index, part_index, xxh64, landed_at_ms)
-			 VALUES (?1, ?2, 0, ?3, ?4)`,
-		);
-		const whole = db.query(
-			"INSERT OR REPLACE INTO transfer_file (transfer_id, file_index, size_bytes, sha256, xxh64) VALUES (?1, ?2, ?3, ?4, ?5)",
-		);
-		for (const { fileIndex, sizeBytes, sha256, xxh64 } of files) {
-			part.run(transferId, fileIndex, xxh64[0] ?? "", nowMs);
-			whole.run(transferId, fileIndex, sizeBytes, sha256, xxh64.join(""));
-		}
+		for (const file of files) transferWrites.fileVerified(db, { transferId, file });
+		const [first] = files;
+		if (first === undefined) return;
+		const part = { fileIndex: first.fileIndex, partIndex: 0, xxh64: first.xxh64[0] ?? "" };
+		transferWrites.partLanded(db, { transferId, part, nowMs });
 	},
 	/** Forgets parts (undefined: all) of a file, and that it was verified. */
 	dropParts(

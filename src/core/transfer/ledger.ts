@@ -56,7 +56,11 @@ export function loadLedger(
 	}
 	for (const row of readVerifiedFiles({ read: db.read }, transferId)) {
 		const file = files[row.fileIndex];
-		if (file !== undefined && sizeOf(file) === row.sizeBytes) verified.set(row.fileIndex, row);
+		if (file === undefined || sizeOf(file) !== row.sizeBytes) continue;
+		verified.set(row.fileIndex, row);
+		// Small files that came together have no rows of parts.
+		const [only] = row.xxh64;
+		if (file.partCount === 1 && only !== undefined) parts[row.fileIndex]?.set(0, only);
 	}
 	const partBytes = (file: PlannedFile, part: number): number => {
 		const { start, end } = byteRange(file, { first: part, end: part + 1 });

@@ -17,6 +17,7 @@ import { type ManifestFile, partSizeBytes } from "../../schema/manifest.ts";
 import type { Source, SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
 import { createFastPlane } from "./fast-plane.ts";
+import type { Bandwidth } from "./bandwidth.ts";
 import { type BundleInput, planBundles, receiveBundle } from "./bundle.ts";
 import { createFollower } from "./follower.ts";
 import { createIntake } from "./intake.ts";
@@ -35,12 +36,13 @@ import type { Meter, TransferPhase } from "./progress.ts";
 import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts";
 import type { DataPlane } from "./plane/data-process.ts";
 import { createStallWatch } from "./stall-watch.ts";
-import { createThrottle } from "./throttle.ts";
 import { SWARM_STREAMS, type Swarm, type SwarmSession } from "./swarm.ts";
 import { unpackModel } from "./unpack.ts";
 import { createWorkQueue } from "./work-queue.ts";
 
 export interface RunTools {
+	/** Of all transfers that this node receives. */
+	bandwidth: Bandwidth;
 	db: Database;
 	storage: Storage;
 	io: IoPool;
@@ -204,12 +206,13 @@ async function fetchAndVerify(
 	});
 	await using stalls = createStallWatch({ clock }, limits.stallMs);
 	using room = new DisposableStack();
+	using lane = tools.bandwidth.join(input.transferId, input.bandwidthLimit);
 	const receiver: Receiver = {
 		...tools,
 		source,
 		meter,
 		stalls,
-		throttle: createThrottle({ clock }, input.bandwidthLimit),
+		throttle: lane,
 		pathOf: ({ file }) => pathOf(file),
 		onPart: ({ file }, part, xxh64) => intake.part(file, part, xxh64),
 		shouldSync: syncRule(storage.tier(input.tier).durable, limits.syncBytes),
@@ -230,7 +233,7 @@ async function fetchAndVerify(
 			receiver,
 			portable,
 			stallMs: limits.stallMs,
-			isLimited: () => input.bandwidthLimit !== undefined,
+			isLimited: () => lane.isLimited(),
 		});
 	const open = files.filter((file) => ledger.verified(file) === undefined);
 	for (const file of open) {

@@ -21,6 +21,7 @@ import type { ModelName, Revision } from "../../schema/names.ts";
 import { detectFormat, guessModelType, type Source, type SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
 import { readTransfer, readTransfers, type TransferRow, transferWrites } from "./journal.ts";
+import { type Bandwidth, createBandwidth } from "./bandwidth.ts";
 import { existingCopy } from "./existing-copy.ts";
 import { planFiles } from "./plan.ts";
 import { createMeter, type Meter, type TransferProgress } from "./progress.ts";
@@ -83,6 +84,8 @@ export interface TransferDependencies {
 	clock: Clock;
 	ids: Ids;
 	log: Log;
+	/** Of all that this node receives; default: without a limit of its own. */
+	bandwidth?: Bandwidth | undefined;
 	/** Receives what may be received without TLS; its owner ends it after the transfers. */
 	plane?: DataPlane | undefined;
 }
@@ -115,7 +118,8 @@ export async function createTransfers(
 	const { db, storage, log } = dependencies;
 	const writes = db.writer(transferModule);
 	const newXxh64 = await createXxh64Factory();
-	const tools: RunTools = { ...dependencies, writes, newXxh64, limits: { ...LIMITS, ...limits } };
+	const bandwidth = dependencies.bandwidth ?? createBandwidth(dependencies);
+	const tools: RunTools = { ...dependencies, bandwidth, writes, newXxh64, limits: { ...LIMITS, ...limits } };
 	const reservations = new Map<string, Reservation>();
 	const running = new Map<string, Promise<ModelCopy>>();
 	const closing = new AbortController();
@@ -305,6 +309,7 @@ function changedAgain(transferId: string, change: GswarmError | undefined): Gswa
 // The rest of the room, through its door.
 export { hasPartsSince } from "./journal.ts";
 export { createGrants, type Grants } from "./grants.ts";
+export { type Bandwidth, createBandwidth, type Rate } from "./bandwidth.ts";
 export { readBundle } from "./bundle.ts";
 export { mendingSource } from "./mending-source.ts";
 export { resolvePart } from "./parts.ts";

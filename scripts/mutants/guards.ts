@@ -1,21 +1,27 @@
 /** Every guard that is taken out once, by theme. */
+import { DATA_PLANE_GUARDS } from "./data-plane.ts";
 import { DOOR_GUARDS } from "./door.ts";
+import { FAR_SOURCES_GUARDS } from "./far-sources.ts";
 import type { Guard } from "./guard.ts";
 import { IDENTITY_GUARDS } from "./identity.ts";
 import { OUTBOUND_GUARDS } from "./outbound.ts";
 import { PATHS_GUARDS } from "./paths.ts";
 import { PEOPLE_GUARDS } from "./people.ts";
+import { QUEUE_GUARDS } from "./queue.ts";
 import { READERS_GUARDS } from "./readers.ts";
 import { SOURCES_GUARDS } from "./sources.ts";
 import { TRANSPORT_GUARDS } from "./transport.ts";
 import { WORK_GUARDS } from "./work.ts";
 
 export const GUARDS: readonly Guard[] = [
+	...DATA_PLANE_GUARDS,
 	...DOOR_GUARDS,
+	...FAR_SOURCES_GUARDS,
 	...IDENTITY_GUARDS,
 	...OUTBOUND_GUARDS,
 	...PATHS_GUARDS,
 	...PEOPLE_GUARDS,
+	...QUEUE_GUARDS,
 	...READERS_GUARDS,
 	...SOURCES_GUARDS,
 	...TRANSPORT_GUARDS,

@@ -3,7 +3,9 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { dirname } from "node:path";
 import { type ErrorCode, GswarmError } from "../schema/errors.ts";
 import { releaseBallast } from "./ballast.ts";
-import type { WriterModule } from "./database.ts";
+
+/** The write operations of the rooms, by name. */
+type Rooms = ReadonlyMap<string, { writes: Readonly<Record<string, (db: Sqlite, input: never) => unknown>> }>;
 
 /** [id, room, operation, input] */
 export type WriteRequest = [number, string, string, unknown];
@@ -23,11 +25,7 @@ export interface WriteFailure {
 }
 
 /** Runs a batch of requests as one transaction; a failed one is rolled back to its savepoint and does not harm the others. */
-export function runBatch(
-	db: Sqlite,
-	modules: ReadonlyMap<string, WriterModule>,
-	batch: readonly WriteRequest[],
-): WriteReply[] {
+export function runBatch(db: Sqlite, modules: Rooms, batch: readonly WriteRequest[]): WriteReply[] {
 	const replies: WriteReply[] = [];
 	/** What a request failed with, until its savepoint is gone. */
 	let failing: unknown;
@@ -63,22 +61,14 @@ export function runBatch(
 	}
 }
 
-function runOne(
-	db: Sqlite,
-	modules: ReadonlyMap<string, WriterModule>,
-	[, room, operation, input]: WriteRequest,
-): unknown {
+function runOne(db: Sqlite, modules: Rooms, [, room, operation, input]: WriteRequest): unknown {
 	const run = modules.get(room)?.writes[operation];
 	if (run === undefined) throw new Error(`no write operation ${room}.${operation}`);
-	return run(db, input);
+	return run(db, input as never);
 }
 
 /** runBatch, and once more with the ballast of the database's directory given up when the disk was full. */
-export function runOnFullDiskToo(
-	db: Sqlite,
-	modules: ReadonlyMap<string, WriterModule>,
-	batch: readonly WriteRequest[],
-): WriteReply[] {
+export function runOnFullDiskToo(db: Sqlite, modules: Rooms, batch: readonly WriteRequest[]): WriteReply[] {
 	const replies = runBatch(db, modules, batch);
 	const full =
 		replies.length > 0 &&

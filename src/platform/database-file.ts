@@ -4,10 +4,15 @@ import { closeSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { GswarmError } from "../schema/errors.ts";
 import { fileError } from "./durable-file.ts";
-import type { WriterModule } from "./database.ts";
 
 /** Bun keeps 20 prepared statements of a connection and compiles every other one again at each use. */
 const CACHED_STATEMENTS = 1000;
+
+/** A room's tables, as its versions made them. */
+interface Migrated {
+	room: string;
+	migrations: readonly string[];
+}
 
 /** A room whose tables are older than this version's. */
 interface Step {
@@ -17,7 +22,7 @@ interface Step {
 }
 
 /** Opens the database for writing (WAL, synchronous=FULL) and brings every room's tables up to date. */
-export function openForWriting(path: string, modules: readonly WriterModule[]): Sqlite {
+export function openForWriting(path: string, modules: readonly Migrated[]): Sqlite {
 	Sqlite.MAX_QUERY_CACHE_SIZE = CACHED_STATEMENTS;
 	const db = new Sqlite(path, { create: true, strict: true });
 	db.run("PRAGMA journal_mode=WAL");
@@ -48,7 +53,7 @@ export function backupPath(path: string): string {
 	return `${path}.backup`;
 }
 
-function bringUpToDate(db: Sqlite, modules: readonly WriterModule[]): void {
+function bringUpToDate(db: Sqlite, modules: readonly Migrated[]): void {
 	db.run(
 		"CREATE TABLE IF NOT EXISTS schema_migration (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
 	);
@@ -73,7 +78,7 @@ function bringUpToDate(db: Sqlite, modules: readonly WriterModule[]): void {
 }
 
 /** @throws CONFLICT newer_schema */
-function stepOf({ room, migrations }: WriterModule, version: number): Step {
+function stepOf({ room, migrations }: Migrated, version: number): Step {
 	if (version > migrations.length) {
 		throw new GswarmError(
 			"CONFLICT",

@@ -282,8 +282,7 @@ async function issueLeaf(
 
 /** The library wants `Reflect.metadata` to be there before it is loaded. */
 async function library(): Promise<typeof import("@peculiar/x509")> {
-	await import("reflect-metadata");
-	return import("@peculiar/x509");
+	return import("./x509-library.ts");
 }
 
 async function importKeys(privateKey: string): Promise<CryptoKeyPair> {

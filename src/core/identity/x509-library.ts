@@ -1,0 +1,9 @@
+/**
+ * The library for certificates, to be imported when it is needed: it is large and a command does without it. It stands
+ * in a module of its own because the bundler breaks the dynamic import of a CommonJS module, depending on how it has
+ * shortened a name (`m => m(m.default, 1)`); a static import is not affected.
+ */
+// The library needs it first.
+import "reflect-metadata";
+
+export * from "@peculiar/x509";

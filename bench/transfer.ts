@@ -22,7 +22,8 @@ import type { BenchContext, Measured } from "./row.ts";
 
 const ROWS = {
 	copy: { name: "copy between nodes, verified", unit: "GB/s", goal: { ratioAtLeast: 1.5 } },
-	overIdle: { name: "receiver's memory over idle", unit: "MB", goal: { oursBelow: 200 } },
+	work: { name: "receiver's CPU, verified", unit: "s/GB", goal: { ratioAtMost: 1 } },
+	overIdle: { name: "receiver's memory over idle", unit: "MB", goal: { oursBelow: 128 } },
 	whole: { name: "receiver's memory, whole", unit: "MB", goal: { oursBelow: 200 } },
 } as const;
 
@@ -31,6 +32,8 @@ const QUICK = { fileBytes: 256 * 1024 ** 2, rounds: 3 };
 /** The file, two copies in the cluster, the peer's, and a rest. */
 const NEEDED_FILES = 4.5;
 const MEMORY_SAMPLE_MS = 10;
+/** Of /proc/PID/stat, on every machine of ours. */
+const TICKS_PER_S = 100;
 
 export async function benchTransfer({ say, quick }: BenchContext): Promise<Measured[]> {
 	const scale = quick ? QUICK : FULL;
@@ -66,28 +69,45 @@ async function measure(
 	const ours: number[] = [];
 	const peer: number[] = [];
 	const memory: number[] = [];
+	const work: number[] = [];
+	const peerWork: number[] = [];
 	for (let round = 1; round <= rounds; round++) {
 		const watch = watchMemory(() => cluster.processes("node2"));
+		const workBefore = processorSeconds(cluster.processes("node2"));
 		ours.push(
 			await rateOf(fileBytes, () =>
 				cluster.gswarm("model", "copy", "big", "--from", "node1:disk", "--to", "node2:disk"),
 			),
 		);
 		memory.push(watch.peak());
+		work.push(((processorSeconds(cluster.processes("node2")) - workBefore) / fileBytes) * 1e9);
 		await cluster.gswarm("model", "delete", "big", "--device", "node2:disk", "--yes");
 		if (nginx !== undefined) {
 			const target = join(dir, "curl.bin");
 			peer.push(
-				await rateOf(fileBytes, () =>
-					Bun.$`curl --silent --fail --output ${target} ${nginx.url}/model.bin`.quiet(),
-				),
+				await rateOf(fileBytes, async () => {
+					const curl = Bun.spawn([
+						"curl",
+						"--silent",
+						"--fail",
+						"--output",
+						target,
+						`${nginx.url}/model.bin`,
+					]);
+					if ((await curl.exited) !== 0) throw new Error("curl failed");
+					const { user = 0n, system = 0n } = curl.resourceUsage()?.cpuTime ?? {};
+					peerWork.push((Number(user + system) / 1e6 / fileBytes) * 1e9);
+				}),
 			);
 			rmSync(target);
 		}
-		say(`round ${round}: ours ${ours.at(-1)?.toFixed(2)} GB/s, curl ${peer.at(-1)?.toFixed(2) ?? "missing"}`);
+		say(
+			`round ${round}: ours ${ours.at(-1)?.toFixed(2)} GB/s with ${work.at(-1)?.toFixed(2)} s/GB, curl ${peer.at(-1)?.toFixed(2) ?? "missing"} with ${peerWork.at(-1)?.toFixed(2)}`,
+		);
 	}
 	return [
 		{ ...ROWS.copy, ours, peer: nginx === undefined ? "missing" : peer },
+		{ ...ROWS.work, ours: work, peer: nginx === undefined ? "missing" : peerWork },
 		{ ...ROWS.overIdle, ours: memory.map((bytes) => (bytes - idle) / 1e6), peer: undefined },
 		{ ...ROWS.whole, ours: memory.map((bytes) => bytes / 1e6), peer: undefined },
 	];
@@ -114,6 +134,23 @@ function watchMemory(processes: () => number[]): { peak(): number } {
 			return most;
 		},
 	};
+}
+
+/** What the processes have used so far, all threads together. */
+function processorSeconds(processes: readonly number[]): number {
+	return processes.reduce((sum, pid) => {
+		try {
+			const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+			const [user, system] = stat
+				.slice(stat.lastIndexOf(")") + 2)
+				.split(" ")
+				.slice(11, 13)
+				.map(Number);
+			return sum + ((user ?? 0) + (system ?? 0)) / TICKS_PER_S;
+		} catch {
+			return sum; // ended meanwhile
+		}
+	}, 0);
 }
 
 function anonymousBytes(processes: readonly number[]): number {

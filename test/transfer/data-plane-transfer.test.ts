@@ -1,13 +1,19 @@
 /** Whole transfers by the data process: what is published, what is asked for, and what a bad peer or a crash costs. */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { peerSource } from "../../src/core/source/source.ts";
+import { peerSource, type Source } from "../../src/core/source/source.ts";
 import { createFastPlane } from "../../src/core/transfer/fast-plane.ts";
-import { type PlannedRequest, planFiles, requestFor } from "../../src/core/transfer/plan.ts";
-import type { DataPlane } from "../../src/core/transfer/plane/data-process.ts";
+import {
+	type PlannedFile,
+	type PlannedRequest,
+	planFiles,
+	requestFor,
+} from "../../src/core/transfer/plan.ts";
+import type { DataListener, DataPlane } from "../../src/core/transfer/plane/data-process.ts";
 import type { DataJob } from "../../src/core/transfer/plane/messages.ts";
 import type { Receiver } from "../../src/core/transfer/receive.ts";
+import type { Meter } from "../../src/core/transfer/progress.ts";
 import type { TransferProgress } from "../../src/core/transfer/transfer.ts";
 import { systemClock } from "../../src/platform/clock.ts";
 import { sha256Hex } from "../../src/platform/hash.ts";
@@ -23,6 +29,9 @@ import { standTransfers, type TransferStand } from "../support/transfer-stand.ts
 import { until } from "../support/until.ts";
 
 setDefaultTimeout(120_000);
+
+const tempPlace = tempDir();
+afterAll(() => tempPlace[Symbol.dispose]());
 
 const PART = partSizeBytes(1);
 const PARTS = 5;
@@ -241,9 +250,13 @@ test("the data process killed in the middle of a part costs that part, and no by
 		const pid = all.plane.pid();
 		if (killed++ === 0 && pid !== undefined) process.kill(pid, "SIGKILL");
 	});
-	await all.copy();
+	const seen: TransferProgress[] = [];
+	await all.copy({ onProgress: (progress) => seen.push(progress) });
 	all.published();
 	expect(killed).toBeGreaterThan(0);
+	// What was thrown away is not counted twice: the count would go beyond what there is.
+	expect(Math.max(...seen.map(({ bytesTotal }) => bytesTotal))).toBe(MANIFEST.total_bytes);
+	expect(seen.at(-1)).toMatchObject({ phase: "done", bytesDone: MANIFEST.total_bytes });
 	expect(all.asked().every(({ fast }) => fast)).toBe(true);
 });
 
@@ -356,14 +369,39 @@ test("a limit that is known is kept by the agent itself", async () => {
 	expect(performance.now() - startedMs).toBeGreaterThan(600);
 });
 
+test("a data process that skips parts, repeats them or makes some up is not believed", async () => {
+	const told: [number, string][] = [];
+	const left: PlannedRequest["parts"][] = [];
+	const file = await plannedWeights(sourceAt({ port: 1 }));
+	const fast = createFastPlane({
+		plane: {
+			isUsable: () => true,
+			receive(_what: DataJob, { onPart }: DataListener) {
+				for (const part of [0, 2, 0, 7, 1, -1]) onPart(part, `digest of ${part}`);
+				return Promise.resolve({ kind: "done" });
+			},
+		} as unknown as DataPlane,
+		log: silentLog,
+		transferId: "copy-1",
+		stallMs: 20_000,
+		isLimited: () => false,
+		portable: (request) => Promise.resolve(left.push(request.parts)),
+		receiver: receiverWith({
+			source: sourceAt({ port: 1 }),
+			onPart: (_request, part, xxh64) => Promise.resolve(void told.push([part, xxh64])),
+		}),
+	});
+	await fast.receive(requestFor(file, { first: 0, end: 3 }), never);
+	expect(told).toEqual([0, 1].map((part) => [part, `digest of ${part}`]));
+	expect(left).toEqual([{ first: 2, end: 3 }]);
+});
+
 test("a limit that comes in the middle holds for the last bytes of a request too", async () => {
 	using dir = tempDir();
 	await using peer = await startRawPeer(send);
 	await using plane = openDataPlane();
 	const source = sourceAt(peer);
-	const files = planFiles(await source.describe(never), { verifyChecksum: undefined, wholeFiles: false });
-	const file = files.find(({ sizeBytes }) => sizeBytes === SIZE);
-	if (file === undefined) throw new Error("no file");
+	const file = await plannedWeights(source);
 	const paid = Promise.withResolvers<void>();
 	let bytes = 0;
 	let asked = 0;
@@ -375,20 +413,16 @@ test("a limit that comes in the middle holds for the last bytes of a request too
 		stallMs: 20_000,
 		isLimited: () => false,
 		portable: () => Promise.reject(new Error("not this way")),
-		receiver: {
+		receiver: receiverWith({
 			source,
-			meter: { add: (more: number) => void (bytes += more), via: () => {} },
+			meter: { add: (more: number) => void (bytes += more), via: () => {} } as unknown as Meter,
 			throttle: {
 				pass: (more: number) => {
 					asked += more;
 					return paid.promise;
 				},
 			},
-			limits: { progressBytes: 1024 },
-			pathOf: () => join(dir.path, "f"),
-			shouldSync: () => false,
-			onPart: () => Promise.resolve(),
-		} as unknown as Receiver,
+		}),
 	});
 	const request = requestFor(file, { first: 0, end: 1 });
 	expect(fast.takes(request)).toBe(true);
@@ -406,6 +440,27 @@ test("a limit that comes in the middle holds for the last bytes of a request too
 });
 
 const never = new AbortController().signal;
+async function plannedWeights(source: Source): Promise<PlannedFile> {
+	const files = planFiles(await source.describe(never), { verifyChecksum: undefined, wholeFiles: false });
+	const file = files.find(({ sizeBytes }) => sizeBytes === SIZE);
+	if (file === undefined) throw new Error("no file");
+	return file;
+}
+
+/** What of a receiver the fast plane uses. */
+function receiverWith(change: Partial<Receiver> & Pick<Receiver, "source">): Receiver {
+	const path = join(tempPlace.path, "f");
+	return {
+		meter: { add: () => {}, via: () => {} } as unknown as Meter,
+		throttle: { pass: () => Promise.resolve() },
+		limits: { progressBytes: 1024 } as Receiver["limits"],
+		pathOf: () => path,
+		shouldSync: () => false,
+		onPart: () => Promise.resolve(),
+		...change,
+	} as Receiver;
+}
+
 const hears = { onBytes: () => Promise.resolve(), onPart: () => {} };
 
 /** The first part once more, by another thread. */

@@ -172,8 +172,8 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 				}
 				if (answer !== undefined) {
 					const { phase, progress, waiting_for: waitingFor, status } = answer.task;
-					const { bytes_done: bytesDone, bytes_total: bytesTotal } = progress;
-					(part.report ?? context.report)({ phase, bytesDone, bytesTotal, waitingFor });
+					const { bytes_done: bytesDone, bytes_total: bytesTotal, plane } = progress;
+					(part.report ?? context.report)({ phase, bytesDone, bytesTotal, waitingFor, plane });
 					if (isTerminal(status)) return answer.task;
 				}
 				await d.clock.sleep(FOLLOW_EVERY_MS, signal);

@@ -43,6 +43,7 @@ export async function followTask(
 				bytesDone: task.progress.bytes_done,
 				bytesTotal: task.progress.bytes_total,
 				waitingFor: task.waiting_for,
+				plane: task.progress.plane,
 			});
 		} catch (error) {
 			const failure = asGswarmError(error);

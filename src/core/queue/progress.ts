@@ -13,7 +13,7 @@ export interface ProgressReport {
 	/** What the task waits for, in words; null when it goes on. */
 	waitingFor?: string | null;
 	/** How the bytes come. */
-	plane?: Progress["plane"];
+	plane?: Progress["plane"] | undefined;
 }
 
 export class ProgressMeter {

@@ -33,6 +33,7 @@ _gswarm_step() {
 		("model/copy") REPLY="model copy" ;;
 		("model/move") REPLY="model move" ;;
 		("model/verify") REPLY="model verify" ;;
+		("model/upload") REPLY="model upload" ;;
 		("model/serve") REPLY="model serve" ;;
 		("model/delete") REPLY="model delete" ;;
 		("service/list") REPLY="service list" ;;
@@ -109,6 +110,9 @@ _gswarm_value() {
 		("model verify/--sample") REPLY="anything" ;;
 		("model verify/--seed") REPLY="anything" ;;
 		("model verify/--priority") REPLY="words:critical high normal low" ;;
+		("model upload/--from") REPLY="live:devices" ;;
+		("model upload/--priority") REPLY="words:critical high normal low" ;;
+		("model upload/--bandwidth") REPLY="anything" ;;
 		("model serve/--device") REPLY="live:devices" ;;
 		("model serve/--port") REPLY="anything" ;;
 		("model serve/--ctx") REPLY="anything" ;;
@@ -117,17 +121,17 @@ _gswarm_value() {
 		("model delete/--device") REPLY="live:devices" ;;
 		("service logs/--lines") REPLY="anything" ;;
 		("queue status/--status") REPLY="words:pending running" ;;
-		("queue status/--type") REPLY="words:download copy move delete serve stop verify" ;;
+		("queue status/--type") REPLY="words:download copy move delete serve stop verify upload" ;;
 		("queue status/--priority") REPLY="words:critical high normal low" ;;
 		("queue status/--node") REPLY="live:nodes" ;;
 		("queue tasks/--status") REPLY="words:pending running" ;;
-		("queue tasks/--type") REPLY="words:download copy move delete serve stop verify" ;;
+		("queue tasks/--type") REPLY="words:download copy move delete serve stop verify upload" ;;
 		("queue tasks/--priority") REPLY="words:critical high normal low" ;;
 		("queue tasks/--node") REPLY="live:nodes" ;;
 		("queue tasks/--limit") REPLY="anything" ;;
 		("queue tasks/--cursor") REPLY="anything" ;;
 		("queue history/--status") REPLY="words:completed failed cancelled" ;;
-		("queue history/--type") REPLY="words:download copy move delete serve stop verify" ;;
+		("queue history/--type") REPLY="words:download copy move delete serve stop verify upload" ;;
 		("queue history/--priority") REPLY="words:critical high normal low" ;;
 		("queue history/--node") REPLY="live:nodes" ;;
 		("queue history/--since") REPLY="anything" ;;
@@ -171,6 +175,8 @@ _gswarm_argument() {
 		("model move/1") REPLY="live:devices" ;;
 		("model move/2") REPLY="live:devices" ;;
 		("model verify/0") REPLY="live:models" ;;
+		("model upload/0") REPLY="live:models" ;;
+		("model upload/1") REPLY="anything" ;;
 		("model serve/0") REPLY="live:models" ;;
 		("model delete/0") REPLY="live:models" ;;
 		("service status/0") REPLY="live:services" ;;
@@ -198,7 +204,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register download copy move verify serve delete ;;
+		("model") printf '%s\n' list show locations register download copy move verify upload serve delete ;;
 		("service") printf '%s\n' list status logs stop ;;
 		("queue") printf '%s\n' status tasks show cancel retry history config ;;
 		("node") printf '%s\n' list approve remove reset ;;
@@ -220,6 +226,7 @@ _gswarm_flags() {
 		("model copy") printf '%s\n' --from --to --priority --bandwidth --verify --no-verify --no-wait ;;
 		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --verify --no-verify --no-wait ;;
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --no-wait ;;
+		("model upload") printf '%s\n' --from --overwrite --priority --bandwidth --no-wait ;;
 		("model serve") printf '%s\n' --device --port --ctx --parallel --priority --no-wait ;;
 		("model delete") printf '%s\n' --device --force --no-wait ;;
 		("service logs") printf '%s\n' --lines ;;

@@ -12,6 +12,7 @@ export const ROUTES = {
 	addLocation: ["POST", "/api/v1/models/{model_name}/locations"],
 	removeLocation: ["DELETE", "/api/v1/models/{model_name}/locations/{device}"],
 	downloadModel: ["POST", "/api/v1/models/{model_name}/download"],
+	uploadModel: ["POST", "/api/v1/models/{model_name}/upload"],
 	inspectSource: ["POST", "/api/v1/sources/inspect"],
 	moveModel: ["POST", "/api/v1/models/{model_name}/move"],
 	copyModel: ["POST", "/api/v1/models/{model_name}/copy"],

@@ -55,6 +55,10 @@ export const TREE: Branch = {
 					summary: "Read a model's copies again, and repair a damaged one",
 					load: () => import("./commands/model-verify.ts"),
 				},
+				upload: {
+					summary: "Upload a model to a bucket",
+					load: () => import("./commands/model-upload.ts"),
+				},
 				serve: {
 					summary: "Serve a model behind an OpenAI-compatible address",
 					load: () => import("./commands/model-serve.ts"),

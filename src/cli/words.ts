@@ -24,6 +24,7 @@ export const TASK_TYPE_NAMES = keys<TaskType>({
 	serve: 0,
 	stop: 0,
 	verify: 0,
+	upload: 0,
 });
 
 /** A record must name every word, and no other. */

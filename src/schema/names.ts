@@ -44,6 +44,7 @@ export const MODEL_SUB_ROUTES: readonly string[] = [
 	"adopt",
 	"export",
 	"import",
+	"upload",
 ];
 
 /** Whether the text is a model name; see parseModelName for the rule. */

@@ -5,7 +5,16 @@ export const PRIORITIES = ["critical", "high", "normal", "low"] as const;
 export type Priority = (typeof PRIORITIES)[number];
 
 /** What a queue can do. An operation of the host uses the same words. */
-export const TASK_TYPES = ["download", "copy", "move", "delete", "serve", "stop", "verify"] as const;
+export const TASK_TYPES = [
+	"download",
+	"copy",
+	"move",
+	"delete",
+	"serve",
+	"stop",
+	"verify",
+	"upload",
+] as const;
 export type TaskType = (typeof TASK_TYPES)[number];
 
 /** States inside the queue. Terminal rows never change. */
@@ -37,6 +46,7 @@ export const TASK_PHASES = [
 	"downloading",
 	"copying",
 	"moving",
+	"uploading",
 	"verifying",
 	"publishing",
 	"starting",

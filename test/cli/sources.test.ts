@@ -140,3 +140,35 @@ describe("model download --dry-run", () => {
 		]);
 	});
 });
+
+describe("model upload", () => {
+	const SENT = {
+		task_id: "upload-tiny-k3v9x2ma",
+		status: "queued",
+		position: 0,
+		estimated_time: 0,
+		node: "node1",
+	};
+
+	test("sends the target, and what else was said", async () => {
+		const agent = fakeAgent({ uploadModel: SENT });
+		const line = ["model", "upload", "acme/tiny", "s3://models/tiny", "--from", "node1:disk", "--overwrite"];
+		const { code, stdout } = await run([...line, "--bandwidth", "1MB/s", "--no-wait"], { agent });
+		expect({ code, stdout }).toEqual({ code: 0, stdout: "upload-tiny-k3v9x2ma\n" });
+		expect(agent.only("uploadModel")).toMatchObject({
+			params: { model_name: "acme/tiny" },
+			body: {
+				target_url: "s3://models/tiny",
+				source_device: "node1:disk",
+				overwrite: true,
+				bandwidth_limit: 1_000_000,
+			},
+		});
+	});
+
+	test.each(["hf:acme/tiny", "models/tiny", "s3:/x", "https://host/x"])("to %s is exit 2", async (target) => {
+		const { code, stderr } = await run(["model", "upload", "acme/tiny", target], { agent: fakeAgent({}) });
+		expect(code).toBe(2);
+		expect(stderr).toContain("s3://bucket/prefix");
+	});
+});

@@ -50,11 +50,11 @@ async function received(stream: ReadableStream<Uint8Array>): Promise<Buffer> {
 	return Buffer.concat(blocks);
 }
 
-for (const [kind, start] of Object.entries(SUBJECTS)) {
+for (const [kind, begin] of Object.entries(SUBJECTS)) {
 	describe(`a source of the kind ${kind}`, () => {
 		const on = async (work: (subject: Subject, directory: string) => Promise<void>): Promise<void> => {
 			using dir = tempDir();
-			await using subject = await start(dir.path, CONTENT);
+			await using subject = await begin(dir.path, CONTENT);
 			await work(subject, dir.path);
 		};
 

@@ -549,3 +549,59 @@ describe("connections", () => {
 		}
 	});
 });
+
+describe("a request that is more than a question", () => {
+	test.each<["PUT" | "POST" | "DELETE", boolean]>([
+		["PUT", true],
+		["POST", true],
+		["POST", false],
+		["DELETE", false],
+	])("%s (with a body: %p) follows no redirect, not even at its own origin", async (method, hasBody) => {
+		const seen: string[] = [];
+		const server = Bun.serve({
+			hostname: "127.0.0.1",
+			port: 0,
+			fetch(request) {
+				seen.push(new URL(request.url).pathname);
+				return new Response(null, { status: 307, headers: { location: "/elsewhere" } });
+			},
+		});
+		try {
+			const origin = `http://127.0.0.1:${server.port}`;
+			const body = hasBody ? { body: Buffer.from("secret") } : {};
+			const sent = outbound({ allow: [origin] }).request(`${origin}/x`, {
+				method,
+				...body,
+				signal: signal(),
+			});
+			await expect(sent).rejects.toMatchObject({ reason: "redirect_blocked" });
+			expect(seen).toEqual(["/x"]);
+		} finally {
+			await server.stop(true);
+		}
+	});
+
+	test("sends its bytes as they are", async () => {
+		const bytes = crypto.getRandomValues(new Uint8Array(100_000));
+		let got: Uint8Array | undefined;
+		const server = Bun.serve({
+			hostname: "127.0.0.1",
+			port: 0,
+			async fetch(request) {
+				got = new Uint8Array(await request.arrayBuffer());
+				return new Response("ok");
+			},
+		});
+		try {
+			const origin = `http://127.0.0.1:${server.port}`;
+			const { response } = await outbound({ allow: [origin] }).request(`${origin}/x`, {
+				method: "PUT",
+				body: bytes,
+				signal: signal(),
+			});
+			expect([response.status, got]).toEqual([200, bytes]);
+		} finally {
+			await server.stop(true);
+		}
+	});
+});

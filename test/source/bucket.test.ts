@@ -145,6 +145,12 @@ describe("an object", () => {
 		if (model === undefined) throw new Error("no file");
 		const refused = await failure(() => source.read(model, { start: 0, end: 1 }, signal()));
 		expect(refused).toMatchObject({ code: "CONFLICT", reason: "source_changed" });
+		// Whoever has many versions gives the one that is named, or none.
+		const reads = s3.requests.filter(
+			({ path, headers }) => path.endsWith(".gguf") && headers["range"] !== undefined,
+		);
+		expect(reads.length).toBeGreaterThan(1);
+		expect(reads.every(({ headers }) => headers["if-match"] !== undefined)).toBe(true);
 		expect((await source.describe(signal())).revision).not.toBe(described.revision);
 	});
 
@@ -328,6 +334,7 @@ describe("a list", () => {
 		s3.set({ listXml: `<ListBucketResult>${more}</ListBucketResult>` });
 		const refused = await failure(() => open("s3://models/m", s3).describe(signal()));
 		expect(refused).toMatchObject({ reason: "bad_answer", message: expect.stringContaining("no end") });
+		expect(s3.requests.length).toBe(2);
 	});
 
 	test("with keys that were not asked for is refused", async () => {

@@ -57,7 +57,8 @@ afterAll(() => {
 afterEach(() => {
 	hub.clearFaults();
 	hub.clearLog();
-	files.set({ acceptRange: undefined, cutAfterBytes: undefined });
+	files.exchanges.length = 0;
+	files.set({ acceptRange: undefined, cutAfterBytes: undefined, sendLength: undefined });
 });
 
 async function inspect(uri: string, options: SourceOptions = {}): Promise<ModelFacts> {
@@ -134,9 +135,13 @@ describe("before anything is downloaded", () => {
 		expect(facts.notes[0]).toContain("truncated_gguf");
 	});
 
-	test("a connection that is always cut fails it, and is not taken for a short header", async () => {
-		files.set({ cutAfterBytes: 1000 });
-		const error = await inspect(`${files.url}/tiny.gguf`).catch(asGswarmError);
-		expect(error).toMatchObject({ code: "NETWORK_ERROR", retryable: true });
-	});
+	test.each([true, false])(
+		"a connection that is cut (length told: %p) is not taken for a short header",
+		async (sendLength) => {
+			files.set({ cutAfterBytes: 1000, sendLength });
+			const error = await inspect(`${files.url}/tiny.gguf`).catch(asGswarmError);
+			expect(error).toMatchObject({ code: "NETWORK_ERROR", retryable: true });
+			expect(files.exchanges.length).toBeLessThan(10);
+		},
+	);
 });

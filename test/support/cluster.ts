@@ -26,6 +26,7 @@ import {
 	signAssertion,
 	type TlsTrust,
 } from "../../src/core/identity/identity.ts";
+import type { SourceContext } from "../../src/core/source/source.ts";
 import { type Clock, systemClock } from "../../src/platform/clock.ts";
 import { openInlineDatabase } from "../../src/platform/database.ts";
 import { systemIds } from "../../src/platform/ids.ts";
@@ -135,6 +136,7 @@ export async function localCluster({
 	privateTo,
 	dramBytes = DRAM_BYTES,
 	tls = false,
+	buckets = {},
 }: {
 	nodes?: readonly string[];
 	/** By repository. */
@@ -145,6 +147,8 @@ export async function localCluster({
 	dramBytes?: number;
 	/** Everything that listens speaks TLS. */
 	tls?: boolean;
+	/** Services of buckets that the nodes are configured for. */
+	buckets?: NonNullable<SourceContext["buckets"]>;
 } = {}): Promise<LocalCluster> {
 	const stack = new AsyncDisposableStack();
 	const home = stack.use(tempDir());
@@ -181,7 +185,7 @@ export async function localCluster({
 		},
 		async join(name) {
 			const places = { home: join(home.path, name), dram: join(memory.path, name) };
-			const node = await startNode({ name, ...places, dramBytes, host, hub, log, tls });
+			const node = await startNode({ name, ...places, dramBytes, host, hub, log, tls, buckets });
 			stack.defer(() => node.stop());
 			known.set(name, node);
 			await until(`${name} is alive`, async () => {
@@ -323,6 +327,7 @@ async function startNode(d: {
 	hub: Hub;
 	log: Log;
 	tls: boolean;
+	buckets: NonNullable<SourceContext["buckets"]>;
 }): Promise<LocalNode> {
 	const { name, home, host } = d;
 	mkdirSync(home, { recursive: true });
@@ -371,7 +376,8 @@ async function startNode(d: {
 			const identity = createIdentity({ db, clock: systemClock, ids: systemIds });
 			const audit = stack.use(createAudit({ db, clock: systemClock, log }));
 			await identity.setAdmin(admin);
-			const allow = [d.hub.url, d.hub.cdnUrl];
+			const own = Object.values(d.buckets).map(({ endpoint }) => endpoint);
+			const allow = [d.hub.url, d.hub.cdnUrl, ...own];
 			const outbound = createOutbound({ clock: systemClock, log }, { allow });
 			const listeners: OpenListener[] = [];
 			const role = stack.use(
@@ -395,7 +401,7 @@ async function startNode(d: {
 						dataDir: home,
 						tiers,
 						maxConcurrentTasks: 4,
-						sources: { outbound, clock: systemClock, hub: { endpoint: d.hub.url } },
+						sources: { outbound, clock: systemClock, hub: { endpoint: d.hub.url }, buckets: d.buckets },
 						host: {
 							url: () => host.url,
 							nodeToken: membership.node_token,

@@ -48,6 +48,8 @@ export interface S3Options {
 	/** Undefined: anonymous reading. */
 	keys?: { accessKeyId: string; secretAccessKey: string };
 	region?: string;
+	/** Empty ones; a bucket with objects is there anyway. */
+	buckets?: readonly string[];
 	pageSize?: number;
 	minPartBytes?: number;
 }
@@ -65,6 +67,7 @@ const escaped = (text: string): string =>
 export function startS3({
 	keys,
 	region = "us-east-1",
+	buckets = [],
 	pageSize = 1000,
 	minPartBytes = 0,
 }: S3Options = {}): LoopbackS3 {
@@ -82,7 +85,16 @@ export function startS3({
 		if (faults.listXml !== undefined) return xml(faults.listXml);
 		const prefix = `${bucket}/${query["prefix"] ?? ""}`;
 		const all = [...objects.keys()].filter((path) => path.startsWith(prefix)).sort();
-		if (![...objects.keys()].some((path) => path.startsWith(`${bucket}/`)))
+		if ("uploads" in query) {
+			const entries = [...uploads]
+				.filter(([, { path }]) => path.startsWith(prefix))
+				.map(
+					([id, { path }]) =>
+						`<Upload><Key>${escaped(path.slice(bucket.length + 1))}</Key><UploadId>${id}</UploadId></Upload>`,
+				);
+			return xml(`<ListMultipartUploadsResult>${entries.join("")}</ListMultipartUploadsResult>`);
+		}
+		if (!buckets.includes(bucket) && ![...objects.keys()].some((path) => path.startsWith(`${bucket}/`)))
 			return failure(404, "NoSuchBucket");
 		const start = Number(query["continuation-token"]?.slice(1) ?? 0);
 		const end = start + Math.min(pageSize, Number(query["max-keys"] ?? 1000));

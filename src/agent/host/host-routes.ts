@@ -15,6 +15,7 @@ import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
 import { swarmRoutes } from "./swarm-routes.ts";
+import { uploadRoutes } from "./upload-routes.ts";
 
 export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 	const requests = createHostRequests(d);
@@ -25,6 +26,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...sourceRoutes(d),
 		...swarmRoutes(d, requests),
 		...agentRoutes(d),
+		...uploadRoutes(d, requests),
 		...nodeAdminRoutes(d),
 		...repairRoutes(d),
 		...secretRoutes(d),

@@ -12,6 +12,7 @@ import { queueRoutes } from "./queue-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
 import { swarmRoutes } from "./swarm-routes.ts";
+import { uploadRoutes } from "./upload-routes.ts";
 
 export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 	const requests = createNodeRequests(d);
@@ -23,6 +24,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...sourceRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),
+		...uploadRoutes(d, requests),
 		health: ({ caller }) => {
 			const problems = d.problems();
 			const status = problems.length === 0 ? ("ok" as const) : ("degraded" as const);

@@ -220,6 +220,7 @@ export async function openNode(
 		removal,
 		hosted,
 		reportNow,
+		ids,
 	});
 	await discardEnded(queue, transfers);
 	const poke = (): void => link?.poke();

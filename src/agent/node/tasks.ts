@@ -26,7 +26,9 @@ import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts } from "../granted-parts.ts";
+import type { Ids } from "../../platform/ids.ts";
 import type { Removal } from "./removal.ts";
+import { type UploadRequest, uploadTask } from "./upload-task.ts";
 import { isSwarmRequest, receiveInSwarm, type SwarmTaskDependencies } from "./swarm-task.ts";
 import { type RepairPlace, createVerification } from "./verification.ts";
 
@@ -79,6 +81,7 @@ export interface ServeRequest {
 export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	nodeName: string;
 	storage: Storage;
+	ids: Ids;
 	transfers: Transfers;
 	services: Services;
 	sources: SourceContext;
@@ -227,6 +230,14 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			);
 			const kept = source === undefined ? undefined : await removeSource(d, source);
 			return { ...(await finished(target)), ...(kept === undefined ? {} : { source_kept: kept }) };
+		},
+		upload: (context) => {
+			const { model_name: name, source_device: device } = context.request as unknown as UploadRequest;
+			return uploadTask(d, context, {
+				copy: requireCopy(d.storage, parseModelName(name), tierOf(device), d.nodeName),
+				signal: transferSignal(context.signal),
+				onProgress: (p) => context.report(progressOf(p)),
+			});
 		},
 		verify: (context) => verify(context, tierOf(String(context.request["device"]))),
 		async delete(context) {

@@ -143,6 +143,26 @@ export const modelsRoutes = {
 		status: 202,
 		response: submittedOn,
 	},
+	uploadModel: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/upload",
+		summary: "Upload a copy to a bucket, with its manifest; what is there already is not overwritten",
+		role: "operator",
+		on: BOTH,
+		audited: ["source_device", "target_url", "overwrite"],
+		body: z.strictObject({
+			/** `s3://bucket/prefix`, `gs://bucket/prefix`. */
+			target_url: z.string().min(1).max(2048),
+			/** Left out: a device that has it. */
+			source_device: device.optional(),
+			/** Replace objects with the names of the model's files. */
+			overwrite: z.boolean().default(false),
+			priority,
+			bandwidth_limit: bandwidth.optional(),
+		}),
+		status: 202,
+		response: submittedOn,
+	},
 	inspectSource: {
 		method: "POST",
 		path: "/api/v1/sources/inspect",

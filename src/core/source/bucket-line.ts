@@ -37,6 +37,8 @@ export interface BucketRequest {
 	/** Names in lower case. */
 	headers?: Readonly<Record<string, string>>;
 	body?: Uint8Array | undefined;
+	/** Of the body, hex, where it is known. */
+	sha256?: string | undefined;
 	signal: AbortSignal;
 	/** Until the headers of the answer are there, which come after the body has gone; default 30 s. */
 	timeoutMs?: number;
@@ -72,9 +74,14 @@ export function createBucketLine(
 		});
 	};
 	return {
-		async send({ method = "GET", key, query = {}, headers = {}, body, signal, timeoutMs }) {
+		async send({ method = "GET", key, query = {}, headers = {}, body, sha256, signal, timeoutMs }) {
 			const url = urlOf(service, uri.bucket, key, query);
-			const signed = await sign(await identity(signal), { method, url, headers, body });
+			const signed = await sign(await identity(signal), {
+				method,
+				url,
+				headers,
+				sha256: sha256 ?? sha256Hex(body ?? ""),
+			});
 			try {
 				const { response } = await outbound.request(url.href, {
 					method,
@@ -107,15 +114,15 @@ export function createBucketLine(
 			method,
 			url,
 			headers,
-			body,
-		}: { method: string; url: URL; headers: Readonly<Record<string, string>>; body: Uint8Array | undefined },
+			sha256,
+		}: { method: string; url: URL; headers: Readonly<Record<string, string>>; sha256: string },
 	): Promise<{ headers: Record<string, string>; authorization: string | undefined }> {
 		if (credentials === undefined) return { headers: { ...headers }, authorization: undefined };
 		const { accessKeyId, secretAccessKey, sessionToken } = credentials;
 		const signer = new AwsV4Signer({
 			method,
 			url: url.href,
-			headers: { ...headers, "x-amz-content-sha256": sha256Hex(body ?? "") },
+			headers: { ...headers, "x-amz-content-sha256": sha256 },
 			accessKeyId,
 			secretAccessKey,
 			...(sessionToken === undefined ? {} : { sessionToken }),

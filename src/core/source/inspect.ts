@@ -4,6 +4,7 @@
  * instead of failing the rest; only the network and the caller end it.
  */
 import { parseGguf, type GgufHeader } from "../../platform/gguf.ts";
+import { inLanes } from "../../platform/lanes.ts";
 import { parseJson } from "../../platform/safe-json.ts";
 import { parseYaml } from "../../platform/safe-yaml.ts";
 import {
@@ -118,11 +119,13 @@ async function readWeights({ source, files, notes, read, signal }: WeightsInput)
 	);
 	const quantisations = format === "gguf" ? splitSets(weights) : 1;
 	const chosen = quantisations > 1 ? weights.slice(0, 1) : weights.slice(0, MAX_HEADERS);
-	const headers = await inLanes(chosen, HEADERS_AT_ONCE, async (file) =>
-		format === "gguf"
+	const headers = await inLanes(chosen.length, HEADERS_AT_ONCE, async (at) => {
+		const file = chosen[at];
+		if (file === undefined) return undefined;
+		return format === "gguf"
 			? await read(file.path, async () => ofGguf(await readGguf(source, file, signal)))
-			: await read(file.path, async () => await readSafetensors(source, file, signal)),
-	);
+			: await read(file.path, async () => await readSafetensors(source, file, signal));
+	});
 	const known = headers.filter((header) => header !== undefined);
 	const isWhole = known.length === weights.length;
 	if (!isWhole && quantisations === 1)
@@ -306,21 +309,6 @@ async function readStart(stream: ReadableStream<Uint8Array>, length: number): Pr
 		if (got >= length) break;
 	}
 	return Buffer.concat(blocks).subarray(0, length);
-}
-
-async function inLanes<T, R>(
-	items: readonly T[],
-	lanes: number,
-	work: (item: T) => Promise<R>,
-): Promise<R[]> {
-	const results: R[] = [];
-	const waiting = [...items.entries()];
-	const lane = async (): Promise<void> => {
-		for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
-			results[next[0]] = await work(next[1]);
-	};
-	await Promise.all(Array.from({ length: Math.min(lanes, items.length) }, lane));
-	return results;
 }
 
 function knownSize({ path, sizeBytes }: SourceFile): number {

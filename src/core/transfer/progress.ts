@@ -1,7 +1,14 @@
 /** Bytes over the whole manifest, with rate and time left; told at most a few times a second. */
 import type { Clock } from "../../platform/clock.ts";
 
-export type TransferPhase = "resolving" | "downloading" | "copying" | "verifying" | "publishing" | "done";
+export type TransferPhase =
+	| "resolving"
+	| "downloading"
+	| "copying"
+	| "uploading"
+	| "verifying"
+	| "publishing"
+	| "done";
 
 export interface TransferProgress {
 	phase: TransferPhase;

@@ -319,6 +319,7 @@ export type { SwarmView } from "./swarm-peers.ts";
 export { createDataPlane } from "./plane/data-process.ts";
 export type { TransferProgress } from "./progress.ts";
 export { storageSource } from "./storage-source.ts";
+export { type Uploaded, uploadCopy } from "./upload.ts";
 export type { TransferLimits } from "./transfer-run.ts";
 
 const MAX_CONFIG_BYTES = 1 << 20;

@@ -1,0 +1,45 @@
+/** The node's route for bringing a copy to a bucket. */
+import { modelReservation } from "../../core/queue/queue.ts";
+import { openBucketWriter } from "../../core/source/source.ts";
+import { modelNotFound } from "../../schema/errors.ts";
+import { parseModelName } from "../../schema/names.ts";
+import type { Handlers } from "../http/app.ts";
+import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
+import { requireCopy } from "./tasks.ts";
+import type { UploadRequest } from "./upload-task.ts";
+
+export function uploadRoutes(
+	d: NodeRouteDependencies,
+	{ tierHere, submit, resources }: NodeRequests,
+): Pick<Handlers<"node">, "uploadModel"> {
+	return {
+		async uploadModel({ params, body, request, caller }) {
+			const model = parseModelName(params.model_name);
+			const ready = d.storage.copies().filter((c) => c.model_name === model && c.status === "ready");
+			// A disk before memory: bytes come at the line's speed anyway.
+			const [nearest] = ready.map((c) => c.tier).sort();
+			const tier =
+				body.source_device === undefined
+					? (ready.find((c) => c.tier === "disk")?.tier ?? nearest)
+					: tierHere(body.source_device);
+			if (tier === undefined) throw modelNotFound(model, d.nodeName);
+			const copy = requireCopy(d.storage, model, tier, d.nodeName);
+			// Asks nothing over the network, and refuses at once what can be refused without it.
+			const { target } = openBucketWriter(body.target_url, d.sources);
+			const upload: UploadRequest = {
+				model_name: model,
+				source_device: `${d.nodeName}:${tier}`,
+				target_url: target,
+				overwrite: body.overwrite,
+				bandwidth_limit: body.bandwidth_limit ?? null,
+			};
+			const more = {
+				reservations: [modelReservation(model, tier, "shared")],
+				resources: resources([model], [tier]),
+				joinKey: `upload ${model} ${copy.content_id} ${target} ${body.overwrite}`,
+				sizeBytes: copy.size_bytes,
+			};
+			return submit("upload", model, upload, body.priority, more, { request, caller });
+		},
+	};
+}

@@ -1,12 +1,11 @@
 /** What the API tells of one queue; a node tells of its own so, and a host of its operations. */
-import type { Queue, QueueConfig } from "../core/queue/queue.ts";
+import type { PageFilter, Queue, QueueConfig } from "../core/queue/queue.ts";
 import type { ObstacleBody } from "../schema/queue.ts";
 import type { TaskDocument } from "../schema/task.ts";
-import { type PageFilter, pageOf } from "./task-pages.ts";
 
 /** A page of the tasks that are not finished, with what surrounds them. */
 export function queuePage(queue: Queue, filter: PageFilter) {
-	return { queue_config: queue.config(), task_queue: queue.counters(), ...pageOf(queue, filter) };
+	return { queue_config: queue.config(), task_queue: queue.counters(), ...queue.page(filter) };
 }
 
 /** A task and what keeps it from running; of who is in its way, how long they still need. @throws 404 task_not_found */

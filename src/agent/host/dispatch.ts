@@ -60,8 +60,9 @@ export interface OperationRun {
 export interface Dispatcher {
 	run(context: TaskContext): OperationRun;
 	/**
-	 * Whether the node may go on with a part: it is one that this host follows now.
-	 * @throws 409 stale_token, 503 operation_not_running, 403 not_your_node
+	 * Whether the node may go on with a part: this host follows it now, under this token.
+	 * @throws 409 stale_token when the operation has ended; 503 operation_not_running when it goes on, but not so;
+	 * 403 not_your_node
 	 */
 	confirm(node: string, token: OperationToken): void;
 }
@@ -229,12 +230,13 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 			const held = active.get(token.operation);
 			if (held !== undefined) {
 				if (held.node !== node) throw notYourPart();
-				if (!isSameToken(held.token, token)) throw staleToken(token, held.token);
-				return;
+				if (isSameToken(held.token, token)) return;
+			} else {
+				const status = d.operation(operationTaskId(token))?.status;
+				if (status === undefined || isTerminal(status)) throw staleToken(token, undefined);
 			}
-			const status = d.operation(operationTaskId(token))?.status;
-			if (status === undefined || isTerminal(status)) throw staleToken(token, undefined);
-			throw new GswarmError("RESOURCE_UNAVAILABLE", "The operation waits for its turn; ask again.", {
+			// It goes on, or will: under a token that this node has not heard of yet.
+			throw new GswarmError("RESOURCE_UNAVAILABLE", "The operation goes on under another token; ask again.", {
 				reason: "operation_not_running",
 				details: { operation: token.operation },
 				retryable: true,
@@ -256,19 +258,26 @@ function isAway({ code, reason }: GswarmError): boolean {
 }
 
 function completedOrThrow(task: TaskDocument, node: string): TaskDocument {
-	if (task.status === "completed") return task;
-	const { error } = task;
-	const reason = error?.details["reason"];
-	throw new GswarmError(
-		(error?.code ?? "TASK_FAILED") as ErrorCode,
-		error?.message ?? `The task ${task.task_id} was cancelled on ${node}.`,
-		{
-			details: { ...error?.details, node, node_task_id: task.task_id },
-			reason: typeof reason === "string" ? reason : "cancelled_on_node",
-			...(error?.hint === undefined ? {} : { hint: error.hint }),
-		},
-	);
+	const { status, task_id, error } = task;
+	if (status === "completed") return task;
+	const about = { node, node_task_id: task_id };
+	if (status === "cancelled" || error === null) {
+		throw new GswarmError("TASK_FAILED", `The task ${task_id} was cancelled on ${node}.`, {
+			reason: "cancelled_on_node",
+			details: about,
+		});
+	}
+	const { code, message, details, hint } = error;
+	const reason = details["reason"];
+	throw new GswarmError(code as ErrorCode, message, {
+		details: { ...details, ...about },
+		...(hint === undefined ? {} : { hint }),
+		// The node has waited for that already; the operation does not wait for it once more.
+		...(typeof reason !== "string" || WAITED_FOR.includes(reason) ? {} : { reason }),
+	});
 }
+
+const WAITED_FOR: readonly string[] = ["disk_full", "host_unreachable"];
 
 function notYourPart(): GswarmError {
 	return new GswarmError("FORBIDDEN", "This part of the operation is another node's.", {

@@ -1,5 +1,6 @@
 /** The host's routes about tasks: the cluster's queues as one, and one of them where the request names it. */
 import type { QueueConfigBody, QueueSummary } from "../../schema/queue.ts";
+import { historyCursor, pageCursor } from "../../core/queue/queue.ts";
 import { asGswarmError } from "../../schema/errors.ts";
 import { historyFilter, idempotencyKey } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
@@ -7,7 +8,6 @@ import { eventStream } from "../http/event-stream.ts";
 import { eventIdOf, parseEventId, queueChanges, taskChanges } from "../queue-stream.ts";
 import { configChange, queuePage } from "../queue-view.ts";
 import { checkRetry } from "../retry-rights.ts";
-import { historyCursor, pageCursor } from "../task-pages.ts";
 import { inLine, mergedPage, newestFirst } from "./cluster-pages.ts";
 import { clusterChanges, opened, parsePlaces } from "./cluster-stream.ts";
 import type { HostRequests, HostRouteDependencies } from "./host-requests.ts";

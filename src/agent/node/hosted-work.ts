@@ -49,28 +49,48 @@ export interface HostedWorkDependencies {
 
 const LEASE_MS = LEASE_S * 1000;
 const LOOK_EVERY_MS = 5_000;
-const MAX_REVOKED = 10_000;
+const MAX_FLOORS = 10_000;
+
+/** The least that a token must be for a part that is not here: the call that brings it may still be under way. */
+interface Floor {
+	token: OperationToken;
+	/** It is not to be brought any more, under this token either. */
+	revoked: boolean;
+}
 
 export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependencies): HostedWork {
 	const stop = new AbortController();
 	const startedMs = clock.monotonicMs();
 	/** When the lease of a part ends, on the monotonic clock. */
 	const leases = new Map<string, number>();
-	/** Parts that were revoked: the call that brings one may still be under way. */
-	const revoked = new Map<string, OperationToken>();
+	const floors = new Map<string, Floor>();
 	let looking: Promise<void> | undefined;
 
 	const renew = ({ operation }: OperationToken, fromMs = clock.monotonicMs()): void => {
 		leases.set(operation, Math.max(fromMs + LEASE_MS, leases.get(operation) ?? 0));
 	};
+	const refuseBelowFloor = (token: OperationToken): void => {
+		const floor = floors.get(token.operation);
+		if (floor === undefined) return;
+		if (isStaleToken(floor.token, token)) throw staleToken(token, floor.token);
+	};
+	const raiseFloor = (floor: Floor): void => {
+		const { operation } = floor.token;
+		floors.delete(operation);
+		floors.set(operation, floor);
+		const [oldest] = floors.keys();
+		if (floors.size > MAX_FLOORS && oldest !== undefined) floors.delete(oldest);
+	};
 	/** The task under this token, which counts from now on. @throws 409 stale_token */
 	const raised = async (token: OperationToken): Promise<TaskDocument | undefined> => {
+		refuseBelowFloor(token);
 		const known = queue.dispatched(token.operation);
 		// Asked five times a second: only a token that is new is written.
 		const task =
 			known !== undefined && isSameToken(toToken(known), token)
 				? known.task
 				: await queue.fence(toDispatch(token));
+		if (task === undefined) raiseFloor({ token, revoked: floors.get(token.operation)?.revoked ?? false });
 		renew(token);
 		return task;
 	};
@@ -88,7 +108,9 @@ export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependenc
 		try {
 			await ask(token);
 		} catch (error) {
-			if (asGswarmError(error).code === "NETWORK_ERROR") throw hostUnreachable(error);
+			const { code, reason } = asGswarmError(error);
+			// A host that has just started does not follow all of its operations yet.
+			if (code === "NETWORK_ERROR" || reason === "operation_not_running") throw hostUnreachable(error);
 			throw error;
 		}
 		renew(token, askedMs);
@@ -128,18 +150,15 @@ export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependenc
 
 	return {
 		accept(token) {
-			const ended = revoked.get(token.operation);
-			if (ended !== undefined && (isSameToken(ended, token) || isStaleToken(ended, token)))
-				throw staleToken(token, ended);
+			refuseBelowFloor(token);
+			const floor = floors.get(token.operation);
+			if (floor?.revoked === true && isSameToken(floor.token, token)) throw staleToken(token, floor.token);
 			renew(token);
 		},
 		follow: async (token) => standing(token, await raised(token)),
 		async revoke(token) {
 			const task = await raised(token);
-			revoked.delete(token.operation);
-			revoked.set(token.operation, token);
-			const [oldest] = revoked.keys();
-			if (revoked.size > MAX_REVOKED && oldest !== undefined) revoked.delete(oldest);
+			raiseFloor({ token, revoked: true });
 			if (task === undefined || isTerminal(task.status)) return standing(token, task);
 			await cancel(task.task_id);
 			return standing(token, queue.get(task.task_id));

@@ -61,6 +61,7 @@ const MOST_LANES = 4;
 const MAX_PARTS = 10_000;
 const TRIES = 4;
 const FIRST_PAUSE_MS = 500;
+const BEGIN_TIMEOUT_MS = 30_000;
 /** What is hashed without giving way to other work. */
 const HASH_BYTES = 2 * 1024 * 1024;
 
@@ -141,7 +142,10 @@ function createFileUpload(d: Dependencies, input: Line, file: ManifestFile, path
 			d.log.debug("upload.not_listed", { file: file.path, error });
 			return undefined;
 		});
-		const id = found?.id ?? (await again(d, signal, () => writer.begin(file.path, signal)));
+		signal.throwIfAborted();
+		// What is begun has to be known to be dropped, so that its answer is waited for whoever has gone.
+		const begin = (): Promise<string> => writer.begin(file.path, AbortSignal.timeout(BEGIN_TIMEOUT_MS));
+		const id = found?.id ?? (await again(d, signal, begin));
 		let bytesThere = 0;
 		try {
 			const lanes = Math.max(1, Math.min(MOST_LANES, Math.floor(MAX_BYTES_AT_ONCE / partBytes)));

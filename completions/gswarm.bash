@@ -44,10 +44,12 @@ _gswarm_step() {
 		("queue/tasks") REPLY="queue tasks" ;;
 		("queue/show") REPLY="queue show" ;;
 		("queue/cancel") REPLY="queue cancel" ;;
+		("queue/limit") REPLY="queue limit" ;;
 		("queue/retry") REPLY="queue retry" ;;
 		("queue/history") REPLY="queue history" ;;
 		("queue/config") REPLY="queue config" ;;
 		("node/list") REPLY="node list" ;;
+		("node/limit") REPLY="node limit" ;;
 		("node/approve") REPLY="node approve" ;;
 		("node/remove") REPLY="node remove" ;;
 		("node/reset") REPLY="node reset" ;;
@@ -141,6 +143,8 @@ _gswarm_value() {
 		("queue config/--priority-levels") REPLY="anything" ;;
 		("queue config/--resource-tracking") REPLY="words:on off" ;;
 		("queue config/--node") REPLY="live:nodes" ;;
+		("node limit/--down") REPLY="words:none" ;;
+		("node limit/--up") REPLY="words:none" ;;
 		("node approve/--address") REPLY="anything" ;;
 		("token create/--role") REPLY="words:viewer inference user operator admin" ;;
 		("token create/--name") REPLY="anything" ;;
@@ -184,7 +188,10 @@ _gswarm_argument() {
 		("service stop/0") REPLY="live:services" ;;
 		("queue show/0") REPLY="live:tasks" ;;
 		("queue cancel/0") REPLY="live:tasks" ;;
+		("queue limit/0") REPLY="live:tasks" ;;
+		("queue limit/1") REPLY="words:none" ;;
 		("queue retry/0") REPLY="live:tasks" ;;
+		("node limit/0") REPLY="live:nodes" ;;
 		("node approve/0") REPLY="live:nodes" ;;
 		("node remove/0") REPLY="live:nodes" ;;
 		("node reset/0") REPLY="live:nodes" ;;
@@ -206,8 +213,8 @@ _gswarm_children() {
 		("agent") printf '%s\n' stop status ;;
 		("model") printf '%s\n' list show locations register download copy move verify upload serve delete ;;
 		("service") printf '%s\n' list status logs stop ;;
-		("queue") printf '%s\n' status tasks show cancel retry history config ;;
-		("node") printf '%s\n' list approve remove reset ;;
+		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
+		("node") printf '%s\n' list limit approve remove reset ;;
 		("token") printf '%s\n' create list revoke ;;
 		("secret") printf '%s\n' set list remove ;;
 		("context") printf '%s\n' list use remove ;;
@@ -223,7 +230,7 @@ _gswarm_flags() {
 		("model show") printf '%s\n' --include --exclude --all-files ;;
 		("model register") printf '%s\n' --source --type --size --meta ;;
 		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
-		("model copy") printf '%s\n' --from --to --priority --bandwidth --verify --no-verify --no-wait ;;
+		("model copy") printf '%s\n' --from --to --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
 		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --verify --no-verify --no-wait ;;
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --no-wait ;;
 		("model upload") printf '%s\n' --from --overwrite --priority --bandwidth --no-wait ;;
@@ -237,6 +244,7 @@ _gswarm_flags() {
 		("queue retry") printf '%s\n' --no-wait ;;
 		("queue history") printf '%s\n' --status --type --priority --node --since --limit --cursor ;;
 		("queue config") printf '%s\n' --max-concurrent-tasks --priority-levels --resource-tracking --node ;;
+		("node limit") printf '%s\n' --down --up ;;
 		("node approve") printf '%s\n' --address ;;
 		("node remove") printf '%s\n' --force ;;
 		("token create") printf '%s\n' --role --name --join --ttl --uses --approve ;;

@@ -278,6 +278,10 @@ async function openHostRole(base: Base): Promise<OpenedHost> {
 				maxConcurrentTasks: config.queue.max_concurrent_tasks,
 				credentials,
 				trustedNetwork: config.cluster.trusted_network,
+				bandwidth: {
+					down: config.transfer.cluster_down ?? null,
+					up: config.transfer.cluster_up ?? null,
+				},
 				approveJoins: config.cluster.approve_joins,
 				hostUrl: () => reach.urlForOthers(port()),
 			},
@@ -402,6 +406,7 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 					trust: { ca: membership.ca_certificate, serverName: HOST_SERVER_NAME },
 				},
 				incarnation: dataDir.nextIncarnation(),
+				bandwidth: config.transfer,
 				verifySha256: config.transfer.verify === "sha256",
 				environment: readProcessEnvironment(),
 				engineCommand: ownCommand("__engine"),

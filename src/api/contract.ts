@@ -3,6 +3,7 @@
  * A route that both roles answer is one record: the host forwards it to the node that the device, task or service names.
  */
 import { agentsRoutes } from "./contract/agents.ts";
+import { bandwidthRoutes } from "./contract/bandwidth.ts";
 import { gatewayRoutes } from "./contract/gateway.ts";
 import { identityRoutes } from "./contract/identity.ts";
 import { modelsRoutes } from "./contract/models.ts";
@@ -20,6 +21,7 @@ export const contract = {
 	...modelsRoutes,
 	...servicesRoutes,
 	...queueRoutes,
+	...bandwidthRoutes,
 	...identityRoutes,
 	...recordsRoutes,
 	...nodesRoutes,

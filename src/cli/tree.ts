@@ -88,6 +88,10 @@ export const TREE: Branch = {
 				tasks: { summary: "List tasks that wait or run", load: () => import("./commands/queue-tasks.ts") },
 				show: { summary: "Show one task, or follow it", load: () => import("./commands/queue-show.ts") },
 				cancel: { summary: "Cancel a task", load: () => import("./commands/queue-cancel.ts") },
+				limit: {
+					summary: "Change how fast a task may receive",
+					load: () => import("./commands/queue-limit.ts"),
+				},
 				retry: {
 					summary: "Do a failed or cancelled task again",
 					load: () => import("./commands/queue-retry.ts"),
@@ -106,6 +110,10 @@ export const TREE: Branch = {
 			summary: "Look after the machines of the cluster",
 			children: {
 				list: { summary: "List nodes and their devices", load: () => import("./commands/node-list.ts") },
+				limit: {
+					summary: "Change how fast a node, or the cluster, may receive and send",
+					load: () => import("./commands/node-limit.ts"),
+				},
 				approve: {
 					summary: "Let a node in that waits to join",
 					load: () => import("./commands/node-approve.ts"),

@@ -31,6 +31,12 @@ export const size: ValueKind<number> = {
 	parse: parseSize,
 	wanted: "a size such as 64MB, 10GiB or a number of bytes",
 };
+/** Null: no limit. */
+export const rateOrNone: ValueKind<number | null> = {
+	parse: (text) => (text === "none" ? null : parseRate(text)),
+	wanted: "a rate such as 100MB/s, or none",
+	words: ["none"],
+};
 export const rate: ValueKind<number> = { parse: parseRate, wanted: "a rate such as 100MB/s" };
 /** Milliseconds. */
 export const duration: ValueKind<number> = {

@@ -14,6 +14,8 @@ import { parseYaml } from "./safe-yaml.ts";
 
 const port = z.number().int().min(1).max(65535);
 const bytes = z.number().int().positive().max(Number.MAX_SAFE_INTEGER);
+/** Bytes per second. */
+const rate = z.number().int().min(1000).max(Number.MAX_SAFE_INTEGER);
 /** Without a name and password: this file holds no secrets. */
 const origin = z
 	.string()
@@ -102,6 +104,12 @@ const configSchema = z.strictObject({
 		.strictObject({
 			/** `parts`: digests of parts are enough where the line is safe; `sha256`: that of whole files always. */
 			verify: z.enum(["parts", "sha256"]).default("parts"),
+			/** Bytes per second that this node may receive and send. */
+			down: rate.optional(),
+			up: rate.optional(),
+			/** Of all nodes together; the host's counts. */
+			cluster_down: rate.optional(),
+			cluster_up: rate.optional(),
 			/** `auto`: parts over plain HTTP are received by a process of their own where that works; `portable`: never. */
 			plane: z.enum(["auto", "portable"]).default("auto"),
 		})

@@ -74,6 +74,8 @@ export const heartbeatAnswerSchema = z.object({
 	auth_version: z.number().int().optional(),
 	/** Parts go over plain HTTP between the nodes of this cluster; left out: over TLS. */
 	trusted_network: z.boolean().optional(),
+	/** The node's share of the cluster's limits, bytes per second; null: no limit. */
+	bandwidth: z.object({ down: z.number().nullable(), up: z.number().nullable() }).optional(),
 });
 export type HeartbeatAnswer = z.infer<typeof heartbeatAnswerSchema>;
 

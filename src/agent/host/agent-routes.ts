@@ -37,6 +37,7 @@ export function agentRoutes(d: HostRouteDependencies): AgentRoutes {
 				host_time_ms: d.clock.nowMs(),
 				auth_version: d.identity.people.version(),
 				trusted_network: d.trustedNetwork,
+				bandwidth: d.bandwidth.shareOf(node),
 			};
 		},
 		requestGrant: ({ body, caller }) =>

@@ -10,6 +10,7 @@ import type { Submitted, TaskType } from "../../schema/task.ts";
 import type { HostCredentials } from "../credentials.ts";
 import { idempotencyKey } from "../http/answers.ts";
 import type { AuthPush } from "./auth-push.ts";
+import type { ClusterBandwidth } from "./bandwidth.ts";
 import type { OperationDependencies } from "./operations.ts";
 import type { TaskFinder } from "./task-finder.ts";
 
@@ -37,6 +38,7 @@ export interface HostRouteDependencies extends OperationDependencies {
 	/** As other machines reach it, for commands that are printed. */
 	hostUrl(): string;
 	authPush: AuthPush;
+	bandwidth: ClusterBandwidth;
 	/** Copies that were deleted while their node was away and came back with its inventory. */
 	removeAgain(copies: { model_name: string; node: string; tier: string }[]): void;
 	inventoryVersions: Map<string, string>;

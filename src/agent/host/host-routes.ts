@@ -5,6 +5,7 @@ import { version } from "../../platform/version.ts";
 import { seesDetails } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { agentRoutes } from "./agent-routes.ts";
+import { bandwidthRoutes } from "./bandwidth.ts";
 import { type HostRouteDependencies, createHostRequests } from "./host-requests.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { nodeAdminRoutes } from "./node-admin-routes.ts";
@@ -14,19 +15,20 @@ import { repairRoutes } from "./repair-routes.ts";
 import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
-import { swarmRoutes } from "./swarm-routes.ts";
 import { uploadRoutes } from "./upload-routes.ts";
+import { swarmRoutes } from "./swarm-routes.ts";
 
 export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 	const requests = createHostRequests(d);
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
+		...bandwidthRoutes(d),
 		...queueRoutes(d, requests),
 		...sourceRoutes(d),
+		...uploadRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		...agentRoutes(d),
-		...uploadRoutes(d, requests),
 		...nodeAdminRoutes(d),
 		...repairRoutes(d),
 		...secretRoutes(d),

@@ -12,6 +12,7 @@ import { isOpenHttp } from "../../platform/plain-http.ts";
 import { asGswarmError } from "../../schema/errors.ts";
 import type { HostCredentials } from "../credentials.ts";
 import type { Handlers } from "../http/app.ts";
+import { type Limits, createClusterBandwidth } from "./bandwidth.ts";
 import { createAuthPush } from "./auth-push.ts";
 import { type PartLine, createDispatcher } from "./dispatch.ts";
 import { hostHandlers } from "./host-routes.ts";
@@ -26,6 +27,8 @@ export interface HostOptions {
 	publicKey: string;
 	privateKey: string;
 	maxConcurrentTasks: number;
+	/** Of all nodes together, at the start. */
+	bandwidth?: Partial<Limits>;
 	/** The cluster's CA, and what it signs. */
 	credentials: HostCredentials;
 	/** Parts go over plain HTTP between nodes: the operator says that nobody else is on their network. */
@@ -114,6 +117,7 @@ export async function openHost(
 			credentials,
 			identity,
 			authPush,
+			bandwidth: createClusterBandwidth(cluster, options.bandwidth),
 			audit,
 			secrets,
 			joining: createJoining({ db, clock }),

@@ -14,6 +14,7 @@ import { OPERATION_HEADER, type OperationToken, parseToken } from "../../schema/
 import { idempotencyKey } from "../http/answers.ts";
 import { toDispatch } from "../operation-token.ts";
 import type { HostedWork } from "./hosted-work.ts";
+import type { NodeBandwidth } from "./bandwidth-routes.ts";
 import type { Removal } from "./removal.ts";
 
 /** The rooms and facts that the node's routes work with. */
@@ -32,6 +33,7 @@ export interface NodeRouteDependencies {
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
+	bandwidth: NodeBandwidth;
 	/** `transfer.verify: sha256` of the configuration. */
 	verifySha256: boolean;
 	uptimeS(): number;

@@ -4,6 +4,7 @@ import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
 import { seesDetails, whoIs } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
+import { bandwidthRoutes } from "./bandwidth-routes.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { modelSummaries } from "./model-view.ts";
 import { type NodeRouteDependencies, createNodeRequests } from "./node-requests.ts";
@@ -11,20 +12,21 @@ import { partRoutes } from "./part-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
-import { swarmRoutes } from "./swarm-routes.ts";
 import { uploadRoutes } from "./upload-routes.ts";
+import { swarmRoutes } from "./swarm-routes.ts";
 
 export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 	const requests = createNodeRequests(d);
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
+		...bandwidthRoutes(d),
 		...queueRoutes(d),
 		...partRoutes(d),
 		...sourceRoutes(d, requests),
+		...uploadRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),
-		...uploadRoutes(d, requests),
 		health: ({ caller }) => {
 			const problems = d.problems();
 			const status = problems.length === 0 ? ("ok" as const) : ("degraded" as const);

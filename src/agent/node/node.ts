@@ -11,6 +11,7 @@ import type { SourceContext } from "../../core/source/source.ts";
 import { type Storage, type TierOptions, openStorage } from "../../core/storage/storage.ts";
 import {
 	type Transfers,
+	createBandwidth,
 	createDataPlane,
 	createGrants,
 	createShares,
@@ -64,6 +65,8 @@ export interface NodeOptions {
 	dataCommand?: readonly string[] | undefined;
 	/** As they really are, once the listeners are open. */
 	listeners: () => { port: number; tls: boolean; peerPort: number; peerTls: boolean };
+	/** Bytes per second that it may receive and send, at the start. */
+	bandwidth?: { down?: number | undefined; up?: number | undefined };
 	/** `transfer.verify: sha256` of the configuration. */
 	verifySha256?: boolean;
 	/** What the host answered to a heartbeat. */
@@ -112,7 +115,12 @@ export async function openNode(
 	const storage = await openStorage({ db, clock, ids, log, io }, { tiers: options.tiers, bootId });
 	const { dataCommand: command, environment } = options;
 	const plane = command && createDataPlane({ clock, log }, { command, environment });
-	const transfers = await createTransfers({ db, storage, io, clock, ids, log, plane });
+	const bandwidth = {
+		down: createBandwidth({ clock }, options.bandwidth?.down),
+		up: createBandwidth({ clock }, options.bandwidth?.up),
+	};
+	const received = { db, storage, io, clock, ids, log, plane };
+	const transfers = await createTransfers({ ...received, bandwidth: bandwidth.down });
 	const queue = await openQueue(
 		{ db, clock, ids, log },
 		{
@@ -212,6 +220,7 @@ export async function openNode(
 		services,
 		sources,
 		requestGrant,
+		ids,
 		shares,
 		findSwarm,
 		findRepair,
@@ -220,7 +229,6 @@ export async function openNode(
 		removal,
 		hosted,
 		reportNow,
-		ids,
 	});
 	await discardEnded(queue, transfers);
 	const poke = (): void => link?.poke();
@@ -230,6 +238,7 @@ export async function openNode(
 		queue.onEvent(({ kind, taskId, status }) => {
 			if (kind !== "state") return;
 			poke();
+			if (isTerminal(status)) bandwidth.down.forget(taskId);
 			// A task that ended without its copy will not run again: nothing of it stays in staging.
 			if (status === "failed" || status === "cancelled") {
 				transfers
@@ -254,6 +263,7 @@ export async function openNode(
 			grants,
 			removal,
 			verifySha256,
+			bandwidth,
 			audit,
 			pushed,
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
@@ -261,7 +271,7 @@ export async function openNode(
 			hostUrl: options.host.url,
 			problems: () => link?.problems() ?? ["the host does not answer"],
 		}),
-		peerHandlers: peerHandlers({ shares, grants, storage, io }),
+		peerHandlers: peerHandlers({ shares, grants, storage, io, up: bandwidth.up }),
 		async start() {
 			link = createHostLink(
 				{ clock, ids, log },
@@ -274,6 +284,8 @@ export async function openNode(
 					onAnswer(answer) {
 						pushed.confirm(answer.auth_version);
 						trustedNetwork = answer.trusted_network === true;
+						bandwidth.down.setNode({ share: answer.bandwidth?.down ?? undefined });
+						bandwidth.up.setNode({ share: answer.bandwidth?.up ?? undefined });
 						void options.onHostAnswer?.(answer);
 					},
 					report: () => ({

@@ -3,29 +3,33 @@
  * kernel from the file (sendfile), and what there is of the latter.
  */
 import type { Storage } from "../../core/storage/storage.ts";
-import { type Grants, type Shares, readBundle } from "../../core/transfer/transfer.ts";
+import { type Bandwidth, type Grants, type Shares, readBundle } from "../../core/transfer/transfer.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { Handlers } from "../http/app.ts";
+import { paced } from "./paced.ts";
 
 export function peerHandlers({
 	shares,
 	grants,
 	storage,
 	io,
+	up,
 }: {
 	shares: Shares;
 	grants: Grants;
 	storage: Storage;
 	io: IoPool;
+	/** What this node sends to others. */
+	up: Bandwidth;
 }): Handlers<"peer"> {
-	const check = (bearer: string | undefined, key: string): void => {
+	const check = (bearer: string | undefined, key: string): { receiver: string } => {
 		if (bearer === undefined) {
 			throw new GswarmError("UNAUTHORIZED", "Parts are read on a grant of the host.", {
 				reason: "no_valid_token",
 			});
 		}
-		grants.check(bearer, key);
+		return grants.check(bearer, key);
 	};
 	return {
 		havePart: async ({ params, query, bearer, request }) => {
@@ -40,20 +44,24 @@ export function peerHandlers({
 			return Response.json(await shares.have(params.content_id, question, request.signal));
 		},
 		readBundle: async ({ params, query, bearer, request }) => {
-			check(bearer, params.content_id);
+			const { receiver } = check(bearer, params.content_id);
 			const wanted = { contentId: params.content_id, ...query };
-			return new Response(await readBundle({ storage, io }, wanted, request.signal), {
-				headers: { "content-type": "application/octet-stream" },
+			const bytes = await readBundle({ storage, io }, wanted, request.signal);
+			return new Response(paced(new Blob([bytes]), up, receiver), {
+				headers: {
+					"content-type": "application/octet-stream",
+					"content-length": String(bytes.byteLength),
+				},
 			});
 		},
 		readPart: ({ params, bearer, request }) => {
-			check(bearer, params.content_id);
+			const { receiver } = check(bearer, params.content_id);
 			const { path, sizeBytes, start, end } = shares.resolve(
 				params.content_id,
 				Number(params.file_index),
 				(size) => parseRange(request.headers.get("range"), size),
 			);
-			return new Response(Bun.file(path).slice(start, end), {
+			return new Response(paced(Bun.file(path).slice(start, end), up, receiver), {
 				status: 206,
 				headers: {
 					"content-type": "application/octet-stream",

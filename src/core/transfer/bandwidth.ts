@@ -36,6 +36,8 @@ export function createBandwidth({ clock }: { clock: Clock }, own?: Rate): Bandwi
 	const share: FairShare = createFairShare(clock.monotonicMs());
 	const changed = new Map<string, Rate>();
 	const started = new Map<string, Rate>();
+	/** Those who have joined under a name: several requests of one receiver, for one. */
+	const members = new Map<string, number>();
 	let node: { own: Rate; share: Rate } = { own, share: undefined };
 	let ticking = false;
 
@@ -62,6 +64,7 @@ export function createBandwidth({ clock }: { clock: Clock }, own?: Rate): Bandwi
 	return {
 		join(id, limit) {
 			started.set(id, limit);
+			members.set(id, (members.get(id) ?? 0) + 1);
 			share.setFlowRate(id, limitOf(id));
 			return {
 				isLimited: () => limitOf(id) !== undefined || lower(node.own, node.share) !== undefined,
@@ -84,6 +87,10 @@ export function createBandwidth({ clock }: { clock: Clock }, own?: Rate): Bandwi
 					});
 				},
 				[Symbol.dispose]() {
+					const left = (members.get(id) ?? 1) - 1;
+					members.set(id, left);
+					if (left > 0) return;
+					members.delete(id);
 					started.delete(id);
 					for (const { release } of share.leave(id)) release();
 				},

@@ -88,12 +88,12 @@ export function loadLedger(
 			verified.set(file.index, row);
 			await writes.fileVerified({ transferId, file: row });
 		},
-		async filesLanded(files) {
-			for (const { file, row } of files) {
+		async filesLanded(some) {
+			for (const { file, row } of some) {
 				partsOf(file).set(0, row.xxh64[0] ?? "");
 				verified.set(file.index, row);
 			}
-			await writes.filesLanded({ transferId, files: files.map(({ row }) => row), nowMs: clock.nowMs() });
+			await writes.filesLanded({ transferId, files: some.map(({ row }) => row), nowMs: clock.nowMs() });
 		},
 		async drop(file, list) {
 			const before = bytesOf(file);

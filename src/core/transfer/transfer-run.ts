@@ -206,13 +206,13 @@ async function fetchAndVerify(
 	});
 	await using stalls = createStallWatch({ clock }, limits.stallMs);
 	using room = new DisposableStack();
-	using lane = tools.bandwidth.join(input.transferId, input.bandwidthLimit);
+	using pace = tools.bandwidth.join(input.transferId, input.bandwidthLimit);
 	const receiver: Receiver = {
 		...tools,
 		source,
 		meter,
 		stalls,
-		throttle: lane,
+		throttle: pace,
 		pathOf: ({ file }) => pathOf(file),
 		onPart: ({ file }, part, xxh64) => intake.part(file, part, xxh64),
 		shouldSync: syncRule(storage.tier(input.tier).durable, limits.syncBytes),
@@ -233,7 +233,7 @@ async function fetchAndVerify(
 			receiver,
 			portable,
 			stallMs: limits.stallMs,
-			isLimited: () => lane.isLimited(),
+			isLimited: () => pace.isLimited(),
 		});
 	const open = files.filter((file) => ledger.verified(file) === undefined);
 	for (const file of open) {
@@ -248,7 +248,11 @@ async function fetchAndVerify(
 		: { bundles: [], rest: open };
 	bundlesLeft = bundles.length;
 	const bundle: BundleInput = {
-		...{ io: tools.io, log: tools.log, transferId: input.transferId, receiver, pathOf },
+		io: tools.io,
+		log: tools.log,
+		transferId: input.transferId,
+		receiver,
+		pathOf,
 		trustPartDigests: input.trustPartDigests,
 		onFiles(right) {
 			work.track(ledger.filesLanded(right));

@@ -1,0 +1,121 @@
+/** The cluster's limits, split among its nodes at every beat, and those of nodes and tasks, passed on. */
+import type { Cluster } from "../../core/cluster/cluster.ts";
+import { isReachable } from "../../core/cluster/cluster.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import { type TaskDocument, isTerminal } from "../../schema/task.ts";
+import type { Handlers } from "../http/app.ts";
+import type { HostRouteDependencies } from "./host-requests.ts";
+
+/** Bytes per second; null: no limit. */
+export interface Limits {
+	down: number | null;
+	up: number | null;
+}
+
+export interface ClusterBandwidth {
+	limits(): Limits;
+	set(change: Partial<Limits>): void;
+	/** What a node is told with its beat. */
+	shareOf(node: string): Limits;
+}
+
+type BandwidthRoutes = Pick<Handlers<"host">, "setTaskBandwidth" | "getNodeBandwidth" | "setNodeBandwidth">;
+
+/** The name that stands for the cluster as a whole. */
+const ALL = "all";
+/** A node that receives gets so many times what an idle one keeps for what may begin before its next beat. */
+const BUSY_WEIGHT = 8;
+
+export function createClusterBandwidth(
+	cluster: Pick<Cluster, "views">,
+	start: Partial<Limits> = {},
+): ClusterBandwidth {
+	const limits: Limits = { down: null, up: null, ...start };
+	return {
+		limits: () => ({ ...limits }),
+		set: (change) => void Object.assign(limits, change),
+		shareOf(node) {
+			const nodes = cluster
+				.views()
+				.filter((view) => isReachable(view.liveness) || view.name === node)
+				.map(({ name, beat }) => ({ name, isBusy: (beat?.activities.length ?? 0) > 0 }));
+			const even = nodes.map(({ name }) => ({ name, isBusy: false }));
+			return { down: share(limits.down, nodes, node), up: share(limits.up, even, node) };
+		},
+	};
+}
+
+/** A node's share of a limit: together they are no more than it. Who sends is not known here, so all may send alike. */
+export function share(
+	limit: number | null,
+	nodes: readonly { name: string; isBusy: boolean }[],
+	node: string,
+): number | null {
+	if (limit === null) return null;
+	const weight = ({ isBusy }: { isBusy: boolean }): number => (isBusy ? BUSY_WEIGHT : 1);
+	const total = nodes.reduce((sum, one) => sum + weight(one), 0);
+	const own = nodes.find(({ name }) => name === node);
+	return Math.max(1, Math.floor((limit * weight(own ?? { isBusy: false })) / Math.max(1, total)));
+}
+
+export function bandwidthRoutes(d: HostRouteDependencies): BandwidthRoutes {
+	const ofCluster = () => ({ node: ALL, ...d.bandwidth.limits(), share_down: null, share_up: null });
+	return {
+		setTaskBandwidth: async ({ params: { task_id: id }, body }) => {
+			const { task, client } = await d.tasks.find(id);
+			if (client !== undefined) return client.call("setTaskBandwidth", { params: { task_id: id }, body });
+			if (isTerminal(task.status)) {
+				throw new GswarmError("CONFLICT", `The task ${id} is ${task.status}.`, {
+					reason: "already_terminal",
+					details: { task_id: id, status: task.status },
+				});
+			}
+			const parts = await partsOf(d, task);
+			if (parts.length === 0) throw nothingReceives(id);
+			for (const { node, taskId } of parts) {
+				await d.nodes.client(node).call("setTaskBandwidth", { params: { task_id: taskId }, body });
+			}
+			return { task_id: id, bandwidth_limit: body.bandwidth_limit };
+		},
+		getNodeBandwidth: ({ params: { node } }) =>
+			node === ALL ? ofCluster() : d.nodes.client(node).call("getNodeBandwidth", { params: { node } }),
+		setNodeBandwidth: ({ params: { node }, body }) => {
+			if (node !== ALL) return d.nodes.client(node).call("setNodeBandwidth", { params: { node }, body });
+			const { down, up } = body;
+			d.bandwidth.set({ ...(down === undefined ? {} : { down }), ...(up === undefined ? {} : { up }) });
+			return ofCluster();
+		},
+	};
+}
+
+/** The tasks of nodes that do an operation's work and receive bytes. */
+async function partsOf(
+	d: HostRouteDependencies,
+	{ task_id: operation, resources }: TaskDocument,
+): Promise<{ node: string; taskId: string }[]> {
+	const found: { node: string; taskId: string }[] = [];
+	for (const { name } of d.nodes.reachable()) {
+		for (const model of resources.models) {
+			for (const task of await d.tasks.live(name, model)) {
+				if (operationOf(task.request) === operation) found.push({ node: name, taskId: task.task_id });
+			}
+		}
+	}
+	return found;
+}
+
+/** Of a task that pulls from one node or from several. */
+function operationOf(request: Record<string, unknown>): unknown {
+	const work = request["pull"] ?? request["swarm"];
+	return typeof work === "object" && work !== null && "operation_id" in work ? work.operation_id : undefined;
+}
+
+/** 409: its bytes have not begun to come, or have all come. */
+function nothingReceives(taskId: string): GswarmError {
+	return new GswarmError("CONFLICT", `No node receives anything for ${taskId} now.`, {
+		reason: "nothing_receives",
+		details: { task_id: taskId },
+		retryable: true,
+		hint: "Try again when it runs; `gswarm queue show` tells what it waits for.",
+	});
+}

@@ -14,6 +14,7 @@ import {
 	createAudit,
 	createIdentity,
 	isCertificateName,
+	keyedServerName,
 	nodeServerName,
 } from "../core/identity/identity.ts";
 import type { TierOptions } from "../core/storage/storage.ts";
@@ -291,7 +292,7 @@ async function openHostRole(base: Base): Promise<OpenedHost> {
 	listener = listen(base, {
 		port: options.hostPort ?? config.cluster.port ?? AGENT_DEFAULTS.hostPort,
 		app: createApp("host", role.handlers, base.door(port)),
-		shown: await base.listening.certificates({ credentials, serverName: HOST_SERVER_NAME, own }),
+		shown: await base.listening.certificates({ credentials, serverNames: [HOST_SERVER_NAME], own }),
 	});
 	const letOwnNodeIn = async (): Promise<Member> => {
 		const hostUrl = (): string => reach.urlOutside(port());
@@ -363,8 +364,8 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 		renew: member.renew,
 		keep: member.keep,
 	});
-	const serverName = nodeServerName(name);
-	const shown = await listening.certificates({ credentials, serverName, own: ownCertificate(options) });
+	const serverNames = [nodeServerName(name), keyedServerName(name, nodeFile.public_key)];
+	const shown = await listening.certificates({ credentials, serverNames, own: ownCertificate(options) });
 	let listener: AgentListener | undefined;
 	let peer: AgentListener | undefined;
 	const [port, peerPort] = [() => listener?.port ?? 0, () => peer?.port ?? 0];
@@ -446,7 +447,7 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 		port: options.peerPort ?? AGENT_DEFAULTS.peerPort,
 		app: createApp("peer", node.peerHandlers, base.door(peerPort)),
 		// Only agents come here: they all ask for the cluster's certificate.
-		shown: await listening.certificates({ credentials, serverName }),
+		shown: await listening.certificates({ credentials, serverNames }),
 		plain: () => plainParts,
 	});
 	return { start: () => node.start(), listener, peer, tiers };

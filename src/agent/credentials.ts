@@ -14,6 +14,7 @@ import {
 	issueHost,
 	issueNode,
 	keyPem,
+	keyedServerName,
 	pin,
 	readCertificate,
 	readRequest,
@@ -185,7 +186,7 @@ export function nodeCredentials({
 				const usable =
 					certificate !== undefined &&
 					(changed
-						? await isGood(certificate, names, nowMs)
+						? await isGood(certificate, names, nowMs, d.node)
 						: nowMs < (await readCertificate(certificate)).renewAtMs);
 				if (certificate === undefined) certificate = await renewed(names);
 				else if (!usable) {
@@ -205,12 +206,18 @@ export function nodeCredentials({
 	};
 }
 
-/** Whether a certificate is not due yet and vouches for all these names. */
-async function isGood(certificate: string, names: CertificateNames, nowMs: number): Promise<boolean> {
+/** Whether a certificate is not due yet and vouches for all these names; a node's for its key, too. */
+async function isGood(
+	certificate: string,
+	names: CertificateNames,
+	nowMs: number,
+	node?: string,
+): Promise<boolean> {
 	const facts = await readCertificate(certificate);
 	if (nowMs >= facts.renewAtMs) return false;
 	const has = new Set([...facts.dns, ...facts.addresses]);
-	return [...names.dns, ...names.addresses].every((name) => has.has(name));
+	const keyed = node === undefined ? [] : [keyedServerName(node, facts.publicKey)];
+	return [...keyed, ...names.dns, ...names.addresses].every((name) => has.has(name));
 }
 
 /** The names of a machine that a certificate can hold: its own host name may be none. */

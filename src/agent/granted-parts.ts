@@ -19,11 +19,19 @@ export interface GrantedParts {
  * @throws 503 parts_without_tls
  */
 export function grantedParts(
-	{ base_url: baseUrl, node, grant, manifest }: Answer,
+	{ base_url: baseUrl, node, server_name: serverName, grant, manifest }: Answer,
 	{ ca, trustedNetwork }: { ca: string; trustedNetwork: boolean },
 ): GrantedParts {
 	if (isOpenHttp(baseUrl) && !trustedNetwork) throw partsWithoutTls(node);
-	return { baseUrl, grant, manifest, trust: { ca, serverName: nodeServerName(node) } };
+	return { baseUrl, grant, manifest, trust: trustIn(node, { ca, serverName }) };
+}
+
+/** The host names the key of the node along with it; one of an earlier version names the node alone. */
+export function trustIn(
+	node: string,
+	{ ca, serverName }: { ca: string; serverName: string | undefined },
+): TlsTrust {
+	return { ca, serverName: serverName ?? nodeServerName(node) };
 }
 
 /** 503: the source opened its part plane as it was told once, and is told anew with its next heartbeat. */
@@ -39,6 +47,7 @@ export function partsWithoutTls(node: string): GswarmError {
 interface Answer {
 	base_url: string;
 	node: string;
+	server_name?: string | undefined;
 	grant: string;
 	manifest: Manifest;
 }

@@ -45,7 +45,7 @@ export interface Listening extends AsyncDisposable {
 export interface CertificateSource {
 	credentials: Pick<Credentials, "serverIdentity">;
 	/** By which agents ask for the cluster's certificate where `own` is what everybody else gets. */
-	serverName: string;
+	serverNames: readonly string[];
 	/** The operator's own, read anew at each look. */
 	own?: (() => ListenerCertificate) | undefined;
 }
@@ -126,13 +126,14 @@ export function createListening(
 				},
 			};
 		},
-		async certificates({ credentials, serverName, own }) {
+		async certificates({ credentials, serverNames, own }) {
 			let tls: ListenerTls | undefined;
 			const renew = async (): Promise<void> => {
 				if (!reach.tls) return;
 				const ours = await credentials.serverIdentity(reach.names());
 				const theirs = own?.();
-				const next: ListenerTls = theirs === undefined ? [ours] : [theirs, { ...ours, serverName }];
+				const named = serverNames.map((serverName) => ({ ...ours, serverName }));
+				const next: ListenerTls = theirs === undefined ? [ours] : [theirs, ...named];
 				// The same object while nothing changes, by which places are compared.
 				if (JSON.stringify(next) !== JSON.stringify(tls)) tls = next;
 			};

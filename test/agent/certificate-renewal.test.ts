@@ -5,6 +5,7 @@ import {
 	createRequest,
 	generateTlsKey,
 	keyPem,
+	keyedServerName,
 	nodeServerName,
 	readCertificate,
 } from "../../src/core/identity/identity.ts";
@@ -24,7 +25,12 @@ test("a certificate is renewed for the same key with the bearer alone; another k
 			body: { certificate_request: await createRequest(keyPem(key), "host") },
 		});
 	const answer = await renew(node.file.private_key, node_token);
-	expect((await readCertificate(answer.certificate)).dns).toEqual([nodeServerName("node1"), "localhost"]);
+	const facts = await readCertificate(answer.certificate);
+	expect(facts.dns).toEqual([
+		nodeServerName("node1"),
+		keyedServerName("node1", node.file.public_key),
+		"localhost",
+	]);
 	expect(answer.ca_certificate).toBe(s.credentials.caCertificate);
 	const stranger = generateTlsKey().privateKey;
 	expect(await reasonOf(renew(stranger, node_token))).toBe("409 node_key_changed");

@@ -6,6 +6,7 @@ import {
 	generateTlsKey,
 	generateKeyPair,
 	keyPem,
+	keyedServerName,
 	nodeServerName,
 	parseJoinString,
 	readCertificate,
@@ -30,7 +31,11 @@ test("a node joins over TLS with one join string, and has the CA, a certificate 
 	const ours = { privateKey: keyPem(node.file.private_key), ca: membership.ca_certificate };
 	expect(belongsTo(membership.certificate ?? "", ours)).toBe(true);
 	const facts = await readCertificate(membership.certificate ?? "");
-	expect(facts.dns).toEqual([nodeServerName("node1"), "localhost"]);
+	expect(facts.dns).toEqual([
+		nodeServerName("node1"),
+		keyedServerName("node1", facts.publicKey),
+		"localhost",
+	]);
 	expect(facts.addresses).toEqual(["127.0.0.1", "::1"]);
 	expect(s.identity.authenticate(membership.node_token)).toMatchObject({ role: "node", node: "node1" });
 	expect(node.file.joined).toMatchObject({ certificate: membership.certificate, cluster_id: "c1" });

@@ -7,7 +7,10 @@ import { sha256Hex, xxh64Hex } from "../../src/platform/hash.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { canonicalManifest } from "../../src/schema/manifest.ts";
 import type { TaskDocument } from "../../src/schema/task.ts";
+import { keyPem, parseJoinString } from "../../src/core/identity/identity.ts";
+import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
 import { localCluster, type LocalCluster, modelFiles } from "../support/cluster.ts";
+import { testRequest } from "../support/credentials.ts";
 import { until } from "../support/until.ts";
 import { testAuthority } from "./test-certificates.ts";
 
@@ -138,6 +141,48 @@ test(
 		await until("node1 refuses it", () => heard() > 0);
 		const answered = createApiClient({ baseUrl: c.host.url, token: () => undefined, tls: node2.trust });
 		expect(await answered.call("health", {})).toMatchObject({ status: "ok" });
+	},
+	LIMIT_MS,
+);
+
+/** An admin forgets a node's key, and another machine joins under its name: what its listeners show. */
+async function joinedAnew(c: LocalCluster, node: string) {
+	await c.host.client.call("resetNode", { params: { node } });
+	const { token } = await c.host.client.call("createToken", { body: { kind: "join" } });
+	const { tokenId, secret } = parseJoinString(token);
+	const { key, certificate_request } = await testRequest(node);
+	const stranger = createApiClient({ baseUrl: c.host.url, token: () => undefined, tls: c.host.trust });
+	const answer = await stranger.call("join", {
+		body: {
+			node,
+			secret: `${tokenId}.${secret}`,
+			certificate_request,
+			protocol_version: PROTOCOL_VERSION,
+			version: "test",
+		},
+	});
+	if (answer.status !== "joined") throw new Error(`${node} has to wait`);
+	return [{ certificate: answer.certificate, privateKey: keyPem(key.privateKey) }] as const;
+}
+
+test(
+	"the certificate of a key that a node no longer has is good for nothing, neither for calls nor for parts",
+	async () => {
+		await using c = await localCluster({ files, tls: true });
+		await c.download(MODEL, "node1:disk");
+		const node1 = c.node("node1");
+		const ask = (): Promise<string> =>
+			reasonOf(c.host.client.call("queueStatus", { query: { node: "node1" } }));
+		expect(await ask()).toBe("accepted");
+		const anew = await joinedAnew(c, "node1");
+		// Not on the connection either that is still open from before.
+		expect(await ask()).toBe("502 tls_failed");
+		node1.listener.replace({ bind: BIND, tls: anew });
+		expect(await ask()).toBe("accepted");
+		// The peer listener still shows the earlier one.
+		expect((await copied(c)).error?.details).toMatchObject({ reason: "tls_failed" });
+		node1.peerListener.replace({ bind: BIND, tls: anew });
+		expect((await copied(c)).status).toBe("completed");
 	},
 	LIMIT_MS,
 );

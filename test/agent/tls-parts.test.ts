@@ -17,6 +17,9 @@ test("a receiver meets the node that was named, and reads in the open only on a 
 	const untrusting = { ca: "PEM", trustedNetwork: false };
 	const https = grantedParts(answer("https://10.0.0.7:8002"), untrusting);
 	expect(https.trust).toEqual({ ca: "PEM", serverName: nodeServerName("node1") });
+	// The host knows its key, and says by which name only that one is met.
+	const keyed = grantedParts({ ...answer("https://10.0.0.7:8002"), server_name: "k-1.internal" }, untrusting);
+	expect(keyed.trust).toEqual({ ca: "PEM", serverName: "k-1.internal" });
 	for (const url of ["http://127.0.0.1:8002", "http://[::1]:8002"]) {
 		expect(grantedParts(answer(url), untrusting).baseUrl).toBe(url);
 	}
@@ -40,6 +43,7 @@ test("a host gives no grant for parts that would go over another machine's plain
 				trustedNetwork,
 				cluster: { view: () => ({ peerUrl }) },
 				nodes: {
+					trust: (node: string) => ({ ca: "PEM", serverName: `k-${node}` }),
 					target: () => ({ node: "node2", tier: "disk", device: "node2:disk" }),
 					holding: () => ({ node: "node1", tier: "disk", device: "node1:disk" }),
 					client: () => ({
@@ -61,7 +65,12 @@ test("a host gives no grant for parts that would go over another machine's plain
 	expect(at("http://10.0.0.7:8002", false)).rejects.toMatchObject({ reason: "parts_without_tls" });
 	expect(granted).toEqual([]);
 	const open = await at("http://10.0.0.7:8002", true);
-	expect(open).toMatchObject({ base_url: "http://10.0.0.7:8002", node: "node1", grant: "the grant" });
+	expect(open).toMatchObject({
+		base_url: "http://10.0.0.7:8002",
+		node: "node1",
+		server_name: "k-node1",
+		grant: "the grant",
+	});
 	expect(await at("https://10.0.0.7:8002", false)).toMatchObject({ node: "node1" });
 	expect(await at("http://127.0.0.1:8002", false)).toMatchObject({ node: "node1" });
 });

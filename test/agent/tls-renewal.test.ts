@@ -57,7 +57,7 @@ const answers = async (port: number, ca: string, serverName: string = HOST_SERVE
 test("a host's certificate is made again a third of its life before its end, and shown without a restart", async () => {
 	await using s = stand();
 	const credentials = await testCredentials(s.clock);
-	const shown = await s.listening.certificates({ credentials, serverName: HOST_SERVER_NAME });
+	const shown = await s.listening.certificates({ credentials, serverNames: [HOST_SERVER_NAME] });
 	const listener = s.listening.open({ port: 0, app, shown });
 	const first = shown();
 	// As people suspend machines: months pass between two looks.
@@ -78,7 +78,7 @@ test("a host's certificate is made again a third of its life before its end, and
 test("a look by itself is every minute; one that finds nothing new touches nothing", async () => {
 	await using s = stand();
 	const credentials = await testCredentials(s.clock);
-	const shown = await s.listening.certificates({ credentials, serverName: HOST_SERVER_NAME });
+	const shown = await s.listening.certificates({ credentials, serverNames: [HOST_SERVER_NAME] });
 	const listener = s.listening.open({ port: 0, app, shown });
 	await s.clock.advance(5 * LOOK_EVERY_MS);
 	expect(s.changes).toBe(0);
@@ -94,7 +94,7 @@ test("a renewal that fails leaves the certificate that there is, says so, and is
 	const credentials: Pick<typeof good, "serverIdentity"> = {
 		serverIdentity: (names) => (broken ? Promise.reject(new Error("no host")) : good.serverIdentity(names)),
 	};
-	const shown = await s.listening.certificates({ credentials, serverName: HOST_SERVER_NAME });
+	const shown = await s.listening.certificates({ credentials, serverNames: [HOST_SERVER_NAME] });
 	const listener = s.listening.open({ port: 0, app, shown });
 	broken = true;
 	s.clock.jumpWall(80 * DAY_MS);
@@ -114,7 +114,7 @@ test("an address that comes later is in the certificate a minute after, and in t
 	});
 	s.reach.update({ bind: "0.0.0.0", addresses });
 	const credentials = await testCredentials(s.clock);
-	const shown = await s.listening.certificates({ credentials, serverName: HOST_SERVER_NAME });
+	const shown = await s.listening.certificates({ credentials, serverNames: [HOST_SERVER_NAME] });
 	const vouchedFor = async (): Promise<readonly string[]> =>
 		(await readCertificate(shown()?.[0].certificate ?? "")).addresses;
 	expect(await vouchedFor()).toEqual(["127.0.0.1", "::1", "10.0.0.7"]);
@@ -129,7 +129,7 @@ test("a listener moves with the address of its machine, and speaks TLS as soon a
 	let bind = "127.0.0.1";
 	await using s = stand({ tls: false, survey: async () => s.reach.update({ bind, addresses: [] }) });
 	const credentials = await testCredentials(s.clock);
-	const shown = await s.listening.certificates({ credentials, serverName: HOST_SERVER_NAME });
+	const shown = await s.listening.certificates({ credentials, serverNames: [HOST_SERVER_NAME] });
 	expect(shown()).toBeUndefined();
 	const listener = s.listening.open({ port: 0, app, shown });
 	expect(await (await fetch(`http://127.0.0.1:${listener.port}`)).text()).toBe("here");
@@ -148,7 +148,7 @@ test("without a certificate nothing is opened in its place, neither at first nor
 	let bind = "127.0.0.1";
 	await using s = stand({ tls: false, survey: async () => s.reach.update({ bind, addresses: [] }) });
 	const none = { serverIdentity: () => Promise.reject(new Error("no host")) };
-	const shown = await s.listening.certificates({ credentials: none, serverName: HOST_SERVER_NAME });
+	const shown = await s.listening.certificates({ credentials: none, serverNames: [HOST_SERVER_NAME] });
 	const listener = s.listening.open({ port: 0, app, shown });
 	bind = "0.0.0.0";
 	await s.listening.settle();
@@ -160,7 +160,7 @@ test("without a certificate nothing is opened in its place, neither at first nor
 test("parts go without TLS where everybody is trusted, and everything else goes on with it", async () => {
 	await using s = stand();
 	const credentials = await testCredentials(s.clock);
-	const shown = await s.listening.certificates({ credentials, serverName: HOST_SERVER_NAME });
+	const shown = await s.listening.certificates({ credentials, serverNames: [HOST_SERVER_NAME] });
 	let trusted = false;
 	const api = s.listening.open({ port: 0, app, shown });
 	const peer = s.listening.open({ port: 0, app, shown, plain: () => trusted });
@@ -187,7 +187,7 @@ test("the operator's own certificate is read again when its file was replaced; a
 	put(LOOPBACK_CERTIFICATE.cert, LOOPBACK_CERTIFICATE.key);
 	const shown = await s.listening.certificates({
 		credentials,
-		serverName: HOST_SERVER_NAME,
+		serverNames: [HOST_SERVER_NAME],
 		own: () => readOwnCertificate(files, Date.UTC(2027, 0, 1)),
 	});
 	const listener = s.listening.open({ port: 0, app, shown });

@@ -14,6 +14,7 @@ import {
 	issueHost,
 	issueNode,
 	keyPem,
+	keyedServerName,
 	nodeServerName,
 	pin,
 	readCertificate,
@@ -110,7 +111,11 @@ test("a leaf is for servers only: no CA, digital signature, server authenticatio
 test("a node's certificate is for 30 days and due after 20, and begins early for clocks that are behind", async () => {
 	const { certificate } = await nodeCertificate(await authority());
 	const facts = await readCertificate(certificate);
-	expect(facts.dns).toEqual([nodeServerName("node1"), "localhost"]);
+	expect(facts.dns).toEqual([
+		nodeServerName("node1"),
+		keyedServerName("node1", facts.publicKey),
+		"localhost",
+	]);
 	expect(facts.notAfterMs).toBe(NOW_MS + 30 * DAY_MS);
 	expect(facts.renewAtMs).toBe(NOW_MS + 20 * DAY_MS);
 	expect(facts.notBeforeMs).toBe(NOW_MS - DAY_MS);
@@ -135,7 +140,8 @@ test("what a request asks for is not in the certificate: neither its name nor a 
 	expect(leaf.ca).toBe(false);
 	expect(leaf.checkHost(HOST_SERVER_NAME)).toBeUndefined();
 	expect(leaf.subject).toBe(`CN=${nodeServerName("node1")}`);
-	expect((await readCertificate(certificate)).dns).toEqual([nodeServerName("node1"), "localhost"]);
+	const { dns } = await readCertificate(certificate);
+	expect(dns).toEqual([nodeServerName("node1"), keyedServerName("node1", publicKey), "localhost"]);
 });
 
 test("a request that its key did not sign is refused: flipped bits, another key put in", async () => {

@@ -1,7 +1,7 @@
 /** How the host finds and calls its nodes. */
 import type { ApiClient } from "../../api/client.ts";
 import { type Cluster, type NodeView, isReachable } from "../../core/cluster/cluster.ts";
-import { type TlsTrust, nodeServerName, signAssertion } from "../../core/identity/identity.ts";
+import { type TlsTrust, keyedServerName, signAssertion } from "../../core/identity/identity.ts";
 import type { Registry } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
@@ -45,7 +45,11 @@ export function createNodes({
 	caCertificate: string;
 }): Nodes {
 	const bearer = (node: string): string => signAssertion(privateKey, node, clock.nowMs());
-	const trust = (node: string): TlsTrust => ({ ca: caCertificate, serverName: nodeServerName(node) });
+	// A node without a key, removed or reset, has a name that no certificate holds.
+	const trust = (node: string): TlsTrust => ({
+		ca: caCertificate,
+		serverName: keyedServerName(node, cluster.keyOf(node) ?? ""),
+	});
 	const parse = (text: string): Device => {
 		const device = parseDevice(text);
 		if (device.kind === "web") {

@@ -223,7 +223,7 @@ export async function grantForOperation(
 	d: OperationDependencies,
 	operation: TaskDocument,
 	receiver: string,
-): Promise<{ base_url: string; node: string; grant: string; manifest: Manifest }> {
+): Promise<{ base_url: string; node: string; server_name: string; grant: string; manifest: Manifest }> {
 	const request = operation.request as unknown as CrossCopyRequest;
 	const isCopy =
 		(operation.task_type === "copy" || operation.task_type === "move") && !isSwarmOperation(request);
@@ -248,7 +248,8 @@ export async function grantForOperation(
 			receiver,
 		},
 	});
-	return { base_url: peerUrl, node: source.node, grant, manifest };
+	const { serverName } = d.nodes.trust(source.node);
+	return { base_url: peerUrl, node: source.node, server_name: serverName, grant, manifest };
 }
 
 const HEAR_POLL_MS = 100;

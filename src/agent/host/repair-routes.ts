@@ -39,7 +39,8 @@ export function repairRoutes(d: Dependencies): RepairRoutes {
 							receiver,
 						},
 					});
-					return { place: { base_url: peerUrl, node, device, grant, manifest } };
+					const server_name = d.nodes.trust(node).serverName;
+					return { place: { base_url: peerUrl, node, server_name, device, grant, manifest } };
 				} catch (error) {
 					// The next one may answer.
 					if (!isAway(error)) throw error;

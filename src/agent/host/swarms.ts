@@ -55,7 +55,7 @@ export interface SwarmAnswer {
 	manifest: Manifest | null;
 	members: string[];
 	self: number;
-	peers: { node: string; base_url: string; grant: string }[];
+	peers: { node: string; base_url: string; server_name: string; grant: string }[];
 }
 
 export interface Swarms {
@@ -101,12 +101,13 @@ export function createSwarms(d: SwarmsDependencies): Swarms {
 		grants.set(operation_id, known);
 		const name = `${node} ${receiver} ${key}`;
 		const before = refused.includes(node) ? undefined : known.get(name);
-		if (before !== undefined) return { node, base_url: peerUrl, grant: before };
+		const place = { node, base_url: peerUrl, server_name: d.nodes.trust(node).serverName };
+		if (before !== undefined) return { ...place, grant: before };
 		try {
 			const body = { operation_id, model_name, key, receiver };
 			const { grant } = await d.nodes.client(node).call("grantSwarm", { body });
 			known.set(name, grant);
-			return { node, base_url: peerUrl, grant };
+			return { ...place, grant };
 		} catch (error) {
 			// It is asked again with the receiver's next question.
 			d.log.debug("swarm.not_granted", { node, receiver, error });

@@ -13,7 +13,6 @@ import {
 	type SwarmView,
 	type TransferInput,
 } from "../../core/transfer/transfer.ts";
-import { nodeServerName } from "../../core/identity/identity.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
@@ -21,6 +20,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { type ModelName, parseModelName, parseRevision, type Revision } from "../../schema/names.ts";
+import { trustIn } from "../granted-parts.ts";
 
 export interface SwarmRequest {
 	model_name: string;
@@ -58,7 +58,7 @@ export interface SwarmAnswer {
 	manifest: Manifest | null;
 	members: string[];
 	self: number;
-	peers: { node: string; base_url: string; grant: string }[];
+	peers: { node: string; base_url: string; server_name?: string | undefined; grant: string }[];
 	/** Of the cluster. */
 	ca: string;
 	/** Parts may go over plain HTTP. */
@@ -153,10 +153,10 @@ function viewOf(d: SwarmTaskDependencies, answer: SwarmAnswer, key: string): Swa
 	return {
 		members: answer.members,
 		self: answer.self,
-		peers: peers.map(({ node, base_url: baseUrl, grant }) => ({
+		peers: peers.map(({ node, base_url: baseUrl, server_name: serverName, grant }) => ({
 			node,
 			place: `${baseUrl} ${grant}`,
-			relay: relayReader(d.sources, { baseUrl, grant, key, tls: { ca, serverName: nodeServerName(node) } }),
+			relay: relayReader(d.sources, { baseUrl, grant, key, tls: trustIn(node, { ca, serverName }) }),
 		})),
 	};
 }

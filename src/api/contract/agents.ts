@@ -158,6 +158,8 @@ export const agentsRoutes = {
 		response: z.object({
 			base_url: z.string(),
 			node: z.string(),
+			/** By which its certificate is met: it stands for the node's key as the host knows it. */
+			server_name: z.string().optional(),
 			grant: z.string(),
 			manifest: manifestSchema,
 		}),
@@ -184,6 +186,7 @@ export const agentsRoutes = {
 				.object({
 					base_url: z.string(),
 					node: z.string(),
+					server_name: z.string().optional(),
 					device: z.string(),
 					grant: z.string(),
 					manifest: manifestSchema,

@@ -126,7 +126,14 @@ export const swarmRoutes = {
 			/** The receivers, in an order that all of them are given. */
 			members: z.array(z.string()),
 			self: z.number().int().nonnegative(),
-			peers: z.array(z.object({ node: z.string(), base_url: z.string(), grant: z.string() })),
+			peers: z.array(
+				z.object({
+					node: z.string(),
+					base_url: z.string(),
+					server_name: z.string().optional(),
+					grant: z.string(),
+				}),
+			),
 		}),
 	},
 	grantSwarm: {

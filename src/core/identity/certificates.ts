@@ -66,6 +66,15 @@ export function nodeServerName(node: string): string {
 	return `n-${sha256Hex(node).slice(0, 32)}.node.gswarm.internal`;
 }
 
+/**
+ * The name of a node with one key (SPKI, base64), by which the host and receivers of parts meet it: a certificate that
+ * was issued for an earlier key of the node, or to one that was removed, does not have it. A pin that is part of the
+ * name lets Bun keep connections open; with a `checkServerIdentity` it makes a new one for each request.
+ */
+export function keyedServerName(node: string, publicKey: string): string {
+	return `k-${sha256Hex(`${node} ${publicKey}`).slice(0, 32)}.node.gswarm.internal`;
+}
+
 /** A fresh P-256 key, for a node or a host. */
 export function generateTlsKey(): KeyPair {
 	const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -151,7 +160,7 @@ interface Issue {
 
 /** A host's certificate for 90 days, PEM. @throws 400 bad_address, too_many_names */
 export function issueHost(authority: Authority, issue: Issue): Promise<string> {
-	return issueLeaf(authority, { ...issue, serverName: HOST_SERVER_NAME, lifeMs: HOST_LIFE_MS });
+	return issueLeaf(authority, { ...issue, serverNames: [HOST_SERVER_NAME], lifeMs: HOST_LIFE_MS });
 }
 
 /** A node's certificate for 30 days, PEM, for the key of a request that readRequest accepted. @throws as issueHost */
@@ -159,7 +168,8 @@ export function issueNode(
 	authority: Authority,
 	{ node, ...issue }: Issue & { node: string },
 ): Promise<string> {
-	return issueLeaf(authority, { ...issue, serverName: nodeServerName(node), lifeMs: NODE_LIFE_MS });
+	const serverNames = [nodeServerName(node), keyedServerName(node, issue.publicKey)] as const;
+	return issueLeaf(authority, { ...issue, serverNames, lifeMs: NODE_LIFE_MS });
 }
 
 /** A request for the certificate of a node, signed with its key (both PEM). */
@@ -243,11 +253,21 @@ export function belongsTo(
 
 async function issueLeaf(
 	authority: Authority,
-	{ publicKey, names, serverName, lifeMs, ids, nowMs }: Issue & { serverName: string; lifeMs: number },
+	{
+		publicKey,
+		names,
+		serverNames,
+		lifeMs,
+		ids,
+		nowMs,
+	}: Issue & { serverNames: readonly [string, ...string[]]; lifeMs: number },
 ): Promise<string> {
 	const x509 = await library();
 	const { dns, addresses } = certificateNames([...names.dns, ...names.addresses]);
-	const all = [...new Set([serverName, "localhost", ...dns]), ...new Set([...OWN_ADDRESSES, ...addresses])];
+	const all = [
+		...new Set([...serverNames, "localhost", ...dns]),
+		...new Set([...OWN_ADDRESSES, ...addresses]),
+	];
 	if (all.length > MAX_NAMES) {
 		throw invalid("too_many_names", `${all.length} names and addresses; a certificate holds ${MAX_NAMES}.`, {
 			limit: MAX_NAMES,
@@ -258,7 +278,7 @@ async function issueLeaf(
 	const signer = await importKeys(authority.privateKey);
 	const certificate = await x509.X509CertificateGenerator.create({
 		serialNumber: serialNumber(ids),
-		subject: [{ CN: [serverName] }],
+		subject: [{ CN: [serverNames[0]] }],
 		issuer: issuer.subjectName,
 		// Never before its issuer begins, never after it ends.
 		notBefore: new Date(Math.max(nowMs - BACKDATE_MS, issuer.notBefore.getTime())),

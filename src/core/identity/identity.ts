@@ -38,6 +38,7 @@ export {
 	issueHost,
 	issueNode,
 	keyPem,
+	keyedServerName,
 	nodeServerName,
 	pin,
 	readCertificate,

@@ -3,13 +3,6 @@ import type { Guard } from "./guard.ts";
 
 export const DATA_PLANE_GUARDS: readonly Guard[] = [
 	{
-		name: "plane_status_line",
-		file: "src/core/transfer/plane/answer-head.ts",
-		find: 'if (status === undefined) return refused("its first line is not that of an answer");',
-		replace: "",
-		tests: ["test/transfer/data-plane.test.ts"],
-	},
-	{
 		name: "plane_http_1_1",
 		file: "src/core/transfer/plane/answer-head.ts",
 		find: "/^HTTP\\/1\\.1 (",

@@ -326,6 +326,22 @@ test("a cancel ends a read that is blocked, at once, and closes its connection",
 	expect(peer.requests.length).toBe(1);
 });
 
+test("a cancel does not wait until a thread looks for it", async () => {
+	await using peer = await startRawPeer(() => {});
+	let waitedMs = 0;
+	for (let times = 1; times <= 10; times++) {
+		const stop = new AbortController();
+		const work = receive(jobFor(peer, { stallMs: 600_000 }), { signal: stop.signal });
+		await until("it has been asked", () => peer.requests.length === times);
+		const stoppedMs = performance.now();
+		stop.abort();
+		await work;
+		waitedMs += performance.now() - stoppedMs;
+	}
+	// Ten looks, a quarter of a second apart, take more than two.
+	expect(waitedMs).toBeLessThan(1000);
+});
+
 test("bytes that are not let pass hold the peer up, and a cancel ends that too", async () => {
 	const size = 4 * WINDOW_BYTES;
 	const zeros = Buffer.alloc(size);
@@ -476,6 +492,8 @@ test("more jobs than threads wait for their turn, and one that waits can be canc
 	await until("the tenth has its turn", () => waiting.length === 1);
 	for (const request of waiting) send(request);
 	for (const { outcome } of await Promise.all([...jobs, tenth])) expect(outcome).toEqual({ kind: "done" });
+	// Each thread keeps its own.
+	expect(peer.connections()).toBe(8);
 });
 
 test("the process needs little memory of its own, whatever it receives", async () => {

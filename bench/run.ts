@@ -10,6 +10,7 @@ import { benchQueue } from "./queue.ts";
 import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
 import { benchSmallFiles } from "./small-files.ts";
 import { benchStartup } from "./startup.ts";
+import { benchSwarm } from "./swarm.ts";
 import { benchTransfer } from "./transfer.ts";
 
 const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = {
@@ -17,6 +18,7 @@ const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = 
 	queue: benchQueue,
 	"small-files": benchSmallFiles,
 	startup: benchStartup,
+	swarm: benchSwarm,
 	transfer: benchTransfer,
 };
 

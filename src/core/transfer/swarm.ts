@@ -175,6 +175,9 @@ class Session implements SwarmSession, AsyncDisposable {
 	constructor(d: SwarmDependencies, input: SwarmInput, key: string, run: SwarmRun, view: SwarmView) {
 		[this.#d, this.#input, this.#key, this.#run, this.#view] = [d, input, key, run, view];
 		const { clock, log } = d;
+		// A sealed manifest is sorted, and both are counted alike.
+		if (run.files.some(({ path }, at) => path < (run.files[at - 1]?.path ?? "")))
+			throw new Error("the files of a swarm are sorted by path");
 		this.#begunMs = clock.monotonicMs();
 		this.#busyMs = this.#begunMs;
 		this.#numbers = numberParts(run.files);

@@ -170,3 +170,32 @@ test("rows of a host that this machine once was let nobody in on a node; only it
 	expect(now.authenticate(admin)).toMatchObject({ role: "admin" });
 	dir[Symbol.dispose]();
 });
+
+test("an older push that comes late does not bring back who was revoked", async () => {
+	await using n = node();
+	const { pushed } = n.identity;
+	const ann = person("user");
+	expect(pushed.take({ auth_version: 1, tokens: [ann.pushed] })).toBe(1);
+	expect(pushed.take({ auth_version: 2, tokens: [] })).toBe(2);
+	expect(pushed.take({ auth_version: 1, tokens: [ann.pushed] })).toBe(2);
+	// An answer that was under way when the newer one was pushed says nothing of now.
+	pushed.confirm(1);
+	expect(pushed.take({ auth_version: 1, tokens: [ann.pushed] })).toBe(2);
+	pushed.confirm(2);
+	expect(pushed.take({ auth_version: 1, tokens: [ann.pushed] })).toBe(2);
+	expect(pushed.find(ann.token.id)).toBeUndefined();
+});
+
+test("a host that came back from a backup is believed: it says itself that it is at an older version", async () => {
+	await using n = node();
+	const { pushed } = n.identity;
+	const ann = person("user");
+	pushed.take({ auth_version: 7, tokens: [] });
+	pushed.confirm(7);
+	pushed.confirm(3);
+	expect(pushed.take({ auth_version: 3, tokens: [ann.pushed] })).toBe(3);
+	expect(pushed.find(ann.token.id)?.role).toBe("user");
+	// What was forgotten stands in nobody's way.
+	await n.clock.advance(FORGET_AFTER_MS + 1);
+	expect(pushed.take({ auth_version: 1, tokens: [] })).toBe(1);
+});

@@ -12,6 +12,7 @@ import { partRoutes } from "./part-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
+import { bundleRoutes } from "./bundle-routes.ts";
 import { uploadRoutes } from "./upload-routes.ts";
 import { swarmRoutes } from "./swarm-routes.ts";
 
@@ -25,6 +26,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...partRoutes(d),
 		...sourceRoutes(d, requests),
 		...uploadRoutes(d, requests),
+		...bundleRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {
@@ -58,9 +60,6 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		}),
 		openapi: () => openApiDocument(contract, { listener: "node", version }),
 		whoami: ({ caller }) => whoIs(caller, { role: "node", name: d.nodeName, clusterId: d.clusterId }),
-		pushAuth: ({ body }) => {
-			d.pushed.take(body);
-			return { auth_version: body.auth_version };
-		},
+		pushAuth: ({ body }) => ({ auth_version: d.pushed.take(body) }),
 	};
 }

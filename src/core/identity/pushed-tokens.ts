@@ -14,9 +14,13 @@ export const FORGET_AFTER_MS = 10 * 60_000;
 export type PushedToken = AuthSnapshot["tokens"][number] & { role: TokenRole };
 
 export interface PushedTokens {
-	/** Takes the place of what was pushed before. */
-	take(snapshot: AuthSnapshot): void;
-	/** The host said which version it has; the same as ours keeps ours good. */
+	/**
+	 * Takes the place of what was pushed before, and returns the version held then. An older one may have been long on
+	 * its way and would bring revoked tokens back: it is taken only where the host has said since that it is there now,
+	 * which it is with a database from a backup.
+	 */
+	take(snapshot: AuthSnapshot): number;
+	/** The host answered a heartbeat with the version it has; the same as ours keeps ours good. */
 	confirm(version: number | undefined): void;
 	/** Of what is held now; undefined when nothing is. */
 	version(): number | undefined;
@@ -34,16 +38,26 @@ export function roleAfter(silentMs: number, role: TokenRole): CallerRole | undef
 export function createPushedTokens({ clock }: { clock: Clock }): PushedTokens {
 	let held: { version: number; tokens: ReadonlyMap<string, PushedToken> } | undefined;
 	let heardMs = 0;
+	/** Answers to heartbeats since the last snapshot, and what the last of them said. */
+	let answers = 0;
+	let said: number | undefined;
 	const current = (): typeof held => {
 		if (held !== undefined && clock.monotonicMs() - heardMs > FORGET_AFTER_MS) held = undefined;
 		return held;
 	};
 	return {
 		take({ auth_version: version, tokens }) {
+			const before = current()?.version;
+			// One heartbeat is under way at a time: that of the second answer began after what we hold was pushed.
+			if (before !== undefined && version < before && !(answers > 1 && said === version)) return before;
 			held = { version, tokens: new Map(tokens.filter(hasKnownRole).map((t) => [t.token_id, t])) };
 			heardMs = clock.monotonicMs();
+			answers = 0;
+			return version;
 		},
 		confirm(version) {
+			answers++;
+			said = version;
 			if (version !== undefined && version === current()?.version) heardMs = clock.monotonicMs();
 		},
 		version: () => current()?.version,

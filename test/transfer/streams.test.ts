@@ -123,6 +123,27 @@ test("a read that brings nothing for the limit ends, one that brings something i
 	expect(cut).toBe(1);
 });
 
+test("quiet is when every stream has waited for a while, not when one has", async () => {
+	const clock = new FakeClock();
+	const heard: number[] = [];
+	await using stalls = createStallWatch({ clock, onQuiet: (ms) => heard.push(ms) }, 30_000);
+	const connection = { signal: never, cut: () => {} };
+	stalls.guard(new Promise(() => {}), connection).catch(() => {});
+	for (let second = 0; second < 4; second++) {
+		const busy = Promise.withResolvers<string>();
+		const read = stalls.guard(busy.promise, connection);
+		await clock.advance(4000);
+		busy.resolve("bytes");
+		await read;
+		const next = Promise.withResolvers<string>();
+		void stalls.guard(next.promise, connection);
+		next.resolve("bytes");
+	}
+	expect(heard.filter((ms) => ms < 5000)).toEqual([]);
+	await clock.advance(1500);
+	expect(heard.length).toBeGreaterThan(0);
+});
+
 test("rate and time left are those of the last seconds", async () => {
 	const clock = new FakeClock();
 	const seen: TransferProgress[] = [];

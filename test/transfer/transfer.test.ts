@@ -511,6 +511,27 @@ test("progress counts over the whole model, never above it, also when parts come
 	expect(seen.at(-1)).toMatchObject({ bytesDone: TOTAL, bytesTotal: TOTAL });
 });
 
+test("progress does not go back when a whole file has to come again", async () => {
+	using dir = tempDir();
+	await using held = await standTransfers(dir.path);
+	const source = faultySource(FILES, { flip: { path: BIG, at: 5, times: 1 }, blockBytes: MIB });
+	const seen: number[] = [];
+	await held.run({ source, onProgress: ({ bytesDone }) => seen.push(bytesDone) });
+	expect(source.bytesSent()).toBeGreaterThan(TOTAL);
+	expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+	expect(seen.at(-1)).toBe(TOTAL);
+});
+
+test("a source that has gone quiet is said to be what is waited for, until it brings something", async () => {
+	using dir = tempDir();
+	await using held = await standTransfers(dir.path, { stallMs: 1000 });
+	const source = faultySource(FILES, { stall: { path: BIG, at: 3 * MIB, times: 1 }, blockBytes: MIB });
+	const seen: (string | undefined)[] = [];
+	await held.run({ source, onProgress: ({ waitingFor }) => seen.push(waitingFor) });
+	expect(seen.some((text) => text?.startsWith("the source: nothing has come for ") === true)).toBe(true);
+	expect(seen.at(-1)).toBeUndefined();
+});
+
 test("room that was reserved is given back to the filesystem's count as bytes land", async () => {
 	using dir = tempDir();
 	await using held = await standTransfers(dir.path);

@@ -12,7 +12,7 @@ export type TransferPhase =
 
 export interface TransferProgress {
 	phase: TransferPhase;
-	/** Over all files, never more than `bytesTotal`. */
+	/** Over all files, never more than `bytesTotal`, and never less than before unless all of it starts over. */
 	bytesDone: number;
 	/** 0 until it is known. */
 	bytesTotal: number;
@@ -51,6 +51,8 @@ export function createMeter(
 	let phase: TransferPhase = "resolving";
 	let bytesDone = 0;
 	let bytesTotal = 0;
+	/** What was told last: bytes that are thrown away and come again do not make it smaller. */
+	let shown = 0;
 	let waitingFor: string | undefined;
 	let plane: TransferPlane | undefined;
 	let reportedAtMs = -Infinity;
@@ -64,6 +66,7 @@ export function createMeter(
 	};
 	const tell = (): void => {
 		const nowMs = clock.monotonicMs();
+		shown = Math.max(shown, bytesDone);
 		reportedAtMs = nowMs;
 		samples = [
 			...samples.filter(({ atMs }) => nowMs - atMs <= RATE_OVER_MS),
@@ -74,7 +77,7 @@ export function createMeter(
 		const etaS = left <= 0 ? 0 : rateBytesPerSecond > 0 ? left / rateBytesPerSecond : undefined;
 		report({
 			phase,
-			bytesDone,
+			bytesDone: shown,
 			bytesTotal,
 			rateBytesPerSecond,
 			etaS: bytesTotal === 0 ? undefined : etaS,
@@ -85,6 +88,7 @@ export function createMeter(
 	return {
 		begin(done, total) {
 			bytesDone = done;
+			shown = done;
 			bytesTotal = Math.max(total, done);
 			samples = [];
 			tell();

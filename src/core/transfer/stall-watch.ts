@@ -17,21 +17,34 @@ export class Stalled extends Error {
 }
 
 const CHECKS_PER_LIMIT = 20;
+/** Of the limit: nothing has come for so long, on any stream, that it is worth a word. */
+const QUIET_SHARE = 1 / 6;
 
 interface Waiting {
 	sinceMs: number;
 	end: () => void;
 }
 
-/** One loop watches all streams of a transfer, so that a read costs no timer of its own. */
-export function createStallWatch({ clock }: { clock: Clock }, limitMs: number): StallWatch {
+/**
+ * One loop watches all streams of a transfer, so that a read costs no timer of its own. `onQuiet` hears now and then
+ * for how long every one of them has waited.
+ */
+export function createStallWatch(
+	{ clock, onQuiet }: { clock: Clock; onQuiet?: (quietMs: number) => void },
+	limitMs: number,
+): StallWatch {
 	const waiting = new Set<Waiting>();
 	const stop = new AbortController();
 	const loop = (async () => {
 		while (!stop.signal.aborted) {
 			await clock.sleep(limitMs / CHECKS_PER_LIMIT, stop.signal);
 			const nowMs = clock.monotonicMs();
-			for (const one of waiting) if (nowMs - one.sinceMs >= limitMs) one.end();
+			let quietMs = waiting.size === 0 ? 0 : limitMs;
+			for (const one of waiting) {
+				quietMs = Math.min(quietMs, nowMs - one.sinceMs);
+				if (nowMs - one.sinceMs >= limitMs) one.end();
+			}
+			if (quietMs >= limitMs * QUIET_SHARE) onQuiet?.(quietMs);
 		}
 	})();
 	return {

@@ -204,7 +204,9 @@ async function fetchAndVerify(
 		pathOf,
 		signal,
 	});
-	await using stalls = createStallWatch({ clock }, limits.stallMs);
+	const onQuiet = (quietMs: number): void =>
+		meter.wait(`the source: nothing has come for ${Math.round(quietMs / 1000)} s`);
+	await using stalls = createStallWatch({ clock, onQuiet }, limits.stallMs);
 	using room = new DisposableStack();
 	using pace = tools.bandwidth.join(input.transferId, input.bandwidthLimit);
 	const receiver: Receiver = {

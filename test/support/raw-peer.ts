@@ -19,8 +19,6 @@ export interface RawPeer extends AsyncDisposable {
 	connections(): number;
 	/** Sockets that the other end has not closed. */
 	open(): number;
-	/** Bytes that the kernel has taken from us. */
-	sent(): number;
 }
 
 export async function startRawPeer(
@@ -30,17 +28,13 @@ export async function startRawPeer(
 	const requests: RawRequest[] = [];
 	const sockets = new Set<Socket>();
 	let connections = 0;
-	let closedBytes = 0;
 	const server = createServer((socket) => {
 		const connection = ++connections;
 		let nth = 0;
 		let text = "";
 		sockets.add(socket);
 		socket.on("error", () => socket.destroy());
-		socket.on("close", () => {
-			closedBytes += socket.bytesWritten;
-			sockets.delete(socket);
-		});
+		socket.on("close", () => sockets.delete(socket));
 		socket.on("data", (piece) => {
 			text += piece.toString("latin1");
 			for (let at = text.indexOf("\r\n\r\n"); at >= 0; at = text.indexOf("\r\n\r\n")) {
@@ -66,7 +60,6 @@ export async function startRawPeer(
 		requests,
 		connections: () => connections,
 		open: () => sockets.size,
-		sent: () => closedBytes + [...sockets].reduce((sum, { bytesWritten }) => sum + bytesWritten, 0),
 		[Symbol.asyncDispose]: () =>
 			new Promise<void>((resolve) => {
 				server.close(() => resolve());
@@ -78,4 +71,11 @@ export async function startRawPeer(
 /** The head of a right answer. */
 export function rangeHead({ start, end }: { start: number; end: number }, total: number): string {
 	return `HTTP/1.1 206 Partial Content\r\nContent-Length: ${end - start}\r\nContent-Range: bytes ${start}-${end - 1}/${total}\r\n\r\n`;
+}
+
+/** Sends a text again and again, a letter at a time, as long as somebody listens. */
+export function drip(socket: Socket, text: string): void {
+	let at = 0;
+	const timer = setInterval(() => socket.write(text[at++ % text.length] ?? ""), 20);
+	socket.on("close", () => clearInterval(timer));
 }

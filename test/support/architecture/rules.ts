@@ -55,6 +55,11 @@ const EXCEPTIONS: readonly { from: RegExp; to: RegExp; why: string }[] = [
 		why: "the engine is the same binary started with another word",
 	},
 	{
+		from: /^bin\/gswarm\.ts$/,
+		to: /^src\/core\/transfer\/plane\/main\.ts$/,
+		why: "the data process is the same binary started with another word",
+	},
+	{
 		from: /^src\/cli\/(commands\/)?agent\.ts$/,
 		to: /^src\/agent\/agent\.ts$/,
 		why: "the one command that loads the agent",

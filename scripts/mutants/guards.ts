@@ -1,4 +1,5 @@
 /** Every guard that is taken out once, by theme. */
+import { COPIES_GUARDS } from "./copies.ts";
 import { DATA_PLANE_GUARDS } from "./data-plane.ts";
 import { DOOR_GUARDS } from "./door.ts";
 import { FAR_SOURCES_GUARDS } from "./far-sources.ts";
@@ -14,6 +15,7 @@ import { TRANSPORT_GUARDS } from "./transport.ts";
 import { WORK_GUARDS } from "./work.ts";
 
 export const GUARDS: readonly Guard[] = [
+	...COPIES_GUARDS,
 	...DATA_PLANE_GUARDS,
 	...DOOR_GUARDS,
 	...FAR_SOURCES_GUARDS,

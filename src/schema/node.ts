@@ -6,6 +6,15 @@ import { serviceSchema } from "./service.ts";
 export const LIVENESS = ["alive", "suspect", "unreachable", "dead"] as const;
 export type Liveness = (typeof LIVENESS)[number];
 
+/** What a node may tell: more than any has, and not so much that a host would have to fear it. */
+const MAX_TIERS = 64;
+const MAX_ACTIVITIES = 2_000;
+const MAX_SERVICES = 1_000;
+const MAX_COPIES = 100_000;
+
+const count = z.number().int().nonnegative();
+const tierName = z.string().max(20);
+
 export const tierUsageSchema = z.object({
 	total: z.number().int().nonnegative(),
 	used: z.number().int().nonnegative(),
@@ -27,40 +36,70 @@ export const PROTOCOL_VERSION = 1;
 
 /** A transient model status that a task in the queue explains: the model is queued, downloading or moving to a tier. */
 export const activitySchema = z.object({
-	model_name: z.string(),
-	tier: z.string(),
+	model_name: z.string().max(400),
+	tier: tierName,
 	status: z.enum(["queued", "downloading", "moving"]),
+});
+
+/** A service as its node reports it: the host keeps what it is told, so that it is bounded here. */
+const reportedServiceSchema = serviceSchema.extend({
+	service_id: z.string().max(200),
+	model_name: z.string().max(400),
+	device: z.string().max(160),
+	node: z.string().max(63),
+	framework: z.string().max(64),
+	url: z.string().max(2048),
+	port: count.max(65535).nullable(),
+	pid: count.nullable(),
+	started_at: z.number().nonnegative().nullable(),
+	ready_s: z.number().nonnegative().nullable(),
+	restarts: count,
+	requests: count,
+	error: z.string().max(65_536).nullable(),
+});
+
+const reportedCopySchema = copySchema.extend({
+	model_name: z.string().max(400),
+	revision: z.string().max(128),
+	tier: tierName,
+	content_id: z.string().max(64),
+	model_type: z.string().max(64),
+	source_url: z.string().max(4096).nullable(),
+	format: z.string().max(64),
+	ready_at: z.number().nonnegative(),
 });
 
 /** What a node posts to the host every 5 s, and at once when something changed. Unknown fields are ignored. */
 export const heartbeatSchema = z.object({
-	protocol_version: z.number().int(),
-	version: z.string(),
+	protocol_version: count,
+	version: z.string().max(100),
 	/** Rises at every start of the agent. */
-	incarnation: z.number().int(),
+	incarnation: count,
 	/** Rises with every beat of an incarnation; a lower one is ignored. */
-	seq: z.number().int(),
+	seq: count,
 	api_port: z.number().int().min(0).max(65535),
 	peer_port: z.number().int().min(0).max(65535),
 	/** Whether the node's API is spoken over TLS; left out: it is not. */
 	tls: z.boolean().optional(),
 	/** The same of its peer listener. */
 	peer_tls: z.boolean().optional(),
-	tiers: z.record(z.string(), tierUsageSchema),
-	cpus: z.number().int(),
+	tiers: z
+		.record(tierName, tierUsageSchema)
+		.refine((tiers) => Object.keys(tiers).length <= MAX_TIERS, `more than ${MAX_TIERS} tiers`),
+	cpus: count,
 	tasks: taskCountersSchema,
-	activities: z.array(activitySchema),
-	services: z.array(serviceSchema),
+	activities: z.array(activitySchema).max(MAX_ACTIVITIES),
+	services: z.array(reportedServiceSchema).max(MAX_SERVICES),
 	/** The node's last beat: it was told to stop. */
 	leaving: z.boolean().optional(),
 	/** Of the people's tokens that it holds; a host with another version pushes its own. */
-	auth_version: z.number().int().optional(),
+	auth_version: count.optional(),
 	/** How many copies it holds. */
-	models: z.number().int(),
+	models: count,
 	/** Rises whenever the set of copies changed. */
-	inventory_version: z.number().int(),
+	inventory_version: count,
 	/** All copies; sent when the host asked, or when the version changed. */
-	inventory: z.array(copySchema).optional(),
+	inventory: z.array(reportedCopySchema).max(MAX_COPIES).optional(),
 });
 export type Heartbeat = z.infer<typeof heartbeatSchema>;
 

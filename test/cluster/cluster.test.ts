@@ -321,3 +321,18 @@ test("services of a node that cannot be reached are not called ready", async () 
 	expect(s.cluster.services().map((it) => it.state)).toEqual(["unhealthy", "failed"]);
 	expect(s.cluster.services()[0]?.error).toBe("the node node1 is unreachable");
 });
+
+test("what a node tells of models that can have no such name is not believed", async () => {
+	await using s = stand();
+	await s.join("node1");
+	const services = [service(), service({ model_name: "../../etc" })];
+	const activities = ["acme/tiny", "a\u0000b"].map((model_name) => ({
+		model_name,
+		tier: "disk",
+		status: "queued" as const,
+	}));
+	await s.cluster.beat("node1", heartbeat({ services, activities }), "127.0.0.1");
+	const { beat } = s.cluster.view("node1");
+	expect(beat?.services.map((it) => it.model_name)).toEqual(["acme/tiny"]);
+	expect(beat?.activities.map((it) => it.model_name)).toEqual(["acme/tiny"]);
+});

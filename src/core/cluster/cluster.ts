@@ -8,6 +8,7 @@ import type { Database } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
 import { notFound } from "../../schema/errors.ts";
 import type { Heartbeat, Liveness, NodeDocument } from "../../schema/node.ts";
+import { isModelName } from "../../schema/names.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
 import { type Admission, checkProtocol, createAdmission, listOf } from "./admission.ts";
 import { UNREACHABLE_MS, isReachable, livenessOf } from "./liveness.ts";
@@ -119,11 +120,15 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 			}
 			const was = livenessFor(node, awakeMs());
 			const { inventory: _inventory, ...rest } = beat;
-			// A node speaks for itself alone.
-			const services = beat.services.filter((s) => s.node === node);
+			// A node speaks for itself alone, and of models that can have that name.
+			const services = beat.services.filter((s) => s.node === node && isModelName(s.model_name));
+			const activities = beat.activities.filter((a) => isModelName(a.model_name));
 			const leaving = beat.leaving === true;
 			// A node that said goodbye is not waited for.
-			live.set(node, { beat: { ...rest, services }, atMs: awakeMs() - (leaving ? UNREACHABLE_MS : 0) });
+			live.set(node, {
+				beat: { ...rest, services, activities },
+				atMs: awakeMs() - (leaving ? UNREACHABLE_MS : 0),
+			});
 			if (leaving) log.info("cluster.node_left", { node });
 			else if (last === undefined || was !== "alive") {
 				log.info("cluster.node_alive", { node, was: last === undefined ? "unheard" : was });

@@ -65,10 +65,10 @@ export const COPIES_GUARDS: readonly Guard[] = [
 		tests: ["test/transfer/mending.test.ts"],
 	},
 	{
-		name: "follower_forgets",
-		file: "src/core/transfer/intake.ts",
-		find: "follower?.forget(file);",
-		replace: "",
+		name: "follower_begins_anew",
+		file: "src/core/transfer/follower.ts",
+		find: "files.delete(file.index);\n\t\t\t\treturn await",
+		replace: "return await",
 		tests: FOLLOWER,
 	},
 	{
@@ -77,13 +77,6 @@ export const COPIES_GUARDS: readonly Guard[] = [
 		find: "while (end < file.partCount && end - first < most && isThere(file, end)) end++;",
 		replace: "while (end < file.partCount && end - first < most) end++;",
 		tests: FOLLOWER,
-	},
-	{
-		name: "bundle_longer",
-		file: "src/core/transfer/bundle.ts",
-		find: "if (position + value.byteLength > size)",
-		replace: "if (false)",
-		tests: BUNDLE,
 	},
 	{
 		name: "bundle_shorter",

@@ -187,6 +187,18 @@ test("the serving side reads what is asked for of a ready copy, within limits", 
 	expect(await reasonOf(ask(3, 5))).toBe("model_not_found");
 });
 
+test("a damaged copy in memory is passed over for the one on the disk", async () => {
+	using dir = tempDir();
+	await using stand = await standStorage(dir.path);
+	const { storage } = stand;
+	const { content_id: contentId } = await publishFiles(storage, { files: FILES });
+	const near = await publishFiles(storage, { files: FILES, tier: "dram", transferId: "copy-1" });
+	truncateSync(join(storage.pathOf(near), "empty.txt"), 3);
+	await storage.verify(near, {}, signal);
+	const bytes = await readBundle(stand, { contentId, first: 2, end: 3 }, signal);
+	expect(bytes.byteLength).toBe(4000);
+});
+
 test("more bytes than a bundle holds are refused", async () => {
 	using dir = tempDir();
 	await using stand = await standStorage(dir.path);

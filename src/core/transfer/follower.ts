@@ -10,10 +10,11 @@ import { byteRange, type PlannedFile } from "./plan.ts";
 export interface Follower extends Disposable {
 	/** A part of the file is there; perhaps the next ones can be read. */
 	landed(file: PlannedFile): void;
-	/** The digests, once the whole file is there; undefined when they have to be made another way. */
+	/**
+	 * The digests, once the whole file is there; undefined when they have to be made another way. Afterwards nothing is
+	 * known of the file, so that one of which parts come again is read anew.
+	 */
 	digests(file: PlannedFile): Promise<FileDigests | undefined>;
-	/** Parts were thrown away: what was hashed is worth nothing. */
-	forget(file: PlannedFile): void;
 }
 
 export interface FollowerInput {
@@ -91,7 +92,6 @@ export function createFollower({ io, log, isThere, pathOf, signal }: FollowerInp
 	};
 	return {
 		landed,
-		forget,
 		async digests(file) {
 			for (;;) {
 				landed(file);

@@ -80,7 +80,6 @@ export function createIntake(input: IntakeInput): Intake {
 		if (redone.has(file.index)) throw checksumMismatch(file.path, verdict.problem);
 		redone.add(file.index);
 		log.warn("transfer.file_mismatch", { transfer_id: transferId, file: file.path, ...verdict.problem });
-		follower?.forget(file);
 		const badParts = verdict.badParts ?? input.others?.suspects(file);
 		const lostBytes = file.partCount === 0 ? sizeBytes : await ledger.drop(file, badParts);
 		meter.add(-lostBytes);

@@ -82,6 +82,10 @@ export async function benchSwarm({ say, quick }: BenchContext): Promise<Measured
 			egress,
 			egress.map(() => sizeBytes),
 		);
+	} catch (error) {
+		for (const machine of network.machines.slice(0, 3))
+			say(`${machine.name}: ${lastWords({ machine, directory: join(home, machine.name) })}`);
+		throw error;
 	} finally {
 		await endAll(home);
 	}
@@ -192,15 +196,20 @@ function environmentOf({ directory }: Agent): Record<string, string> {
 }
 
 async function start(binary: string, agent: Agent, words: string): Promise<void> {
-	const child = agent.machine.spawn(`exec ${binary} agent ${words}`, environmentOf(agent));
-	void child.stdout.text();
-	const errors = child.stderr.text();
+	const log = join(agent.directory, "agent.log");
+	const script = `exec ${binary} >/dev/null 2>${log} agent ${words}`;
+	const child = agent.machine.spawn(script, environmentOf(agent));
 	const limit = performance.now() + READY_LIMIT_MS;
 	while (!existsSync(join(agent.directory, "agent.json"))) {
-		if (child.exitCode !== null) throw new Error(`${agent.machine.name} ended: ${await errors}`);
+		if (child.exitCode !== null) throw new Error(`${agent.machine.name} ended: ${lastWords(agent)}`);
 		if (performance.now() > limit) throw new Error(`${agent.machine.name} does not start`);
 		await Bun.sleep(100);
 	}
+}
+
+function lastWords({ directory }: Agent): string {
+	const log = join(directory, "agent.log");
+	return existsSync(log) ? readFileSync(log, "utf8").slice(-2000) : "";
 }
 
 async function said(agent: Agent, script: string): Promise<string> {

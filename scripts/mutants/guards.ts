@@ -11,6 +11,7 @@ import { PEOPLE_GUARDS } from "./people.ts";
 import { QUEUE_GUARDS } from "./queue.ts";
 import { READERS_GUARDS } from "./readers.ts";
 import { SOURCES_GUARDS } from "./sources.ts";
+import { SWARM_GUARDS } from "./swarm.ts";
 import { TRANSPORT_GUARDS } from "./transport.ts";
 import { WORK_GUARDS } from "./work.ts";
 
@@ -26,6 +27,7 @@ export const GUARDS: readonly Guard[] = [
 	...QUEUE_GUARDS,
 	...READERS_GUARDS,
 	...SOURCES_GUARDS,
+	...SWARM_GUARDS,
 	...TRANSPORT_GUARDS,
 	...WORK_GUARDS,
 ];

@@ -176,3 +176,101 @@ test("whatever the speeds, and whoever dies, all living receivers get everything
 	}
 	expect(sent / parts).toBeLessThan(1.25);
 });
+
+interface Flow {
+	part: number;
+	from: number;
+	to: number;
+	left: number;
+}
+
+const ORIGIN = -1;
+/** A part of 8 MiB over a line of 200 Mbit/s, in steps of the simulation. */
+const STEPS_PER_PART = 7;
+/** News travels so many steps. */
+const NEWS_STEPS = 3;
+
+/** How many steps it takes until all receivers have all parts, when every machine's line carries one part's rate each way. */
+function stepsToAll(receivers: number, parts: number): { steps: number; sent: number } {
+	const have = Array.from({ length: receivers }, () => new Map<number, number>());
+	const chosen = new Map<string, number>();
+	let flows: Flow[] = [];
+	let sent = 0;
+	const idle = Array.from({ length: receivers }, () => 0);
+	for (let step = 0; step < 100 * parts * STEPS_PER_PART; step++) {
+		const knows = (who: number, part: number): boolean =>
+			(have[who]?.get(part) ?? Number.POSITIVE_INFINITY) + NEWS_STEPS <= step;
+		const isReading = (who: number, part: number): boolean =>
+			(chosen.get(`${who} ${part}`) ?? Number.POSITIVE_INFINITY) + NEWS_STEPS <= step &&
+			flows.some((flow) => flow.to === who && flow.part === part);
+		for (let who = 0; who < receivers; who++) {
+			for (;;) {
+				const mine = flows.filter((flow) => flow.to === who);
+				if (mine.length >= 8) break;
+				const wanted = Array.from({ length: parts }, (_, part) => part).filter(
+					(part) => have[who]?.has(part) !== true && !mine.some((flow) => flow.part === part),
+				);
+				const from = (other: number): number => mine.filter((flow) => flow.from === other).length;
+				const relays = have.flatMap((_, other) =>
+					other === who
+						? []
+						: [
+								peer(String(other), {
+									has: (part) => knows(other, part),
+									isReading: (part) => isReading(other, part),
+									inFlight: from(other),
+								}),
+							],
+				);
+				const maxInFlight = Math.max(1, Math.round(4 / receivers));
+				const origin = peer(String(ORIGIN), { isOrigin: true, inFlight: from(ORIGIN), maxInFlight });
+				const choice = choosePart({
+					wanted,
+					peers: [...relays, origin],
+					members: have.map(() => true),
+					self: who,
+					isIdle: (idle[who] ?? 0) > 20,
+				});
+				if (choice === undefined) break;
+				if (choice.peer === String(ORIGIN)) {
+					sent++;
+					chosen.set(`${who} ${choice.part}`, step);
+				}
+				flows.push({ part: choice.part, from: Number(choice.peer), to: who, left: STEPS_PER_PART });
+			}
+			idle[who] = flows.some((flow) => flow.to === who) ? 0 : (idle[who] ?? 0) + 1;
+		}
+		const rates = fairRates(flows);
+		for (const [at, flow] of flows.entries()) flow.left -= rates[at] ?? 0;
+		for (const flow of flows) if (flow.left <= 1e-9) have[flow.to]?.set(flow.part, step);
+		flows = flows.filter((flow) => flow.left > 1e-9);
+		if (have.every((set) => set.size === parts)) return { steps: step + 1, sent };
+	}
+	throw new Error("it does not end");
+}
+
+/** Max-min fair: what each flow gets when every line, in and out, carries 1. */
+function fairRates(flows: readonly Flow[]): number[] {
+	const rates = flows.map(() => 0);
+	const open = new Set(flows.keys());
+	const left = new Map<string, number>();
+	const linesOf = (at: number): string[] => [`out ${flows[at]?.from}`, `in ${flows[at]?.to}`];
+	for (const at of open) for (const line of linesOf(at)) left.set(line, 1);
+	while (open.size > 0) {
+		const users = new Map<string, number>();
+		for (const at of open) for (const line of linesOf(at)) users.set(line, (users.get(line) ?? 0) + 1);
+		const share = Math.min(...[...users].map(([line, count]) => (left.get(line) ?? 0) / count));
+		for (const at of open) rates[at] = (rates[at] ?? 0) + share;
+		for (const [line, count] of users) left.set(line, (left.get(line) ?? 0) - share * count);
+		for (const at of [...open]) if (linesOf(at).some((line) => (left.get(line) ?? 0) < 1e-9)) open.delete(at);
+	}
+	return rates;
+}
+
+test("by the plan, eight receivers of 64 parts take less than 1.3 times as long as one, and the origin sends little more than once", () => {
+	const one = stepsToAll(1, 64);
+	const eight = stepsToAll(8, 64);
+	expect(one.sent).toBe(64);
+	expect(eight.steps / one.steps).toBeLessThan(1.3);
+	expect(eight.sent / 64).toBeLessThan(1.1);
+});

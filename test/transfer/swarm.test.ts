@@ -12,7 +12,9 @@ import { describeSealed, type Relay, type Source } from "../../src/core/source/s
 import { systemClock } from "../../src/platform/clock.ts";
 import { systemIds } from "../../src/platform/ids.ts";
 import { createLog } from "../../src/platform/log.ts";
-import { GswarmError } from "../../src/schema/errors.ts";
+import { numberParts } from "../../src/core/transfer/part-numbers.ts";
+import type { PlannedFile } from "../../src/core/transfer/plan.ts";
+import { asGswarmError, GswarmError } from "../../src/schema/errors.ts";
 import { partSizeBytes } from "../../src/schema/manifest.ts";
 import type { ModelCopy } from "../../src/schema/model.ts";
 import { faultySource, type FaultySource, someBytes } from "../support/faulty-source.ts";
@@ -369,4 +371,27 @@ test("what others are told is what has landed, in order, and begins anew when so
 	expect(await ask(anew.epoch, 0).catch((error: unknown) => error)).toMatchObject({
 		reason: "part_not_here",
 	});
+});
+
+test("only what has landed is given on, and a part that is only begun is not", async () => {
+	await using stand = await withOrigin(["a"]);
+	const { shares } = stand.node("a");
+	const key = "b".repeat(64);
+	const file = { index: 0, path: "x", sizeBytes: 3 * PART, partSizeBytes: PART, partCount: 3 } as PlannedFile;
+	using share = shares.open(key, { files: [file], numbers: numberParts([file]), pathOf: () => "/tmp/x" });
+	share.landed(1, "x");
+	const asked = (start: number, end: number): string => {
+		try {
+			return shares.resolve(key, 0, () => ({ start, end })).path;
+		} catch (error) {
+			return asGswarmError(error).reason ?? "";
+		}
+	};
+	expect(asked(PART, 2 * PART)).toBe("/tmp/x");
+	expect(asked(PART + 5, PART + 9)).toBe("/tmp/x");
+	expect(asked(PART - 1, 2 * PART)).toBe("part_not_here");
+	expect(asked(PART, 2 * PART + 1)).toBe("part_not_here");
+	expect(asked(0, PART)).toBe("part_not_here");
+	share.withdraw([1]);
+	expect(asked(PART, 2 * PART)).toBe("part_not_here");
 });

@@ -33,6 +33,8 @@ _gswarm_step() {
 		("model/copy") REPLY="model copy" ;;
 		("model/move") REPLY="model move" ;;
 		("model/verify") REPLY="model verify" ;;
+		("model/export") REPLY="model export" ;;
+		("model/import") REPLY="model import" ;;
 		("model/upload") REPLY="model upload" ;;
 		("model/serve") REPLY="model serve" ;;
 		("model/delete") REPLY="model delete" ;;
@@ -112,6 +114,11 @@ _gswarm_value() {
 		("model verify/--sample") REPLY="anything" ;;
 		("model verify/--seed") REPLY="anything" ;;
 		("model verify/--priority") REPLY="words:critical high normal low" ;;
+		("model export/--from") REPLY="live:devices" ;;
+		("model import/--to") REPLY="live:devices" ;;
+		("model import/--name") REPLY="live:models" ;;
+		("model import/--priority") REPLY="words:critical high normal low" ;;
+		("model import/--bandwidth") REPLY="anything" ;;
 		("model upload/--from") REPLY="live:devices" ;;
 		("model upload/--priority") REPLY="words:critical high normal low" ;;
 		("model upload/--bandwidth") REPLY="anything" ;;
@@ -179,6 +186,9 @@ _gswarm_argument() {
 		("model move/1") REPLY="live:devices" ;;
 		("model move/2") REPLY="live:devices" ;;
 		("model verify/0") REPLY="live:models" ;;
+		("model export/0") REPLY="live:models" ;;
+		("model export/1") REPLY="path" ;;
+		("model import/0") REPLY="path" ;;
 		("model upload/0") REPLY="live:models" ;;
 		("model upload/1") REPLY="anything" ;;
 		("model serve/0") REPLY="live:models" ;;
@@ -211,7 +221,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register download copy move verify upload serve delete ;;
+		("model") printf '%s\n' list show locations register download copy move verify export import upload serve delete ;;
 		("service") printf '%s\n' list status logs stop ;;
 		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
 		("node") printf '%s\n' list limit approve remove reset ;;
@@ -233,6 +243,8 @@ _gswarm_flags() {
 		("model copy") printf '%s\n' --from --to --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
 		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --verify --no-verify --no-wait ;;
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --no-wait ;;
+		("model export") printf '%s\n' --from --overwrite ;;
+		("model import") printf '%s\n' --to --name --priority --bandwidth --no-wait ;;
 		("model upload") printf '%s\n' --from --overwrite --priority --bandwidth --no-wait ;;
 		("model serve") printf '%s\n' --device --port --ctx --parallel --priority --no-wait ;;
 		("model delete") printf '%s\n' --device --force --no-wait ;;

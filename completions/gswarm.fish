@@ -15,7 +15,7 @@ function __gswarm_at
 				continue
 			case '-*'
 				switch "$path/$word"
-					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model download/--source' 'model download/--to' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'service logs/--lines' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
+					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model download/--source' 'model download/--to' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'service logs/--lines' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
 						set flag $word
 				end
 				continue
@@ -81,6 +81,10 @@ function __gswarm_at
 				set path 'model move'
 			case 'model/verify'
 				set path 'model verify'
+			case 'model/export'
+				set path 'model export'
+			case 'model/import'
+				set path 'model import'
 			case 'model/upload'
 				set path 'model upload'
 			case 'model/serve'
@@ -206,6 +210,8 @@ complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a download -d 'Download 
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a copy -d 'Copy a model to another device or node'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a move -d 'Move a model to another device or node'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a verify -d 'Read a model\'s copies again, and repair a damaged one'
+complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a export -d 'Write a model and its manifest to one file'
+complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a import -d 'Take in a model from such a file'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a upload -d 'Upload a model to a bucket'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a serve -d 'Serve a model behind an OpenAI-compatible address'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a delete -d 'Delete a model, or one copy of it'
@@ -267,6 +273,16 @@ complete -c gswarm -n "__gswarm_in 'model verify'" -l sha256 -d 'Compare the sha
 complete -c gswarm -n "__gswarm_in 'model verify'" -l no-repair -d 'Only tell what is damaged'
 complete -c gswarm -n "__gswarm_in 'model verify'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
 complete -c gswarm -n "__gswarm_in 'model verify'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
+complete -c gswarm -n "test (__gswarm_at) = 'model export/0'" -a '(__gswarm_live models)'
+complete -c gswarm -n "test (__gswarm_at) = 'model export/1'" -F
+complete -c gswarm -n "__gswarm_in 'model export'" -l from -x -a '(__gswarm_live devices)' -d 'The copy to export'
+complete -c gswarm -n "__gswarm_in 'model export'" -l overwrite -d 'Replace a file that is there'
+complete -c gswarm -n "test (__gswarm_at) = 'model import/0'" -F
+complete -c gswarm -n "__gswarm_in 'model import'" -l to -x -a '(__gswarm_live devices)' -d 'Where it goes, e.g. node1:disk (default: the agent chooses)'
+complete -c gswarm -n "__gswarm_in 'model import'" -l name -x -a '(__gswarm_live models)' -d 'Another name than the one in the file'
+complete -c gswarm -n "__gswarm_in 'model import'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
+complete -c gswarm -n "__gswarm_in 'model import'" -l bandwidth -x -a '' -d 'No faster than this, e.g. 100MB/s'
+complete -c gswarm -n "__gswarm_in 'model import'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'model upload/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "test (__gswarm_at) = 'model upload/1'" -a ''
 complete -c gswarm -n "__gswarm_in 'model upload'" -l from -x -a '(__gswarm_live devices)' -d 'The copy to upload (default: one that is reachable)'

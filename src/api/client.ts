@@ -39,6 +39,7 @@ interface LooseInput {
 	query?: Record<string, unknown>;
 	body?: unknown;
 	signal?: AbortSignal;
+	hasLongBody?: boolean;
 	headers?: Record<string, string>;
 }
 
@@ -61,7 +62,8 @@ export function createApiClient({
 			encodeURIComponent(input.params?.[key] ?? ""),
 		);
 		const bearer = token();
-		const timeout = AbortSignal.timeout(timeoutMs);
+		const limit = limitOf(timeoutMs, input.hasLongBody === true);
+		const timeout = limit.signal;
 		try {
 			const options: Parameters<typeof transport.raw>[1] = {
 				method,
@@ -74,7 +76,9 @@ export function createApiClient({
 			};
 			if (input.query !== undefined) options.query = input.query;
 			if (input.body !== undefined) options.body = input.body as Record<string, unknown>;
-			return await transport.raw(`${baseUrl}${path}`, options);
+			const response = await transport.raw(`${baseUrl}${path}`, options);
+			limit.answered();
+			return response;
 		} catch (error) {
 			if (input.signal?.aborted === true) throw error;
 			throw networkError(baseUrl, error, timeout.aborted);
@@ -97,6 +101,16 @@ export function createApiClient({
 			}
 		},
 	};
+}
+
+/** Of the whole answer, or of the wait for its headers alone. */
+function limitOf(timeoutMs: number, hasLongBody: boolean): { signal: AbortSignal; answered(): void } {
+	if (!hasLongBody) return { signal: AbortSignal.timeout(timeoutMs), answered: () => {} };
+	const controller = new AbortController();
+	const late = AbortSignal.timeout(timeoutMs);
+	const giveUp = (): void => controller.abort(late.reason);
+	late.addEventListener("abort", giveUp, { once: true });
+	return { signal: controller.signal, answered: () => late.removeEventListener("abort", giveUp) };
 }
 
 function networkError(baseUrl: string, cause: unknown, timedOut: boolean): GswarmError {

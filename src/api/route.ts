@@ -67,5 +67,7 @@ export type InputOf<R extends Route> = (ParameterNames<R["path"]> extends never
 	(R extends { body: infer B extends z.ZodType } ? { body: z.input<B> } : { body?: undefined }) & {
 		/** Aborts the call. */
 		signal?: AbortSignal;
+		/** The usual limit ends with the headers of the answer: its body takes as long as it takes. */
+		hasLongBody?: boolean;
 		headers?: Record<string, string>;
 	};

@@ -12,6 +12,8 @@ export const ROUTES = {
 	addLocation: ["POST", "/api/v1/models/{model_name}/locations"],
 	removeLocation: ["DELETE", "/api/v1/models/{model_name}/locations/{device}"],
 	downloadModel: ["POST", "/api/v1/models/{model_name}/download"],
+	exportModel: ["GET", "/api/v1/models/{model_name}/export"],
+	importModel: ["POST", "/api/v1/imports"],
 	uploadModel: ["POST", "/api/v1/models/{model_name}/upload"],
 	inspectSource: ["POST", "/api/v1/sources/inspect"],
 	moveModel: ["POST", "/api/v1/models/{model_name}/move"],

@@ -55,6 +55,14 @@ export const TREE: Branch = {
 					summary: "Read a model's copies again, and repair a damaged one",
 					load: () => import("./commands/model-verify.ts"),
 				},
+				export: {
+					summary: "Write a model and its manifest to one file",
+					load: () => import("./commands/model-export.ts"),
+				},
+				import: {
+					summary: "Take in a model from such a file",
+					load: () => import("./commands/model-import.ts"),
+				},
 				upload: {
 					summary: "Upload a model to a bucket",
 					load: () => import("./commands/model-upload.ts"),

@@ -1,20 +1,25 @@
 /** Models that come from buckets and registries and go to buckets, through host and node as people ask for it. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createApiClient } from "../../src/api/client.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { type LocalCluster, localCluster, modelFiles } from "../support/cluster.ts";
+import { tempDir } from "../support/temp-dir.ts";
 import { type LoopbackS3, startS3 } from "../support/loopback-s3.ts";
 
 const KEYS = { accessKeyId: "AKIATEST", secretAccessKey: "canary-far-4711" };
 const TARGET = "s3://models/acme/tiny";
 let cluster: LocalCluster;
 let s3: LoopbackS3;
+const folder = tempDir();
 
 beforeAll(async () => {
 	s3 = startS3({ keys: KEYS, buckets: ["models"], minPartBytes: 5 * 1024 * 1024 });
 	cluster = await localCluster({
 		nodes: ["node1", "node2"],
 		files: { "acme/tiny": modelFiles(9_000_000) },
+		importDirectories: [folder.path],
 		buckets: { s3: { endpoint: s3.url, region: "us-east-1", pathStyle: true, credentials: KEYS } },
 	});
 	await cluster.download("acme/tiny", "node1:disk");
@@ -22,6 +27,7 @@ beforeAll(async () => {
 afterAll(async () => {
 	await cluster[Symbol.asyncDispose]();
 	s3.stop();
+	folder[Symbol.dispose]();
 });
 
 const upload = (
@@ -99,4 +105,46 @@ test("who may only use models does not send them away", async () => {
 		user.call("uploadModel", { params: { model_name: "acme/tiny" }, body: { target_url: `${TARGET}-3` } }),
 	);
 	expect(refused).toMatchObject({ status: 403, reason: "role_not_allowed" });
+});
+
+test("a bundle of the host is imported elsewhere under its own name and revision", async () => {
+	const { host } = cluster;
+	const response = await host.client.open("exportModel", { params: { model_name: "acme/tiny" }, query: {} });
+	expect(response.headers.get("content-type")).toBe("application/x-tar");
+	const file = join(folder.path, "tiny.tar");
+	writeFileSync(file, new Uint8Array(await response.arrayBuffer()));
+	const bring = (more: { model_name?: string } = {}) =>
+		host.client.call("importModel", {
+			body: { source_url: `file://${file}`, target_device: "node2:disk", ...more },
+		});
+	const submitted = await bring();
+	expect(submitted).toMatchObject({ model_name: "acme/tiny", revision: cluster.hub.commitOf("acme/tiny") });
+	const done = await cluster.done(Promise.resolve(submitted));
+	expect(done.result?.["content_id"]).toBe(response.headers.get("x-gswarm-content-id") as string);
+	const { source_url } = await host.client.call("getModel", { params: { model_name: "acme/tiny" } });
+	expect(source_url).toStartWith("hf:acme/tiny");
+	expect(await cluster.ready("acme/tiny")).toEqual(["node1:disk", "node2:disk"]);
+	await cluster.done(bring({ model_name: "other" }));
+	expect(await cluster.ready("other")).toEqual(["node2:disk"]);
+}, 60_000);
+
+test.each<[string, string, number, string]>([
+	["a file outside of the import folders", "file:///etc/passwd", 400, "scheme_not_allowed"],
+	["a file that is not there", "none.tar", 404, "file_not_found"],
+	["a file that is no bundle", "plain.tar", 400, "not_a_bundle"],
+	["an address of this machine", "http://127.0.0.1:1/tiny.tar", 403, "address_blocked"],
+])("the import of %s is refused at once", async (_what, name, status, reason) => {
+	writeFileSync(join(folder.path, "plain.tar"), "x".repeat(4096));
+	const source_url = name.includes(":") ? name : `file://${join(folder.path, name)}`;
+	const body = { source_url, target_device: "node2:disk" };
+	const refused = await failure(cluster.host.client.call("importModel", { body }));
+	expect([refused["status"], refused["reason"]]).toEqual([status, reason]);
+});
+
+test("an export of what is not there is refused", async () => {
+	const client = cluster.host.client;
+	const of = (model_name: string, query: { device?: string } = {}) =>
+		failure(client.open("exportModel", { params: { model_name }, query }));
+	expect(await of("acme/none")).toMatchObject({ status: 404, reason: "model_not_found" });
+	expect(await of("acme/tiny", { device: "node2:dram" })).toMatchObject({ status: 404 });
 });

@@ -1,8 +1,11 @@
 /** Looking at a source, and at what a download would do, from the command line. */
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "bun:test";
 import { modelNotFound } from "../../src/schema/errors.ts";
 import type { SourceInfo } from "../../src/schema/source-info.ts";
 import { fakeAgent } from "./support/fake-agent.ts";
+import { tempDir } from "../support/temp-dir.ts";
 import { run } from "./support/fake-world.ts";
 
 const SOURCE: SourceInfo = {
@@ -170,5 +173,92 @@ describe("model upload", () => {
 		const { code, stderr } = await run(["model", "upload", "acme/tiny", target], { agent: fakeAgent({}) });
 		expect(code).toBe(2);
 		expect(stderr).toContain("s3://bucket/prefix");
+	});
+});
+
+describe("model export", () => {
+	const TAR = "the bytes of a tar file";
+
+	test("writes a file that is whole, or none", async () => {
+		using dir = tempDir();
+		const file = join(dir.path, "tiny.tar");
+		const agent = fakeAgent({ exportModel: () => new Response(TAR) });
+		const { code, stdout, stderr } = await run(["model", "export", "acme/tiny", file, "--json"], { agent });
+		expect([code, JSON.parse(stdout)]).toEqual([
+			0,
+			{ model_name: "acme/tiny", file, size_bytes: TAR.length },
+		]);
+		expect(stderr).toContain("Exported acme/tiny");
+		expect(readFileSync(file, "utf8")).toBe(TAR);
+		expect(readdirSync(dir.path)).toEqual(["tiny.tar"]);
+	});
+
+	test("that breaks off leaves nothing", async () => {
+		using dir = tempDir();
+		const file = join(dir.path, "tiny.tar");
+		const broken = new ReadableStream<Uint8Array>({
+			start(controller) {
+				controller.enqueue(Buffer.from("some"));
+			},
+			pull(controller) {
+				controller.error(new Error("the copy is damaged"));
+			},
+		});
+		const agent = fakeAgent({ exportModel: () => new Response(broken) });
+		const { code, stderr } = await run(["model", "export", "acme/tiny", file], { agent });
+		expect(code).toBe(6);
+		expect(stderr).toContain("broke off");
+		expect(readdirSync(dir.path)).toEqual([]);
+	});
+
+	test("does not replace a file unless told", async () => {
+		using dir = tempDir();
+		const file = join(dir.path, "tiny.tar");
+		writeFileSync(file, "mine");
+		const agent = fakeAgent({ exportModel: () => new Response(TAR) });
+		expect((await run(["model", "export", "acme/tiny", file], { agent })).code).toBe(4);
+		expect(readFileSync(file, "utf8")).toBe("mine");
+		expect((await run(["model", "export", "acme/tiny", file, "--overwrite"], { agent })).code).toBe(0);
+		expect(readFileSync(file, "utf8")).toBe(TAR);
+	});
+
+	test("to a name that could not be imported is exit 2", async () => {
+		const { code, stderr } = await run(["model", "export", "acme/tiny", "/tmp/tiny.bin"], {
+			agent: fakeAgent({}),
+		});
+		expect(code).toBe(2);
+		expect(stderr).toContain(".tar");
+		expect(existsSync("/tmp/tiny.bin")).toBe(false);
+	});
+
+	test("goes to no terminal", async () => {
+		const { code } = await run(["model", "export", "acme/tiny", "-"], { agent: fakeAgent({}), columns: 80 });
+		expect(code).toBe(2);
+	});
+});
+
+describe("model import", () => {
+	const SENT = {
+		task_id: "download-tiny-k3v9x2ma",
+		status: "queued",
+		position: 0,
+		estimated_time: 0,
+		node: "node1",
+		model_name: "acme/tiny",
+		revision: "r1",
+	};
+
+	test.each([
+		["/srv/models/a b.tar", "file:///srv/models/a%20b.tar"],
+		["https://files.example/tiny.tar", "https://files.example/tiny.tar"],
+	])("of %s asks the node to read it", async (file, source_url) => {
+		const agent = fakeAgent({ importModel: SENT });
+		const line = ["model", "import", file, "--to", "node1:disk", "--name", "mine", "--no-wait"];
+		expect((await run(line, { agent })).code).toBe(0);
+		expect(agent.only("importModel").body).toEqual({
+			source_url,
+			target_device: "node1:disk",
+			model_name: "mine",
+		});
 	});
 });

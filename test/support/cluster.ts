@@ -137,6 +137,7 @@ export async function localCluster({
 	dramBytes = DRAM_BYTES,
 	tls = false,
 	buckets = {},
+	importDirectories = [],
 }: {
 	nodes?: readonly string[];
 	/** By repository. */
@@ -149,6 +150,8 @@ export async function localCluster({
 	tls?: boolean;
 	/** Services of buckets that the nodes are configured for. */
 	buckets?: NonNullable<SourceContext["buckets"]>;
+	/** Import folders of every node. */
+	importDirectories?: readonly string[];
 } = {}): Promise<LocalCluster> {
 	const stack = new AsyncDisposableStack();
 	const home = stack.use(tempDir());
@@ -185,7 +188,17 @@ export async function localCluster({
 		},
 		async join(name) {
 			const places = { home: join(home.path, name), dram: join(memory.path, name) };
-			const node = await startNode({ name, ...places, dramBytes, host, hub, log, tls, buckets });
+			const node = await startNode({
+				name,
+				...places,
+				dramBytes,
+				host,
+				hub,
+				log,
+				tls,
+				buckets,
+				importDirectories,
+			});
 			stack.defer(() => node.stop());
 			known.set(name, node);
 			await until(`${name} is alive`, async () => {
@@ -328,6 +341,7 @@ async function startNode(d: {
 	log: Log;
 	tls: boolean;
 	buckets: NonNullable<SourceContext["buckets"]>;
+	importDirectories: readonly string[];
 }): Promise<LocalNode> {
 	const { name, home, host } = d;
 	mkdirSync(home, { recursive: true });
@@ -401,7 +415,13 @@ async function startNode(d: {
 						dataDir: home,
 						tiers,
 						maxConcurrentTasks: 4,
-						sources: { outbound, clock: systemClock, hub: { endpoint: d.hub.url }, buckets: d.buckets },
+						sources: {
+							outbound,
+							clock: systemClock,
+							hub: { endpoint: d.hub.url },
+							buckets: d.buckets,
+							importDirectories: d.importDirectories,
+						},
 						host: {
 							url: () => host.url,
 							nodeToken: membership.node_token,

@@ -16,6 +16,7 @@ import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
 import { uploadRoutes } from "./upload-routes.ts";
+import { bundleRoutes } from "./bundle-routes.ts";
 import { swarmRoutes } from "./swarm-routes.ts";
 
 export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
@@ -29,6 +30,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...uploadRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		...agentRoutes(d),
+		...bundleRoutes(d, requests),
 		...nodeAdminRoutes(d),
 		...repairRoutes(d),
 		...secretRoutes(d),

@@ -25,7 +25,7 @@ export function uploadRoutes(
 }
 
 /** Of the ready copies on nodes that can be reached, one on a disk first. */
-function anyCopy(d: HostRouteDependencies, model: string): { node: string; device: string } {
+export function anyCopy(d: HostRouteDependencies, model: string): { node: string; device: string } {
 	const reachable = new Set(d.nodes.reachable().map(({ name }) => name));
 	const [best] = d.registry
 		.locations(model)

@@ -43,6 +43,13 @@ export interface DownloadRequest {
 	exclude: string[];
 	all_files: boolean;
 	bandwidth_limit: number | null;
+	/** What a bundle said of itself when it was asked for. */
+	bundle?: {
+		revision: string;
+		format: string;
+		source_url: string | null;
+		content_id: string;
+	};
 }
 
 export interface CopyRequest {
@@ -215,7 +222,9 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				modelType: request.model_type ?? undefined,
 				verifyChecksum: request.verify_checksum ?? undefined,
 				bandwidthLimit: request.bandwidth_limit ?? undefined,
+				...bundled(request),
 			});
+			if (request.bundle !== undefined && got.content_id !== request.bundle.content_id) throw otherCopy(got);
 			return finished(got);
 		},
 		copy: async (context) => finished(await copy(context)),
@@ -287,6 +296,25 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			return { service_id: context.request["service_id"] };
 		},
 	};
+}
+
+/** What a bundle is, it says itself. */
+function bundled({ bundle }: DownloadRequest): Partial<TransferInput> {
+	if (bundle === undefined) return {};
+	return {
+		revision: parseRevision(bundle.revision),
+		format: bundle.format,
+		sourceUrl: bundle.source_url,
+		contentId: bundle.content_id,
+	};
+}
+
+function otherCopy({ model_name, revision, tier, content_id }: ModelCopy): GswarmError {
+	return new GswarmError("CONFLICT", `${model_name}@${revision} is on ${tier} already with other content.`, {
+		reason: "copy_exists",
+		details: { content_id },
+		hint: "Import it under another name, or delete the copy that is there.",
+	});
 }
 
 /** The ready copy of a model on a tier. @throws 404 MODEL_NOT_FOUND naming the device */

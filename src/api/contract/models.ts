@@ -143,6 +143,37 @@ export const modelsRoutes = {
 		status: 202,
 		response: submittedOn,
 	},
+	exportModel: {
+		method: "GET",
+		path: "/api/v1/models/{model_name}/export",
+		summary: "A copy with its manifest as one tar stream, for sites without a network",
+		role: "user",
+		on: BOTH,
+		query: z.strictObject({
+			/** Left out: a device that has it. */
+			device: device.optional(),
+		}),
+		status: 200,
+	},
+	importModel: {
+		method: "POST",
+		path: "/api/v1/imports",
+		summary:
+			"Import a bundle that a node can read (an import folder, a web address): name, revision and digests are its own",
+		role: "user",
+		on: BOTH,
+		audited: ["target_device", "model_name"],
+		body: z.strictObject({
+			source_url: z.string().min(1).max(4096),
+			/** Left out: the name in the bundle. */
+			model_name: name.optional(),
+			target_device: device.optional(),
+			priority,
+			bandwidth_limit: bandwidth.optional(),
+		}),
+		status: 202,
+		response: submittedOn.extend({ model_name: z.string(), revision: z.string() }),
+	},
 	uploadModel: {
 		method: "POST",
 		path: "/api/v1/models/{model_name}/upload",

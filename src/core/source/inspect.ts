@@ -14,6 +14,7 @@ import {
 } from "../../platform/safetensors.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { ByteRange, Source, SourceDescription, SourceFile } from "./contract.ts";
+import { readRange } from "./read-range.ts";
 import { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
 
 export interface ModelFacts {
@@ -41,7 +42,6 @@ const GGUF_WINDOW_BYTES = 4 * 1024 * 1024;
 const MAX_GGUF_READ_BYTES = 48 * 1024 * 1024;
 const MAX_CONFIG_BYTES = 1024 * 1024;
 const MAX_README_BYTES = 64 * 1024;
-const TRIES = 2;
 const MAX_TEXT = 120;
 
 export async function inspectFiles(
@@ -272,45 +272,6 @@ function firstLine(bytes: Uint8Array | undefined): string | undefined {
 	return shownText(lines.map((line) => line.trim()).find((line) => line !== ""));
 }
 
-/** A range of a file, tried again once when the connection is cut in the middle. */
-async function readRange(
-	source: Source,
-	file: SourceFile,
-	range: ByteRange,
-	signal: AbortSignal,
-): Promise<Uint8Array> {
-	const wanted = range.end - range.start;
-	if (wanted <= 0) return new Uint8Array();
-	if (!file.rangeable && range.start > 0)
-		throw new GswarmError("INVALID_REQUEST", "its source gives whole files only.", { reason: "no_ranges" });
-	for (let tries = 1; ; tries++) {
-		try {
-			const bytes = await readStart(
-				await source.read(file, file.rangeable ? range : undefined, signal),
-				wanted,
-			);
-			if (bytes.length === wanted) return bytes;
-			throw cutShort(file.path, bytes.length, wanted);
-		} catch (error) {
-			signal.throwIfAborted();
-			const failure = error instanceof GswarmError ? error : cutShort(file.path, 0, wanted, error);
-			if (!failure.retryable || failure.reason === "rate_limited" || tries >= TRIES) throw failure;
-		}
-	}
-}
-
-/** The first bytes of a stream, which is not read further. */
-async function readStart(stream: ReadableStream<Uint8Array>, length: number): Promise<Uint8Array> {
-	const blocks: Uint8Array[] = [];
-	let got = 0;
-	for await (const block of stream) {
-		blocks.push(block);
-		got += block.length;
-		if (got >= length) break;
-	}
-	return Buffer.concat(blocks).subarray(0, length);
-}
-
 function knownSize({ path, sizeBytes }: SourceFile): number {
 	if (sizeBytes !== undefined) return sizeBytes;
 	throw new GswarmError("INVALID_REQUEST", `the length of ${path} is not known.`, {
@@ -340,12 +301,4 @@ function tooLong(path: string): GswarmError {
 		`the header of ${path} is longer than ${MAX_GGUF_READ_BYTES} bytes.`,
 		{ reason: "header_too_long" },
 	);
-}
-
-function cutShort(path: string, got: number, wanted: number, cause?: unknown): GswarmError {
-	return new GswarmError("NETWORK_ERROR", `The source of ${path} sent ${got} of ${wanted} bytes.`, {
-		reason: "connection_lost",
-		retryable: true,
-		cause,
-	});
 }

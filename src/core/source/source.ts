@@ -138,6 +138,7 @@ export type { BucketWriter, PartBytes } from "./bucket-writer.ts";
 export type { BucketCredentials, BucketService } from "./bucket-line.ts";
 export type { Registries } from "./registry.ts";
 export type { CredentialLookUp } from "./credential.ts";
+export { badBundle, parseBundle, readBundleHeader } from "./bundle-header.ts";
 export { detectFormat, guessModelType, type ModelFormat } from "./detect.ts";
 export { inspectFiles, type ModelFacts } from "./inspect.ts";
 export { describeSealed, type PeerInput, type PeerSource, peerSource } from "./peer.ts";

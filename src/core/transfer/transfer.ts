@@ -10,12 +10,12 @@
 import { join } from "node:path";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database, WriterModule } from "../../platform/database.ts";
-import { createXxh64Factory } from "../../platform/hash.ts";
+import { createXxh64Factory, sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
-import type { ManifestFile } from "../../schema/manifest.ts";
+import { canonicalManifest, type ManifestFile } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import { detectFormat, guessModelType, type Source, type SourceDescription } from "../source/source.ts";
@@ -49,6 +49,8 @@ export interface TransferInput {
 	verifyChecksum?: boolean | undefined;
 	/** A sealed manifest's part digests are enough (a peer over TLS, this node's own disk); sha256 is not computed again. */
 	trustPartDigests?: boolean | undefined;
+	/** What the manifest must be of, where somebody has said so before: another content is not published. */
+	contentId?: string | undefined;
 	/** Bytes per second over all streams. */
 	bandwidthLimit?: number | undefined;
 	/** Streams at once; default 8, peers want 4. */
@@ -206,6 +208,7 @@ export async function createTransfers(
 					meter,
 					signal,
 				});
+				if (input.contentId !== undefined) checkContent(files, input.contentId, model);
 				meter.enter("publishing");
 				return await storage.publish({
 					tier,
@@ -286,6 +289,17 @@ export async function createTransfers(
 	};
 }
 
+function checkContent(files: readonly ManifestFile[], wanted: string, model: ModelName): void {
+	const total = files.reduce((sum, file) => sum + file.size_bytes, 0);
+	const got = sha256Hex(canonicalManifest({ files: [...files], total_bytes: total }));
+	if (got === wanted) return;
+	throw new GswarmError("TASK_FAILED", `What came for ${model} is not the content that was announced.`, {
+		reason: "wrong_content",
+		details: { wanted, got },
+		hint: "Nothing was kept; its source changed in between.",
+	});
+}
+
 /** Why a run was stopped: the agent's stop keeps what is there, anything else is a cancel. */
 function abortFailure(reason: unknown, model: ModelName): GswarmError {
 	if (reason instanceof GswarmError) return reason;
@@ -319,6 +333,7 @@ export type { SwarmView } from "./swarm-peers.ts";
 export { createDataPlane } from "./plane/data-process.ts";
 export type { TransferProgress } from "./progress.ts";
 export { storageSource } from "./storage-source.ts";
+export { exportCopy } from "./export.ts";
 export { type Uploaded, uploadCopy } from "./upload.ts";
 export type { TransferLimits } from "./transfer-run.ts";
 

@@ -4,6 +4,7 @@ import { fileError } from "../../platform/durable-file.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import { joinSafe } from "../../platform/safe-path.ts";
 import { type ManifestFile, partSizeBytes } from "../../schema/manifest.ts";
+import { unbundle } from "./unbundle.ts";
 import { type ArchiveKind, extractArchive } from "../source/source.ts";
 
 const MAX_FILES = 100_000;
@@ -48,7 +49,7 @@ export async function unpackModel(
 			});
 		}
 		await rm(path, { force: true });
-		return entries;
+		return await unbundle(targetDirectory, entries);
 	} catch (error) {
 		throw fileError(error, "Unpacking the archive");
 	}

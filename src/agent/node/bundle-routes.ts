@@ -1,0 +1,63 @@
+/** The node's routes for bundles: a copy goes out as one stream, one comes in as a download that knows what it gets. */
+import { modelReservation } from "../../core/queue/queue.ts";
+import { openSource, readBundleHeader } from "../../core/source/source.ts";
+import { exportCopy } from "../../core/transfer/transfer.ts";
+import { sha256Hex } from "../../platform/hash.ts";
+import { shownSource } from "../../platform/outbound-guard.ts";
+import { modelNotFound } from "../../schema/errors.ts";
+import { parseModelName } from "../../schema/names.ts";
+import type { Handlers } from "../http/app.ts";
+import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
+import { type DownloadRequest, requireCopy } from "./tasks.ts";
+
+/** Whoever imports waits until its beginning has been read. */
+const LIMIT_MS = 25_000;
+
+export function bundleRoutes(
+	d: NodeRouteDependencies,
+	{ tierHere, submit, resources }: NodeRequests,
+): Pick<Handlers<"node">, "exportModel" | "importModel"> {
+	return {
+		async exportModel({ params, query }) {
+			const model = parseModelName(params.model_name);
+			const ready = d.storage.copies().filter((c) => c.model_name === model && c.status === "ready");
+			const tier = query.device === undefined ? ready.map((c) => c.tier).sort()[0] : tierHere(query.device);
+			if (tier === undefined) throw modelNotFound(model, d.nodeName);
+			const copy = requireCopy(d.storage, model, tier, d.nodeName);
+			const headers = { "content-type": "application/x-tar", "x-gswarm-content-id": copy.content_id };
+			return new Response(await exportCopy(d.storage, copy), { headers });
+		},
+		async importModel({ body, request, caller }) {
+			const tier = tierHere(body.target_device ?? "disk");
+			const source = openSource(body.source_url, d.sources);
+			const signal = AbortSignal.any([request.signal, AbortSignal.timeout(LIMIT_MS)]);
+			const bundle = await readBundleHeader(source, await source.describe(signal), signal);
+			const model = parseModelName(body.model_name ?? bundle.model_name);
+			const { revision, format, content_id } = bundle;
+			const download: DownloadRequest = {
+				model_name: model,
+				source_url: body.source_url,
+				target_device: `${d.nodeName}:${tier}`,
+				model_type: bundle.model_type,
+				verify_checksum: null,
+				include: [],
+				exclude: [],
+				all_files: false,
+				bandwidth_limit: body.bandwidth_limit ?? null,
+				bundle: {
+					revision,
+					format,
+					source_url: bundle.source_url === null ? null : shownSource(bundle.source_url),
+					content_id,
+				},
+			};
+			const more = {
+				reservations: [modelReservation(model, tier, "exclusive")],
+				resources: resources([model], [tier]),
+				joinKey: `import ${sha256Hex(JSON.stringify(download))}`,
+			};
+			const submitted = await submit("download", model, download, body.priority, more, { request, caller });
+			return { ...submitted, model_name: model, revision };
+		},
+	};
+}

@@ -21,7 +21,9 @@ beforeAll(async () => {
 	mkdirSync(join(shelf.path, "filler"));
 	writeFiller(join(shelf.path, "filler/filler.bin"), SIZE, 7);
 	hub = startHub({ repositories: { "acme/filler": { dir: join(shelf.path, "filler") } } });
-	cluster = new TestCluster({ environment: { HF_ENDPOINT: hub.url, AWS_SECRET_ACCESS_KEY: "canary-secret" } });
+	cluster = new TestCluster({
+		environment: { HF_ENDPOINT: hub.url, AWS_SECRET_ACCESS_KEY: "canary-secret" },
+	});
 	const sources = `sources:\n  allow: ["${hub.cdnUrl}"]\n`;
 	for (const name of ["node1", "node2"]) cluster.configure(name, sources);
 	cluster.configure("node3", `${sources}transfer:\n  plane: portable\n`);
@@ -64,9 +66,31 @@ function expectWhole(node: string): void {
 	expect(Bun.hash(got)).toBe(Bun.hash(readFileSync(join(shelf.path, "filler/filler.bin"))));
 }
 
+/** Looks without a pause, for what is there for some milliseconds only. */
+function catchChild(pid: number): number {
+	const endMs = performance.now() + 20_000;
+	while (performance.now() < endMs) {
+		// Before it is the program that it becomes, its parent waits for it and would be stopped too.
+		const child = childrenOf(pid).find(({ argv }) => argv[1] === "__data");
+		if (child !== undefined) return child.pid;
+	}
+	throw new Error(`${pid} has no child`);
+}
+
 test("a copy between nodes is received by the data process, which has no secrets and ends with a killed agent", async () => {
 	expect(childrenOf(node2.pid)).toEqual([]);
-	await copyTo("node2");
+	const body = { source_device: "node1:disk", target_device: "node2:disk" };
+	const submitted = await host.api("POST", "/api/v1/models/filler/copy", body);
+	expect(submitted.status).toBe(202);
+	const held = catchChild(node2.pid);
+	process.kill(held, "SIGSTOP");
+	const task = async () => (await host.api("GET", `/api/v1/queue/tasks/${submitted.body.task_id}`)).body;
+	try {
+		await until("the host tells how its bytes come", async () => (await task()).progress.plane === "fast");
+	} finally {
+		process.kill(held, "SIGCONT");
+	}
+	await until("it is copied", async () => (await task()).status === "completed");
 	expectWhole("node2");
 	expect(node2.log()).not.toContain("fast_plane_left");
 	const [child] = childrenOf(node2.pid);

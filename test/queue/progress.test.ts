@@ -16,6 +16,15 @@ test("rate and time left follow the bytes", () => {
 	});
 });
 
+test("how the bytes come is told once it is known, and stays", () => {
+	const meter = new ProgressMeter(start);
+	meter.report({ bytesDone: 1, bytesTotal: 2 }, 0);
+	expect(meter.snapshot(0)).not.toHaveProperty("plane");
+	meter.report({ plane: "fast" }, 1);
+	meter.report({ bytesDone: 2, plane: undefined }, 2);
+	expect(meter.snapshot(2).plane).toBe("fast");
+});
+
 test("the rate follows a change within seconds and fades when nothing comes", () => {
 	const meter = new ProgressMeter(start);
 	meter.report({ bytesDone: 0, bytesTotal: 1e9 }, 0);

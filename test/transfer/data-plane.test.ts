@@ -424,7 +424,7 @@ test("a process that says what nobody understands, or without end, is ended", as
 		await using own = openDataPlane({}, { command: ["/bin/sh", "-c", script] });
 		expect((await receive(jobFor(peer), { by: own })).outcome).toEqual({ kind: "crashed" });
 	}
-});
+}, 30_000);
 
 test("a process that does not hear a cancel, or says nothing for long, is killed", async () => {
 	await using peer = await startRawPeer(() => {});

@@ -54,10 +54,10 @@ export class Tally {
 		return TASK_STATES.reduce((sum, state) => (isTerminal(state) ? sum + this.#states[state] : sum), 0);
 	}
 
-	/** As they are on the wire. */
+	/** As they are on the wire. That a task runs may be told before its submit is answered, which counts it. */
 	counters(): Pick<TaskCounters, "pending" | "running"> {
 		const { running, cancelling } = this.#states;
-		return { pending: this.waiting(), running: running + cancelling };
+		return { pending: Math.max(0, this.waiting()), running: Math.max(0, running + cancelling) };
 	}
 
 	states(): StateCounts {

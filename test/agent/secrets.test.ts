@@ -83,7 +83,10 @@ describe("the way of a secret to a node", () => {
 				return Promise.resolve(Response.json({ bearer: SECRET }));
 			},
 		});
-		const asked = createCredentialLookUp(() => client)(HUB, signal());
+		const asked = createCredentialLookUp(() => ({ client, flush: () => Promise.resolve(true) }))(
+			HUB,
+			signal(),
+		);
 		if (isAsked) expect(await asked).toBe(SECRET);
 		else expect(await reasonOf(asked)).toBe("plain_http");
 		expect(sent).toBe(isAsked ? 1 : 0);
@@ -104,7 +107,9 @@ describe("the way of a secret to a node", () => {
 		["http://127.0.0.1:8000/api/v1/credentials", "::ffff:127.0.0.1", true],
 	])("the host answers %s from %j: %p", async (url, address, isAnswered) => {
 		const secrets = { valueFor: () => SECRET } as unknown as Secrets;
-		const { lookUpCredential } = secretRoutes({ secrets });
+		const cluster = { view: () => ({ beat: { tasks: { running: 1 } } }) } as never;
+		const inspections = { has: () => false };
+		const { lookUpCredential } = secretRoutes({ secrets, cluster, inspections });
 		// A URL without a host is what Bun makes of a request whose Host is none.
 		const call = { body: { origin: HUB }, request: { url }, address } as Parameters<
 			typeof lookUpCredential
@@ -141,12 +146,15 @@ test("a private model comes with the secret that an admin stored, which is forgo
 	});
 	expect((await host.client.call("listSecrets", {})).secrets).toMatchObject([{ name: "hf" }]);
 	expect(await download()).toBe("completed");
+	// No task runs: it is this question of the host that lets the node have it.
+	const asked = { source_url: `${hub.url}/acme/private` };
+	expect(await host.client.call("inspectSource", { body: asked })).toMatchObject({ format: "safetensors" });
 	await cluster.done(cluster.remove("acme/private"));
 	await host.client.call("removeSecret", { params: { secret_name: "hf" } });
 	expect(await download()).toBe("auth");
 	const lookUps = (await host.client.call("listAudit", { query: { action: "lookUpCredential" } })).entries;
 	expect(lookUps.map(({ actor, target, status }) => [actor.name, target["origin"], status])).toEqual(
-		[1, 2, 3].map(() => ["node1", hub.url, 200]),
+		[1, 2, 3, 4].map(() => ["node1", hub.url, 200]),
 	);
 	expect(JSON.stringify([cluster.log, lookUps])).not.toContain(SECRET);
 }, 60_000);
@@ -160,6 +168,13 @@ test("only nodes may ask for a credential, and they learn nothing of other origi
 		body: { value: SECRET, origins: [HUB] },
 	});
 	const asks = (origin: string) => node.call("lookUpCredential", { body: { origin } });
+	// Nothing runs there.
+	expect(await reasonOf(asks(HUB))).toBe("no_task");
+	const seen = host.role.cluster.view("node1").beat;
+	if (seen === undefined) throw new Error("node1 has not reported");
+	await cluster.node("node1").stop();
+	const working = { ...seen, seq: seen.seq + 99, tasks: { ...seen.tasks, running: 1 } };
+	await host.role.cluster.beat("node1", working, "127.0.0.1");
 	expect(await asks(HUB)).toEqual({ bearer: SECRET });
 	for (const other of ["https://other.example", `${HUB}:8443`, `${HUB}/`, "http://hub.example", "*"]) {
 		expect(await asks(other)).toEqual({ bearer: null });

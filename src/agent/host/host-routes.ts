@@ -7,6 +7,7 @@ import type { Handlers } from "../http/app.ts";
 import { agentRoutes } from "./agent-routes.ts";
 import { bandwidthRoutes } from "./bandwidth.ts";
 import { type HostRouteDependencies, createHostRequests } from "./host-requests.ts";
+import { createInspections } from "./inspections.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { nodeAdminRoutes } from "./node-admin-routes.ts";
 import { peopleRoutes } from "./people-routes.ts";
@@ -15,25 +16,26 @@ import { repairRoutes } from "./repair-routes.ts";
 import { secretRoutes } from "./secret-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
-import { uploadRoutes } from "./upload-routes.ts";
 import { bundleRoutes } from "./bundle-routes.ts";
+import { uploadRoutes } from "./upload-routes.ts";
 import { swarmRoutes } from "./swarm-routes.ts";
 
 export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 	const requests = createHostRequests(d);
+	const inspections = createInspections();
 	return {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
 		...bandwidthRoutes(d),
 		...queueRoutes(d, requests),
-		...sourceRoutes(d),
+		...sourceRoutes(d, inspections),
 		...uploadRoutes(d, requests),
+		...bundleRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		...agentRoutes(d),
-		...bundleRoutes(d, requests),
 		...nodeAdminRoutes(d),
 		...repairRoutes(d),
-		...secretRoutes(d),
+		...secretRoutes({ ...d, inspections }),
 		...peopleRoutes(d),
 		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {

@@ -4,9 +4,13 @@ import { parseModelName } from "../../schema/names.ts";
 import { downloadSource } from "../download-source.ts";
 import type { Handlers } from "../http/app.ts";
 import type { HostRouteDependencies } from "./host-requests.ts";
+import type { Inspections } from "./inspections.ts";
 import { placeDownload } from "./placement.ts";
 
-export function sourceRoutes(d: HostRouteDependencies): Pick<Handlers<"host">, "inspectSource"> {
+export function sourceRoutes(
+	d: HostRouteDependencies,
+	inspections: Pick<Inspections, "at">,
+): Pick<Handlers<"host">, "inspectSource"> {
 	return {
 		async inspectSource({ body, request }) {
 			const model = body.model_name === undefined ? undefined : parseModelName(body.model_name);
@@ -21,14 +25,15 @@ export function sourceRoutes(d: HostRouteDependencies): Pick<Handlers<"host">, "
 				model === undefined && body.target_device === undefined
 					? { node: anyNode(d), device: undefined }
 					: placeDownload(d.nodes, body.target_device);
-			const found = await d.nodes.client(target.node).call("inspectSource", {
-				body: {
-					...body,
-					source_url: source,
-					...(target.device === undefined ? {} : { target_device: target.device }),
-				},
-				signal: request.signal,
-			});
+			const client = d.nodes.client(target.node);
+			const asked = {
+				...body,
+				source_url: source,
+				...(target.device === undefined ? {} : { target_device: target.device }),
+			};
+			const found = await inspections.at(target.node, () =>
+				client.call("inspectSource", { body: asked, signal: request.signal }),
+			);
 			if (found.plan === null || known === undefined) return found;
 			const { plan, revision } = found;
 			const others = known.location_details

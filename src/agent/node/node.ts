@@ -212,7 +212,7 @@ export async function openNode(
 	const reportNow = async (timeoutMs = REPORT_TIMEOUT_MS): Promise<boolean> =>
 		(await link?.flush(timeoutMs)) ?? false;
 	const removal = createRemoval({ nodeName: name, storage, condemn, reportNow });
-	const sources = { ...options.sources, credentials: createCredentialLookUp(() => link?.client) };
+	const sources = { ...options.sources, credentials: createCredentialLookUp(() => link) };
 	const tasks = createNodeTasks({
 		nodeName: name,
 		storage,

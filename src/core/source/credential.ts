@@ -55,6 +55,8 @@ export function setSecretCommand(name: string, url: string): string {
 }
 
 function hostAway(what: string, said: GswarmError, cause: unknown): GswarmError {
+	// The host could be asked, and said why not.
+	if (cause instanceof GswarmError && cause.code === "FORBIDDEN") return cause;
 	return new GswarmError(
 		"RESOURCE_UNAVAILABLE",
 		`The source of ${what} wants credentials, and the host, which keeps them, could not be asked.`,

@@ -48,10 +48,11 @@ test("a node's rate is the rate of all its transfers together, whatever their bl
 			const all = list.map((plan, at) => stream(bandwidth, `t${at}`, plan));
 			await clock.advance(10_000);
 			const passed = all.reduce((sum, { bytes }) => sum + bytes, 0);
-			// Each stream has one block under way that is not paid for.
+			// Each stream has one block under way that is not paid for; a tenth of a second's bytes may pass after a
+			// pause, and as many ahead of time.
 			const underWay = list.reduce((sum, { block, streams }) => sum + block * streams, 0);
 			expect(passed).toBeGreaterThan(rate * 10 * 0.97);
-			expect(passed).toBeLessThan(rate * 10.1 + underWay + 300_000);
+			expect(passed).toBeLessThan(rate * 10.2 + underWay + 300_000);
 			for (const one of all) one.stop();
 			await Promise.all(all.map(({ done }) => done));
 		}),

@@ -1,5 +1,7 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { choosePart, ownerOf, type SwarmPeer, type SwarmState } from "../../src/core/transfer/swarm-plan.ts";
+
+setDefaultTimeout(60_000);
 
 function peer(id: string, more: Partial<SwarmPeer> & { parts?: readonly number[] } = {}): SwarmPeer {
 	const { parts = [], ...rest } = more;
@@ -262,7 +264,7 @@ function fairRates(flows: readonly Flow[]): number[] {
 		const share = Math.min(...[...users].map(([line, count]) => (left.get(line) ?? 0) / count));
 		for (const at of open) rates[at] = (rates[at] ?? 0) + share;
 		for (const [line, count] of users) left.set(line, (left.get(line) ?? 0) - share * count);
-		for (const at of [...open]) if (linesOf(at).some((line) => (left.get(line) ?? 0) < 1e-9)) open.delete(at);
+		for (const at of open) if (linesOf(at).some((line) => (left.get(line) ?? 0) < 1e-9)) open.delete(at);
 	}
 	return rates;
 }

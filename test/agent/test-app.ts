@@ -88,6 +88,8 @@ export async function testApp(
 	listener: Listener,
 	change: {
 		handle?: (echo: Echo) => unknown;
+		/** Handlers that are tried themselves, in place of the echo. */
+		real?: Readonly<Record<string, (call: never) => unknown>>;
 		port?: () => number;
 		isAudited?: boolean;
 		trustedProxies?: readonly string[];
@@ -114,13 +116,11 @@ export async function testApp(
 			.filter(([, route]) => route.on.includes(listener))
 			.map(([id, route]) => [
 				id,
-				({
-					params,
-					query,
-					body,
-					caller,
-				}: Pick<Echo, "params" | "query" | "body"> & { caller?: { id: string } }) => {
+				(call: Pick<Echo, "params" | "query" | "body"> & { caller?: { id: string } }) => {
 					handled.push(id);
+					const real = change.real?.[id];
+					if (real !== undefined) return real(call as never);
+					const { params, query, body, caller } = call;
 					const echo: Echo = { id, params, query, body, caller: caller?.id, task_id: "copy-tiny-1" };
 					if (change.handle !== undefined) return change.handle(echo);
 					return route.response === undefined ? Response.json(echo, { status: route.status }) : echo;

@@ -59,6 +59,22 @@ test.each([
 		event({ needs: "node", method: "POST", action: "lookUpCredential" }),
 		"act",
 	],
+	[
+		"what the host asks of a node, for somebody who is in its own log",
+		event({
+			caller: { id: "host", role: "host" },
+			needs: "host",
+			method: "POST",
+			action: "pushAuth",
+			status: 200,
+		}),
+		"none",
+	],
+	[
+		"a host that is refused",
+		event({ caller: { id: "host", role: "host" }, status: 403, reason: "role_not_allowed" }),
+		"refusal",
+	],
 	["a machine that joins", stranger({ needs: "join", method: "POST", action: "join", status: 200 }), "act"],
 	[
 		"a join that came to nothing, which anybody can send",

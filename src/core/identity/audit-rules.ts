@@ -49,6 +49,8 @@ export function recordingOf(event: AuditEvent): Recording {
 	if (status === 429 && caller === undefined) return "first-refusal";
 	if (READING.includes(method) || USES.includes(needs)) return "none";
 	if (action === undefined || UNRECORDED.includes(action)) return "none";
+	// What the host asks of a node it asks for somebody, who stands in its own log.
+	if (caller?.role === "host") return "none";
 	if (caller !== undefined) return "act";
 	if (needs !== "join") return "none";
 	// Anybody may try to join, as often as they have addresses: that must not push out what was done.

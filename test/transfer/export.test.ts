@@ -163,6 +163,7 @@ describe("a bundle", () => {
 		["a file that is another", { "a.txt": "one" }, { "files/a.txt": "two" }],
 		["a file that is not there", { "a.txt": "one", "b.txt": "b" }, { "files/a.txt": "one" }],
 		["a file more", { "a.txt": "one" }, { "files/a.txt": "one", "files/b.txt": "b" }],
+		["a file in another folder of as long a name", { "a.txt": "one" }, { "other/a.txt": "one" }],
 		["a file beside the others", { "a.txt": "one" }, { "files/a.txt": "one", "b.txt": "b" }],
 	])("with %s is refused, and nothing of it stays", (_what, told, packed) =>
 		inWorld(async (world) => {

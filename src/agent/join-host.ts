@@ -3,6 +3,7 @@
  * over a connection that this CA vouches for, the secret and the request for a certificate. Nothing secret is sent
  * before the host has proven who it is.
  */
+import { keyFingerprint } from "../platform/hash.ts";
 import { fetchAuthority } from "../platform/authority.ts";
 import type { ApiClient } from "../api/client.ts";
 import {
@@ -161,7 +162,8 @@ async function letIn(d: JoinDependencies, client: ApiClient, secret: string): Pr
 			log.warn("join.waiting", {
 				node: nodeFile.name,
 				host: client.baseUrl,
-				hint: `an admin lets it in: gswarm node approve ${nodeFile.name}`,
+				key_fingerprint: keyFingerprint(nodeFile.public_key),
+				hint: `an admin lets it in: gswarm node approve ${nodeFile.name} (its key is ${keyFingerprint(nodeFile.public_key)})`,
 			});
 		}
 		await clock.sleep(answer, signal);

@@ -10,6 +10,12 @@ export function sha256Hex(data: Uint8Array | string): string {
 	return new Bun.CryptoHasher("sha256").update(data).digest("hex");
 }
 
+/** By which people compare a public key (base64) on two machines: half of its sha256, in groups of four. */
+export function keyFingerprint(publicKey: string): string {
+	const hex = sha256Hex(Buffer.from(publicKey, "base64")).slice(0, 32);
+	return (hex.match(/.{4}/g) ?? []).join("-");
+}
+
 /** An XXH64 that takes its input in pieces; the same digest as xxh64Hex of the whole. */
 export interface StreamingXxh64 {
 	update(bytes: Uint8Array): void;

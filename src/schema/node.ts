@@ -135,6 +135,8 @@ export const nodeSchema = z.object({
 	services: z.number().int(),
 	/** When it asked, of one that waits. */
 	joined_at: z.number(),
+	/** Of its public key; the agent of a machine that waits says its own. Left out after a reset. */
+	key_fingerprint: z.string().optional(),
 	/** Names and addresses that its certificate holds beside the one it calls from. */
 	approved_addresses: z.array(z.string()).optional(),
 	/** Those that it asks for and no admin has approved. */

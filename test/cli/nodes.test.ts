@@ -12,7 +12,9 @@ const WAITING = {
 	tiers: {},
 	last_seen_s: null,
 	asked_addresses: ["gpu2.lan"],
+	key_fingerprint: "1f2e-3d4c",
 };
+const LIST = { nodes: [NODE, WAITING], total: 2 };
 
 describe("node list", () => {
 	const answer = { nodes: [NODE, WAITING], total: 2 };
@@ -30,14 +32,17 @@ describe("node list", () => {
 			agent: fakeAgent({ listNodes: { nodes, total: 2 } }),
 		});
 		expect(stdout).toContain("127.0.0.1:8001, gpu1.lan");
-		expect(stdout).toMatch(/10\.0\.0\.7\s+gpu2\.lan/);
+		expect(stdout).toMatch(/10\.0\.0\.7\s+gpu2\.lan\s+1f2e-3d4c/);
 		expect(stdout).toContain("PROTOCOL");
 	});
 });
 
 describe("node approve", () => {
 	test("approves what a node asks for, and tells what that was", async () => {
-		const agent = fakeAgent({ approveNode: { node: "node2", status: "waiting", addresses: ["gpu2.lan"] } });
+		const agent = fakeAgent({
+			listNodes: LIST,
+			approveNode: { node: "node2", status: "waiting", addresses: ["gpu2.lan"] },
+		});
 		const { code, stdout, stderr } = await run(["node", "approve", "node2"], { agent });
 		expect({ code, stdout }).toEqual({ code: 0, stdout: "node2\n" });
 		expect(stderr).toContain("gpu2.lan");
@@ -45,8 +50,22 @@ describe("node approve", () => {
 		expect(agent.only("approveNode").body).toEqual({});
 	});
 
+	test("on a terminal asks which machine it is, by its address and its key", async () => {
+		const agent = fakeAgent({ listNodes: LIST });
+		const asked = await run(["node", "approve", "node2"], {
+			agent,
+			stdinIsTty: true,
+			columns: 80,
+			input: "n",
+		});
+		expect(asked.code).toBe(1);
+		expect(asked.stderr).toContain("Let node2 (10.0.0.7, key 1f2e-3d4c) into the cluster?");
+		expect(agent.seen.map(({ route: called }) => called)).toEqual(["listNodes"]);
+	});
+
 	test("approves only the addresses that are given", async () => {
 		const agent = fakeAgent({
+			listNodes: LIST,
 			approveNode: { node: "node2", status: "joined", addresses: ["a.lan", "::1"] },
 		});
 		const words = ["node", "approve", "node2", "--address", "a.lan", "--address", "::1"];
@@ -73,10 +92,15 @@ describe("node remove and node reset", () => {
 		["node reset node2", "resetNode", { node: "node2", reset: true }],
 	] as const) {
 		test(`${line} asks on a terminal, and does nothing without a yes`, async () => {
-			const agent = fakeAgent({ [route]: answer });
+			const agent = fakeAgent({
+				listNodes: { nodes: [{ ...NODE, name: "node2" }], total: 1 },
+				[route]: answer,
+			});
 			const refused = await run(line.split(" "), { agent, stdinIsTty: true, columns: 80, input: "n" });
 			expect(refused.code).toBe(1);
-			expect(agent.seen).toEqual([]);
+			expect(agent.seen.map(({ route: called }) => called)).not.toContain(route);
+			if (route === "removeNode") expect(refused.stderr).toContain("node2 holds 3 model(s), serves 1");
+			agent.seen.length = 0;
 			const { code } = await run([...line.split(" "), "--yes"], { agent });
 			expect([code, agent.seen.length]).toEqual([0, 1]);
 		});

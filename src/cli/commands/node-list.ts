@@ -37,6 +37,7 @@ export const command = defineCommand({
 						? [
 								safeLine([addressOf(node), ...(node.approved_addresses ?? [])].join(", ")),
 								safeLine(node.asked_addresses?.join(", ") ?? "") || "-",
+								safeLine(node.key_fingerprint ?? "") || "-",
 								safeLine(node.version),
 								String(node.protocol_version),
 								String(node.cpus),
@@ -56,6 +57,7 @@ export const command = defineCommand({
 							? [
 									{ title: "ADDRESS" },
 									{ title: "ASKS FOR" },
+									{ title: "KEY" },
 									{ title: "VERSION" },
 									{ title: "PROTOCOL" },
 									{ title: "CPUS" },

@@ -1,5 +1,6 @@
 import { confirm } from "../confirm.ts";
 import { defineCommand } from "../command.ts";
+import type { Context } from "../context.ts";
 import { EXIT } from "../exit-codes.ts";
 import { safeLine } from "../render/safe-text.ts";
 import { node } from "../values.ts";
@@ -20,7 +21,7 @@ export const command = defineCommand({
 	],
 	next: ["node list", "model list"],
 	async run(context, { node: name, force }) {
-		if (!(await confirm(context, `Remove ${name} from the cluster?`))) {
+		if (!(await confirm(context, `${await lossOf(context, name)}Remove ${name} from the cluster?`))) {
 			context.say.info("Nothing was removed.");
 			return EXIT.failed;
 		}
@@ -33,3 +34,16 @@ export const command = defineCommand({
 		return EXIT.done;
 	},
 });
+
+/** What goes with the node, for whoever is asked; nothing where nobody is. */
+async function lossOf({ api, globals, world }: Context, name: string): Promise<string> {
+	const { stdin, stderr } = world.terminal;
+	if (globals.yes || !globals.input || !stdin.isTty || !stderr.isTty) return "";
+	const { nodes } = await (await api()).call("listNodes", {});
+	const node = nodes.find((it) => it.name === name);
+	if (node === undefined) return "";
+	if (node.status === "waiting") return `${safeLine(name)} only waits to join. `;
+	const { models, services, tasks } = node;
+	const left = tasks.running + tasks.pending;
+	return `${safeLine(name)} holds ${models} model(s), serves ${services} and has ${left} task(s) left; the cluster forgets all of it, the files stay there. `;
+}

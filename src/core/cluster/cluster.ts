@@ -6,6 +6,7 @@
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
+import { keyFingerprint } from "../../platform/hash.ts";
 import { notFound } from "../../schema/errors.ts";
 import type { Heartbeat, Liveness, NodeDocument } from "../../schema/node.ts";
 import { isModelName } from "../../schema/names.ts";
@@ -196,6 +197,7 @@ function documentOf(row: NodeRow, live: Live | undefined, status: Liveness, nowM
 		services: live?.beat.services.length ?? 0,
 		joined_at: row.joined_at,
 		last_seen_s: live === undefined ? null : Math.max(0, Math.round((nowMs - live.atMs) / 100) / 10),
+		...fingerprintOf(row),
 		...addressesOf(row),
 	};
 }
@@ -217,8 +219,13 @@ function waitingDocument(row: WaitingRow): NodeDocument {
 		services: 0,
 		joined_at: row.asked_at,
 		last_seen_s: null,
+		...fingerprintOf(row),
 		...addressesOf({ ...row, approved_addresses: row.approved_addresses ?? "[]" }),
 	};
+}
+
+function fingerprintOf({ public_key: key }: { public_key: string }): Pick<NodeDocument, "key_fingerprint"> {
+	return key === "" ? {} : { key_fingerprint: keyFingerprint(key) };
 }
 
 function addressesOf(row: {

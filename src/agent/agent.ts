@@ -201,6 +201,9 @@ async function startAgent(start: Start, stack: AsyncDisposableStack): Promise<St
 		version,
 		started_at: startedAt,
 		...(host === undefined ? {} : { host_url: reach.urlHere(host.listener.port) }),
+		...(host === undefined || options.tlsFiles === undefined
+			? {}
+			: { advertised_url: reach.urlForOthers(host.listener.port) }),
 		...(node === undefined ? {} : { node_url: reach.urlHere(node.listener.port) }),
 		...(node === undefined ? {} : { peer_url: reach.urlHere(node.peer.port) }),
 		...(reach.tls

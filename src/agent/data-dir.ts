@@ -36,6 +36,8 @@ export interface AgentFile {
 	host_url?: string;
 	node_url?: string;
 	peer_url?: string;
+	/** Where the operator's own certificate is shown: the name or address that it should vouch for. */
+	advertised_url?: string;
 	/** What these URLs' certificates are of, when they are https: the file of the CA, and the name to ask for. */
 	ca_file?: string;
 	server_name?: string;

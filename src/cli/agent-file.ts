@@ -12,6 +12,8 @@ export interface AgentFile {
 	host_url?: string;
 	node_url?: string;
 	peer_url?: string;
+	/** Where the host has a certificate of the operator's own: by which name or address that one is met. */
+	advertised_url?: string;
 	/** PEM of the cluster's CA, where the agent speaks https. */
 	ca_file?: string;
 	/** The name in the agent's certificate of that CA. */

@@ -19,6 +19,8 @@ export interface Connection {
 	ca: string | undefined;
 	/** The name in the agent's certificate, where it is not the host of the URL. */
 	serverName?: string | undefined;
+	/** For programs of people, where the agent's own certificate does not vouch for `url`. */
+	advertisedUrl?: string | undefined;
 	/** True when the agent is a node without a host's API. */
 	nodeOnly: boolean;
 	/** Name of the stored context that it is from. */
@@ -159,6 +161,7 @@ function connectionOf(dataDir: string): Connection {
 		token: readTokenFile(join(dataDir, "admin.token"), "the agent's token"),
 		ca: file.ca_file === undefined ? undefined : readCaFile(file.ca_file, "the agent's CA"),
 		serverName: file.server_name,
+		advertisedUrl: file.advertised_url,
 		nodeOnly: file.host_url === undefined,
 		context: undefined,
 	};

@@ -426,6 +426,25 @@ describe("gswarm env", () => {
 		expect(bundle.split("BEGIN CERTIFICATE").length).toBeGreaterThan(10);
 	});
 
+	test("on a host with a certificate of one's own names the address that it vouches for", async () => {
+		const dataDir = newHome();
+		mkdirSync(dataDir, { mode: 0o700 });
+		writeFileSync(join(dataDir, "admin.token"), `${TOKEN}\n`, { mode: 0o600 });
+		const agent = {
+			pid: process.pid,
+			role: "host",
+			name: "n",
+			started_at: 1,
+			host_url: "https://127.0.0.1:8000",
+		};
+		writeFileSync(
+			join(dataDir, "agent.json"),
+			JSON.stringify({ ...agent, advertised_url: "https://gpu1.lab.example:8000" }),
+		);
+		const { stdout } = await inHome(dataDir, ["env", "--json", "--data-dir", dataDir]);
+		expect(JSON.parse(stdout)).toMatchObject({ OPENAI_BASE_URL: "https://gpu1.lab.example:8000/v1" });
+	});
+
 	test("without https there is nothing to trust", async () => {
 		await using host = tlsHost({ whoami: ME }, { plain: true });
 		const dataDir = newHome();

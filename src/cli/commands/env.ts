@@ -17,7 +17,9 @@ OPENAI_BASE_URL and OPENAI_API_KEY are what OpenAI's clients read; SSL_CERT_FILE
 	async run(context) {
 		const { out, say, world } = context;
 		const connection = context.connection();
-		const variables: Record<string, string> = { OPENAI_BASE_URL: `${connection.url}/v1` };
+		const variables: Record<string, string> = {
+			OPENAI_BASE_URL: `${connection.advertisedUrl ?? connection.url}/v1`,
+		};
 		if (connection.token !== undefined) variables["OPENAI_API_KEY"] = connection.token;
 		if (connection.ca !== undefined) {
 			const { writeAuthorities } = await import("../authority-files.ts");

@@ -23,12 +23,12 @@ export function listed(text: string): string[] {
 export async function transferMany(
 	context: Context,
 	body: Body,
-	{ wait, done }: { wait: boolean; done: string },
+	{ wait, done, dryRun }: { wait: boolean; done: string; dryRun: boolean },
 ): Promise<number> {
 	const { out, say, style, width } = context;
 	const api = await context.api();
-	const { submitted, plan } = await api.call("transferModels", { body });
-	if (submitted === null) {
+	if (dryRun) {
+		const plan = await api.call("planTransfer", { body });
 		await out.show(plan, {
 			names: () => plan.items.map((item) => item.target_device),
 			human: (wide) => planTable(plan, { style, width: wide ? undefined : width }),
@@ -36,6 +36,8 @@ export async function transferMany(
 		say.info("Nothing was moved: this was a dry run.");
 		return EXIT.done;
 	}
+	const submitted = await api.call("transferModels", { body });
+	const { plan } = submitted;
 	const moving = plan.items.filter((item) => !item.is_there);
 	for (const item of plan.items) {
 		if (item.is_there) say.info(`${item.model_name} is on ${item.target_device} already.`);

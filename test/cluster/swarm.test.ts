@@ -24,9 +24,7 @@ const SLOW = { bandwidth_limit: 12_000_000 };
 type Body = z.input<(typeof contract)["transferModels"]["body"]>;
 
 async function transfer(c: LocalCluster, body: Body): Promise<string> {
-	const { submitted } = await c.host.client.call("transferModels", { body });
-	if (submitted === null) throw new Error("nothing was submitted");
-	return submitted.task_id;
+	return (await c.host.client.call("transferModels", { body })).task_id;
 }
 
 function copyToAll(c: LocalCluster, more: Partial<Body> = {}): Promise<string> {
@@ -114,13 +112,13 @@ test(
 			models: [{ model_name: MODEL }, { model_name: SMALL }],
 			target_devices: ["node1:disk1", "all:disk", "node2:disk1"],
 		};
-		const planned = await c.host.client.call("transferModels", { body: { ...body, dry_run: true } });
-		expect(planned.submitted).toBeNull();
-		expect(planned.plan.items.filter((it) => it.is_there).map((it) => it.target_device)).toEqual([
+		const planned = await c.host.client.call("planTransfer", { body });
+		expect((await c.host.client.call("queueStatus", { query: { node: "host" } })).tasks).toEqual([]);
+		expect(planned.items.filter((it) => it.is_there).map((it) => it.target_device)).toEqual([
 			"node1:disk",
 			"node1:disk",
 		]);
-		expect(planned.plan.total_bytes).toBe(3 * (ALL + 1002));
+		expect(planned.total_bytes).toBe(3 * (ALL + 1002));
 		const taskId = await transfer(c, body);
 		expect((await c.ended(taskId)).error).toBeNull();
 		for (const model of [MODEL, SMALL])

@@ -257,6 +257,19 @@ test("of a download, a relay that lies about digests as well is found out by the
 	expect(webReads(slow)).toBeLessThan(ALL + PART);
 });
 
+test("of a download, bytes that are not what their giver claims are noticed at the first part", async () => {
+	const names = ["a", "liar"];
+	await using stand = await standSwarm(names);
+	const { line } = stand.node("liar");
+	await stand.receive("liar", ["liar"], { web: faultySource(FILES, { digests: "sha256" }) });
+	line.change = flipped;
+	await stand.receive("a", names, { web: faultySource(FILES, { digests: "sha256" }) });
+	expectWhole(stand.node("a"));
+	expect(line.sent).toBeGreaterThan(0);
+	// Two requests at once, and what began before the first of them was whole.
+	expect(line.sent).toBeLessThan(4 * PART);
+});
+
 test("a receiver that dies takes nothing along but its help", async () => {
 	const names = ["a", "b", "dying"];
 	await using stand = await withOrigin(names);

@@ -13,7 +13,7 @@ import { fits } from "./model-routes.ts";
 import type { Placed } from "./placement.ts";
 import { isSwarmOperation, type SwarmModel, type SwarmOperation } from "./swarms.ts";
 
-type SwarmRoutes = Pick<Handlers<"host">, "transferModels" | "getTransfer" | "findSwarm">;
+type SwarmRoutes = Pick<Handlers<"host">, "transferModels" | "planTransfer" | "getTransfer" | "findSwarm">;
 type Body = BodyOf<Contract["transferModels"]>;
 
 const MAX_ITEMS = 512;
@@ -109,23 +109,28 @@ export function swarmRoutes(d: HostRouteDependencies, { submit }: HostRequests):
 		}
 	};
 
+	const planned = async (body: Body): Promise<{ places: Placed[]; models: PlannedModel[] }> => {
+		const places = placesOf(d, body.target_devices);
+		if (body.models.length * places.length > MAX_ITEMS) {
+			throw invalid("too_many", `An operation has at most ${MAX_ITEMS} models times devices.`, {
+				field: "target_devices",
+			});
+		}
+		const models: PlannedModel[] = [];
+		for (const asked of body.models) {
+			if (models.some((one) => one.model_name === asked.model_name)) continue;
+			models.push(
+				body.kind === "copy" ? await toCopy(asked, places) : toDownload(asked, places, body.model_type),
+			);
+		}
+		return { places, models };
+	};
+
 	return {
+		planTransfer: async ({ body }) => planOf((await planned(body)).models),
 		transferModels: async ({ body, request }) => {
-			const places = placesOf(d, body.target_devices);
-			if (body.models.length * places.length > MAX_ITEMS) {
-				throw invalid("too_many", `An operation has at most ${MAX_ITEMS} models times devices.`, {
-					field: "target_devices",
-				});
-			}
-			const models: PlannedModel[] = [];
-			for (const asked of body.models) {
-				if (models.some((one) => one.model_name === asked.model_name)) continue;
-				models.push(
-					body.kind === "copy" ? await toCopy(asked, places) : toDownload(asked, places, body.model_type),
-				);
-			}
+			const { places, models } = await planned(body);
 			const plan = planOf(models);
-			if (body.dry_run) return { submitted: null, plan };
 			const moving = models.filter((model) => model.targets.length > 0);
 			await expect(moving);
 			const operation: SwarmOperation = {
@@ -153,7 +158,7 @@ export function swarmRoutes(d: HostRouteDependencies, { submit }: HostRequests):
 				...(plan.total_bytes === null ? {} : { sizeBytes: plan.total_bytes }),
 			};
 			const submitted = await submit(body.kind, operation.model_name, operation, more, request.headers);
-			return { submitted, plan };
+			return { ...submitted, plan };
 		},
 		getTransfer: ({ params }) => {
 			const task = d.queue.get(params.task_id);

@@ -21,6 +21,32 @@ import {
 const pattern = z.array(z.string().min(1).max(400)).max(64);
 const key = z.string().regex(/^[0-9a-f]{64}$/);
 
+const wanted = z.strictObject({
+	kind: z.enum(["copy", "download"]),
+	models: z
+		.array(
+			z.strictObject({
+				model_name: name,
+				/** Of a copy; left out: from wherever it is. */
+				source_device: device.optional(),
+				/** Of a download; left out: as it is registered. */
+				source_url: z.string().min(1).max(4096).optional(),
+			}),
+		)
+		.min(1)
+		.max(64),
+	/** `all:disk` is the disk of every node that can be reached. */
+	target_devices: z.array(device).min(1).max(256),
+	priority,
+	verify_checksum: z.boolean().optional(),
+	/** Of each receiver. */
+	bandwidth_limit: bandwidth.optional(),
+	model_type: z.string().min(1).max(64).optional(),
+	include: pattern.optional(),
+	exclude: pattern.optional(),
+	all_files: z.boolean().optional(),
+});
+
 export const swarmRoutes = {
 	transferModels: {
 		method: "POST",
@@ -30,35 +56,19 @@ export const swarmRoutes = {
 		role: "user",
 		on: HOST,
 		audited: ["kind", "target_devices"],
-		body: z.strictObject({
-			kind: z.enum(["copy", "download"]),
-			models: z
-				.array(
-					z.strictObject({
-						model_name: name,
-						/** Of a copy; left out: from wherever it is. */
-						source_device: device.optional(),
-						/** Of a download; left out: as it is registered. */
-						source_url: z.string().min(1).max(4096).optional(),
-					}),
-				)
-				.min(1)
-				.max(64),
-			/** `all:disk` is the disk of every node that can be reached. */
-			target_devices: z.array(device).min(1).max(256),
-			priority,
-			verify_checksum: z.boolean().optional(),
-			/** Of each receiver. */
-			bandwidth_limit: bandwidth.optional(),
-			model_type: z.string().min(1).max(64).optional(),
-			include: pattern.optional(),
-			exclude: pattern.optional(),
-			all_files: z.boolean().optional(),
-			/** Only say what would be done. */
-			dry_run: z.boolean().default(false),
-		}),
+		body: wanted,
 		status: 202,
-		response: z.object({ submitted: submittedOn.nullable(), plan: transferPlanSchema }),
+		response: submittedOn.extend({ plan: transferPlanSchema }),
+	},
+	planTransfer: {
+		method: "POST",
+		path: "/api/v1/transfers/plan",
+		summary: "What such an operation would do; nothing is queued",
+		role: "user",
+		on: HOST,
+		body: wanted,
+		status: 200,
+		response: transferPlanSchema,
 	},
 	getTransfer: {
 		method: "GET",

@@ -55,10 +55,13 @@ export const command = defineCommand({
 					...(from === "" ? {} : { source_device: from }),
 				})),
 				target_devices: targets,
-				dry_run: values["dry-run"],
 				...paceFields(values),
 			};
-			return await transferMany(context, body, { wait: values.wait, done: "Copied" });
+			return await transferMany(context, body, {
+				wait: values.wait,
+				done: "Copied",
+				dryRun: values["dry-run"],
+			});
 		}
 		const submitted = await (await context.api()).call("copyModel", {
 			params: { model_name: name },

@@ -140,12 +140,15 @@ async function downloadMany(
 			return { model_name: modelName, ...(source_url === undefined ? {} : { source_url }) };
 		}),
 		target_devices: [...targets],
-		dry_run: values["dry-run"],
 		...paceFields(values),
 		...(values.type === undefined ? {} : { model_type: values.type }),
 		...fileChoiceFields(values),
 	};
-	return await transferMany(context, body, { wait: values.wait, done: "Downloaded" });
+	return await transferMany(context, body, {
+		wait: values.wait,
+		done: "Downloaded",
+		dryRun: values["dry-run"],
+	});
 }
 
 /** What the download would do: the answer of a dry run. */

@@ -157,7 +157,7 @@ export const COPIES_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "shares_of_cluster",
-		file: "src/agent/host/bandwidth.ts",
+		file: "src/agent/host/cluster-bandwidth.ts",
 		find: "Math.floor((limit * weight(own ?? { isBusy: false })) / Math.max(1, total))",
 		replace: "limit",
 		tests: ["test/cluster/bandwidth.test.ts"],

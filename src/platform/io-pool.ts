@@ -6,8 +6,6 @@
 import type { FileDigests, FileEntry, IoJob, IoResult, SmallFileDigests } from "./io-jobs.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
 
-export type { FileDigests } from "./io-jobs.ts";
-
 export interface IoPool extends AsyncDisposable {
 	/** Reads a whole file. `gitSha1` needs the size that the file is meant to have. */
 	hashFile(

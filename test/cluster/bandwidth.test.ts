@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { share } from "../../src/agent/host/bandwidth.ts";
+import { share } from "../../src/agent/host/cluster-bandwidth.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import * as fc from "fast-check";
 import { type LocalCluster, localCluster, modelFiles } from "../support/cluster.ts";

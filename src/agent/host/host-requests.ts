@@ -10,7 +10,7 @@ import type { Submitted, TaskType } from "../../schema/task.ts";
 import type { HostCredentials } from "../credentials.ts";
 import { idempotencyKey } from "../http/answers.ts";
 import type { AuthPush } from "./auth-push.ts";
-import type { ClusterBandwidth } from "./bandwidth.ts";
+import type { ClusterBandwidth } from "./cluster-bandwidth.ts";
 import type { OperationDependencies } from "./operations.ts";
 import type { TaskFinder } from "./task-finder.ts";
 

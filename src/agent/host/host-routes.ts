@@ -5,7 +5,7 @@ import { version } from "../../platform/version.ts";
 import { seesDetails } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { agentRoutes } from "./agent-routes.ts";
-import { bandwidthRoutes } from "./bandwidth.ts";
+import { bandwidthRoutes } from "./bandwidth-routes.ts";
 import { type HostRouteDependencies, createHostRequests } from "./host-requests.ts";
 import { createInspections } from "./inspections.ts";
 import { modelRoutes } from "./model-routes.ts";

@@ -12,7 +12,7 @@ import { isOpenHttp } from "../../platform/plain-http.ts";
 import { asGswarmError } from "../../schema/errors.ts";
 import type { HostCredentials } from "../credentials.ts";
 import type { Handlers } from "../http/app.ts";
-import { type Limits, createClusterBandwidth } from "./bandwidth.ts";
+import { type Limits, createClusterBandwidth } from "./cluster-bandwidth.ts";
 import { createAuthPush } from "./auth-push.ts";
 import { type PartLine, createDispatcher } from "./dispatch.ts";
 import { hostHandlers } from "./host-routes.ts";

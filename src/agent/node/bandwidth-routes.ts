@@ -1,17 +1,11 @@
 /** The node's routes about how fast bytes may go. */
-import type { Bandwidth, Rate } from "../../core/transfer/transfer.ts";
+import type { Rate } from "../../core/transfer/transfer.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import { isTerminal } from "../../schema/task.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRouteDependencies } from "./node-requests.ts";
 
 type BandwidthRoutes = Pick<Handlers<"node">, "setTaskBandwidth" | "getNodeBandwidth" | "setNodeBandwidth">;
-
-/** What a node receives, and what it sends to others. */
-export interface NodeBandwidth {
-	down: Bandwidth;
-	up: Bandwidth;
-}
 
 export function bandwidthRoutes(d: NodeRouteDependencies): BandwidthRoutes {
 	const { down, up } = d.bandwidth;

@@ -6,7 +6,7 @@ import type { Audit, Caller, PushedTokens } from "../../core/identity/identity.t
 import type { Gateway, Services } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
-import type { Grants } from "../../core/transfer/transfer.ts";
+import type { Bandwidth, Grants } from "../../core/transfer/transfer.ts";
 import { parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
@@ -14,7 +14,6 @@ import { OPERATION_HEADER, type OperationToken, parseToken } from "../../schema/
 import { idempotencyKey } from "../http/answers.ts";
 import { toDispatch } from "../operation-token.ts";
 import type { HostedWork } from "./hosted-work.ts";
-import type { NodeBandwidth } from "./bandwidth-routes.ts";
 import type { Removal } from "./removal.ts";
 
 /** The rooms and facts that the node's routes work with. */
@@ -33,7 +32,8 @@ export interface NodeRouteDependencies {
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
-	bandwidth: NodeBandwidth;
+	/** Of what the node receives, and of what it sends to others. */
+	bandwidth: { down: Bandwidth; up: Bandwidth };
 	/** `transfer.verify: sha256` of the configuration. */
 	verifySha256: boolean;
 	uptimeS(): number;

@@ -141,7 +141,12 @@ export async function openStorage(
 	const writes = db.writer(storageModule);
 	const version = readInventoryVersion(db);
 	const shelf = createShelf({
-		...{ db, writes, clock, ids, log, version },
+		db,
+		writes,
+		clock,
+		ids,
+		log,
+		version,
 		bootId: bootId ?? null,
 		// Not to be stopped: what was not synced must not be published.
 		syncFilesystem: (directory) => io.syncFilesystem(directory, new AbortController().signal),

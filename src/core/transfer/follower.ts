@@ -3,7 +3,8 @@
  * far as its parts have landed, while the rest comes. What was read stays in the kernel's cache, so the disk is not
  * asked again. Nothing of it is kept over a restart: then the file is read from its start.
  */
-import type { FileDigests, FollowedHash, IoPool } from "../../platform/io-pool.ts";
+import type { FileDigests } from "../../platform/io-jobs.ts";
+import type { FollowedHash, IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { byteRange, type PlannedFile } from "./plan.ts";
 

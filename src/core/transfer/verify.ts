@@ -1,6 +1,7 @@
 /** A received file against what its source claims and what was hashed while it came. */
 import { fileError } from "../../platform/durable-file.ts";
-import type { FileDigests, IoPool } from "../../platform/io-pool.ts";
+import type { FileDigests } from "../../platform/io-jobs.ts";
+import type { IoPool } from "../../platform/io-pool.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { partSizeBytes } from "../../schema/manifest.ts";
 import type { Follower } from "./follower.ts";

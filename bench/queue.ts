@@ -218,7 +218,7 @@ function fill(path: string, { pending, finished }: { pending: number; finished: 
 		db.run("COMMIT");
 	}
 	if (finished === 0) return;
-	db.run("UPDATE queue_task SET state = 'running', epoch = 1 WHERE seq <= ?1", [finished]);
+	db.run("UPDATE queue_task SET state = 'running', epoch = 1, token = 1 WHERE seq <= ?1", [finished]);
 	db.run(
 		`UPDATE queue_task SET state = iif(seq % 10 = 0, 'failed', 'completed'), epoch = NULL, completed_at_ms = seq
 		WHERE epoch = 1`,

@@ -24,56 +24,90 @@ export interface WriteFailure {
 	};
 }
 
-/** Runs a batch of requests as one transaction; a failed one is rolled back to its savepoint and does not harm the others. */
-export function runBatch(db: Sqlite, modules: Rooms, batch: readonly WriteRequest[]): WriteReply[] {
+/** A transaction to which requests are added until it is committed. */
+export interface Batch {
+	/** Requests that were added. */
+	readonly size: number;
+	/** Runs them at once; a failed one is rolled back to its savepoint and does not harm the others. */
+	add(requests: readonly WriteRequest[]): void;
+	/** The replies, once everything is durable. */
+	commit(): WriteReply[];
+}
+
+export function beginBatch(db: Sqlite, rooms: Rooms): Batch {
+	const requests: WriteRequest[] = [];
 	const replies: WriteReply[] = [];
-	/** What a request failed with, until its savepoint is gone. */
-	let failing: unknown;
-	try {
-		db.query("BEGIN IMMEDIATE").run();
-		for (const request of batch) {
-			const [id] = request;
-			// A request that is alone goes with its transaction.
-			if (batch.length === 1) {
-				replies.push([id, runOne(db, modules, request)]);
-				continue;
-			}
-			db.query("SAVEPOINT request").run();
-			try {
-				const result = runOne(db, modules, request);
-				db.query("RELEASE request").run();
-				replies.push([id, result]);
-			} catch (error) {
-				failing = error;
-				// After a full disk there is no transaction any more, and no savepoint: then this throws.
-				db.run("ROLLBACK TO request");
-				db.run("RELEASE request");
-				failing = undefined;
-				replies.push([id, undefined, toFailure(error)]);
-			}
-		}
-		db.query("COMMIT").run();
-		return replies;
-	} catch (error) {
+	/** Set when the transaction itself is gone, and with it every request. */
+	let broken: { error: unknown } | undefined;
+	const giveUp = (error: unknown): void => {
+		broken = { error };
 		if (db.inTransaction) db.run("ROLLBACK");
-		const failure = toFailure(failing ?? error);
-		return batch.map(([id]) => [id, undefined, failure]);
-	}
+	};
+	const runOne = (request: WriteRequest): void => {
+		const [id, room, operation, input] = request;
+		const run = rooms.get(room)?.writes[operation];
+		db.query("SAVEPOINT request").run();
+		try {
+			if (run === undefined) throw new Error(`no write operation ${room}.${operation}`);
+			const result = run(db, input as never);
+			db.query("RELEASE request").run();
+			replies.push([id, result]);
+		} catch (error) {
+			if (!undo()) return giveUp(error);
+			replies.push([id, undefined, toFailure(error)]);
+		}
+	};
+	/** False after a full disk: then there is no transaction any more, and no savepoint. */
+	const undo = (): boolean => {
+		if (!db.inTransaction) return false;
+		db.run("ROLLBACK TO request");
+		db.run("RELEASE request");
+		return true;
+	};
+	const end = (): WriteReply[] => {
+		try {
+			if (broken === undefined) {
+				db.query("COMMIT").run();
+				return replies;
+			}
+		} catch (error) {
+			giveUp(error);
+		}
+		const failure = toFailure(broken?.error);
+		return requests.map(([id]) => [id, undefined, failure]);
+	};
+	return {
+		get size() {
+			return requests.length;
+		},
+		add(more) {
+			try {
+				if (requests.length === 0) db.query("BEGIN IMMEDIATE").run();
+				for (const request of more) {
+					requests.push(request);
+					if (broken === undefined) runOne(request);
+				}
+			} catch (error) {
+				for (const request of more) if (!requests.includes(request)) requests.push(request);
+				giveUp(error);
+			}
+		},
+		commit() {
+			const all = end();
+			const isFull = all.every(([, , failure]) => failure?.options.details["reason"] === "disk_full");
+			// Nobody was answered yet: once more with the ballast of the database's directory given up.
+			return all.length > 0 && isFull && releaseBallast(dirname(db.filename))
+				? runBatch(db, rooms, requests)
+				: all;
+		},
+	};
 }
 
-function runOne(db: Sqlite, modules: Rooms, [, room, operation, input]: WriteRequest): unknown {
-	const run = modules.get(room)?.writes[operation];
-	if (run === undefined) throw new Error(`no write operation ${room}.${operation}`);
-	return run(db, input as never);
-}
-
-/** runBatch, and once more with the ballast of the database's directory given up when the disk was full. */
-export function runOnFullDiskToo(db: Sqlite, modules: Rooms, batch: readonly WriteRequest[]): WriteReply[] {
-	const replies = runBatch(db, modules, batch);
-	const full =
-		replies.length > 0 &&
-		replies.every(([, , failure]) => failure?.options.details["reason"] === "disk_full");
-	return full && releaseBallast(dirname(db.filename)) ? runBatch(db, modules, batch) : replies;
+/** Runs a batch of requests as one transaction. */
+export function runBatch(db: Sqlite, rooms: Rooms, requests: readonly WriteRequest[]): WriteReply[] {
+	const batch = beginBatch(db, rooms);
+	batch.add(requests);
+	return batch.commit();
 }
 
 /** A delete has to be recorded too, so gswarm cannot make the room by itself. */

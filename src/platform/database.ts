@@ -9,14 +9,21 @@
 import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError } from "../schema/errors.ts";
 import {
+	type Batch,
 	type WriteFailure,
 	type WriteReply,
 	type WriteRequest,
 	fromFailure,
-	runOnFullDiskToo,
+	beginBatch,
+	runBatch,
 	toFailure,
 } from "./database-batch.ts";
 import { openForReading, openForWriting } from "./database-file.ts";
+
+/** Requests that go to the writer's thread together. */
+const LARGEST_MESSAGE = 16;
+/** Requests that share a transaction, however fast more of them come. */
+const LARGEST_BATCH = 1024;
 
 /** Write operations by name; the input is structured-cloned to the writer thread, the result back. */
 // oxlint-disable-next-line typescript/no-explicit-any -- the types of each operation are recovered by Writer<T>
@@ -47,7 +54,7 @@ export function openInlineDatabase(path: string, modules: readonly WriterModule[
 	const db = openForWriting(path, modules);
 	const byRoom = new Map(modules.map((m) => [m.room, m]));
 	return createDatabase(path, {
-		post: (batch, deliver) => deliver(runOnFullDiskToo(db, byRoom, batch)),
+		post: (batch, deliver) => deliver(runBatch(db, byRoom, batch)),
 		close: () => {
 			db.close();
 			return Promise.resolve();
@@ -101,7 +108,7 @@ export async function openWorkerDatabase(path: string, worker: Worker): Promise<
 				return;
 			}
 			for (const [id] of batch) unanswered.set(id, deliver);
-			worker.postMessage(isJson ? JSON.stringify(batch) : { batch });
+			worker.postMessage(isJson ? JSON.stringify(batch) : { requests: batch });
 		},
 		close: async () => {
 			if (dead === undefined) worker.postMessage({ close: true });
@@ -114,7 +121,7 @@ export async function openWorkerDatabase(path: string, worker: Worker): Promise<
 /** Or text: a batch of requests that are all plain JSON, and replies to such. */
 interface WorkerRequest {
 	open?: string;
-	batch?: WriteRequest[];
+	requests?: WriteRequest[];
 	close?: true;
 }
 
@@ -132,22 +139,37 @@ export function serveDatabase(modules: readonly WriterModule[]): void {
 		onmessage: unknown;
 	};
 	let db: Sqlite | undefined;
-	let waiting: WriteRequest[] = [];
-	const flush = (): void => {
-		const batch = waiting;
-		waiting = [];
-		if (db === undefined || batch.length === 0) return;
-		const replies = runOnFullDiskToo(db, byRoom, batch);
-		const isJson = batch.every(([, room]) => byRoom.get(room)?.isJson === true);
+	let batch: Batch | undefined;
+	let isJson = true;
+	/** Requests of the batch when it was last looked at. */
+	let seen = 0;
+	const commit = (): void => {
+		if (batch === undefined) return;
+		const replies = batch.commit();
+		batch = undefined;
 		scope.postMessage(isJson ? JSON.stringify(replies) : { replies });
 	};
-	const add = (batch: readonly WriteRequest[]): void => {
-		if (waiting.length === 0) setImmediate(flush);
-		for (const request of batch) waiting.push(request);
+	/** Commits when nothing more came in since: what arrives together, however many messages it is, shares an fsync. */
+	const commitWhenQuiet = (): void => {
+		if (batch === undefined) return;
+		if (batch.size === seen || batch.size >= LARGEST_BATCH) return commit();
+		seen = batch.size;
+		setImmediate(commitWhenQuiet);
+	};
+	const add = (requests: readonly WriteRequest[]): void => {
+		if (db === undefined || requests.length === 0) return;
+		if (batch === undefined) {
+			batch = beginBatch(db, byRoom);
+			[isJson, seen] = [true, 0];
+			setImmediate(commitWhenQuiet);
+		}
+		isJson &&= requests.every(([, room]) => byRoom.get(room)?.isJson === true);
+		batch.add(requests);
+		seen ||= batch.size;
 	};
 	scope.onmessage = ({ data }: MessageEvent<string | WorkerRequest>) => {
 		if (typeof data === "string") return add(JSON.parse(data) as WriteRequest[]);
-		const { open, batch, close } = data;
+		const { open, requests, close } = data;
 		if (open !== undefined) {
 			try {
 				db = openForWriting(open, modules);
@@ -156,9 +178,9 @@ export function serveDatabase(modules: readonly WriterModule[]): void {
 				scope.postMessage({ failed: toFailure(error) });
 			}
 		}
-		if (batch !== undefined) add(batch);
+		if (requests !== undefined) add(requests);
 		if (close === true) {
-			flush();
+			commit();
 			db?.close();
 			scope.postMessage({ closed: true });
 		}
@@ -186,6 +208,13 @@ function createDatabase(path: string, transport: Transport): Database {
 			else call?.reject(fromFailure(failure));
 		}
 	};
+	const post = (): void => {
+		if (batch.length === 0) return;
+		const now = batch;
+		batch = [];
+		transport.post(now, deliver, isBatchJson);
+		isBatchJson = true;
+	};
 	const send = (room: string, operation: string, input: unknown, isJson: boolean): Promise<unknown> => {
 		if (isClosed)
 			return Promise.reject(
@@ -194,16 +223,11 @@ function createDatabase(path: string, transport: Transport): Database {
 		const call = Promise.withResolvers<unknown>();
 		const id = nextId++;
 		waiting.set(id, call);
-		if (batch.length === 0) {
-			queueMicrotask(() => {
-				const now = batch;
-				batch = [];
-				transport.post(now, deliver, isBatchJson);
-				isBatchJson = true;
-			});
-		}
+		if (batch.length === 0) queueMicrotask(post);
 		isBatchJson &&= isJson;
 		batch.push([id, room, operation, input]);
+		// The writer begins with these while this thread still asks for more.
+		if (batch.length === LARGEST_MESSAGE) post();
 		return call.promise;
 	};
 	return {

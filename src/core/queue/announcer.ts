@@ -24,17 +24,15 @@ export class Announcer {
 		return this.#completed;
 	}
 
-	/** Changes that are in the database, in the order of their events. */
-	changed(changes: readonly Change[]): void {
-		for (const change of changes) {
-			const { taskId, type, model, state } = change;
-			this.#tally.apply(change);
-			if (state === "completed") this.#completed++;
-			for (const follower of this.#followers) follower(change);
-			this.#waiters.changed(change);
-			if (this.#listeners.size > 0)
-				this.#tell({ kind: "state", taskId, type, model, status: taskStatus(state) });
-		}
+	/**
+	 * Tells what a write changed when its answer is there, before anybody who waits for the answer goes on. Answers come
+	 * in the order of the commits, and so do the changes, whatever their callers await in between.
+	 */
+	after<T>(written: Promise<T>, changesOf: (result: T) => readonly Change[]): Promise<T> {
+		return written.then((result) => {
+			this.#changed(changesOf(result));
+			return result;
+		});
 	}
 
 	progressed(taskId: string, { type, model }: Pick<QueueEvent, "type" | "model">): void {
@@ -52,6 +50,18 @@ export class Announcer {
 	/** Resolves when the task has ended; `read` is asked when nothing is known of it. @throws the signal's reason */
 	async ended(taskId: string, read: () => TaskStatus, signal: AbortSignal): Promise<void> {
 		if (this.#waiters.isLive(taskId) || isOpen(read())) await this.#waiters.wait(taskId, signal);
+	}
+
+	#changed(changes: readonly Change[]): void {
+		for (const change of changes) {
+			const { taskId, type, model, state } = change;
+			this.#tally.apply(change);
+			if (state === "completed") this.#completed++;
+			for (const follower of this.#followers) follower(change);
+			this.#waiters.changed(change);
+			if (this.#listeners.size > 0)
+				this.#tell({ kind: "state", taskId, type, model, status: taskStatus(state) });
+		}
 	}
 
 	#tell(event: QueueEvent): void {

@@ -95,7 +95,7 @@ export class TaskQueue implements Queue {
 			limits: () => this.#limits,
 			rules: () => ({ tracksDevices: this.#config.resource_tracking, capacity: this.#capacity() }),
 			measures: this.#reader.measures(),
-			onChange: (all) => this.#announcer.changed(all),
+			announce: (written, pick) => this.#announcer.after(written, pick),
 			onProgress: (row) => this.#announcer.progressed(row.task_id, row),
 		});
 	}
@@ -142,10 +142,11 @@ export class TaskQueue implements Queue {
 		const idempotency =
 			idempotencyKey === undefined ? null : { key: idempotencyKey, bodySha256: batchDigest(items) };
 		const input = { queue, rows, idempotency, room: this.#room(), nowMs };
-		const result = await this.#arrive(this.#write.submitBatch(input), rows.length);
-		if (result.known !== null) return { taskIds: result.known };
-		this.#announcer.changed(changesOf(input, result));
-		return { taskIds: rows.map(({ taskId }) => taskId) };
+		const written = this.#announcer.after(this.#write.submitBatch(input), (result) =>
+			result.known === null ? changesOf(input, result) : [],
+		);
+		const { known } = await this.#arrive(written, rows.length);
+		return { taskIds: known ?? rows.map(({ taskId }) => taskId) };
 	}
 
 	async retry(
@@ -249,15 +250,14 @@ export class TaskQueue implements Queue {
 	}
 
 	async cancel(taskId: string): Promise<TaskDocument> {
-		const written = this.#write.cancel({
-			queue: this.#options.queue,
-			taskId,
-			nowMs: this.#deps.clock.nowMs(),
-		});
+		const { queue } = this.#options;
+		const written = this.#announcer.after(
+			this.#write.cancel({ queue, taskId, nowMs: this.#deps.clock.nowMs() }),
+			({ changes }) => changes,
+		);
 		// What waited behind it may start now.
 		this.#worker.wake();
-		const { kind, seq, changes } = await written;
-		this.#announcer.changed(changes);
+		const { kind, seq } = await written;
 		if (kind !== "cancelling") return this.get(taskId);
 		this.#worker.cancel(seq);
 		const task = await this.#endWithin(taskId, CANCEL_WAIT_MS);
@@ -312,8 +312,8 @@ export class TaskQueue implements Queue {
 
 	/** The answer of a write that may have put a task in line. */
 	async #inLine(written: Promise<SubmitResult>, count: number): Promise<SubmitResult> {
-		const result = await this.#arrive(written, count);
-		if (result.created !== null) this.#announcer.changed([result.created]);
+		const told = this.#announcer.after(written, ({ created }) => (created === null ? [] : [created]));
+		const result = await this.#arrive(told, count);
 		if (result.raised !== null) this.#tally.raise(result.raised.from, result.raised.to);
 		return result;
 	}
@@ -374,7 +374,9 @@ export class TaskQueue implements Queue {
 	}
 
 	#document(row: TaskRow): TaskDocument {
-		return toDocument(row, this.#worker.meter(row.seq), {
+		// Of a task that has ended the meter may be there for a moment still.
+		const meter = row.epoch === null ? undefined : this.#worker.meter(row.seq);
+		return toDocument(row, meter, {
 			node: this.#options.node,
 			reader: this.#reader,
 			running: this.#tally.counters().running,

@@ -35,7 +35,8 @@ export interface WorkerOptions {
 	rules: () => Pick<ClaimInput, "tracksDevices" | "capacity">;
 	/** What tasks took until now. */
 	measures: readonly Measure[];
-	onChange: (changes: readonly Change[]) => void;
+	/** Tells what a write changed, in the order of the commits. */
+	announce: <T>(written: Promise<T>, changesOf: (result: T) => readonly Change[]) => Promise<T>;
 	onProgress: (row: ClaimedRow) => void;
 }
 
@@ -120,7 +121,8 @@ export class QueueWorker {
 		try {
 			while (this.#claimAgain && !this.#isFull() && !this.#stopping.signal.aborted) {
 				this.#claimAgain = false;
-				this.#accept(await this.#write.claim(this.#claimInput()));
+				const written = this.#write.claim(this.#claimInput());
+				this.#accept(await this.#options.announce(written, ({ changes }) => changes));
 				this.#writeRetryMs = FIRST_WRITE_RETRY_MS;
 			}
 		} catch (error) {
@@ -148,8 +150,7 @@ export class QueueWorker {
 		return this.#busy >= slots + criticalSlots;
 	}
 
-	#accept({ claimed, changes, nextDueMs, more }: ClaimResult): void {
-		if (changes.length > 0) this.#options.onChange(changes);
+	#accept({ claimed, nextDueMs, more }: ClaimResult): void {
 		for (const row of claimed) this.#begin(row);
 		if (more) this.wake();
 		if (nextDueMs !== null) void this.#wakeIn(Math.max(0, nextDueMs - this.#clock.nowMs()));
@@ -207,12 +208,11 @@ export class QueueWorker {
 		const settlement = this.#settlement(attempt, end);
 		for (let delayMs = FIRST_WRITE_RETRY_MS; ; delayMs = Math.min(LONGEST_WRITE_RETRY_MS, delayMs * 2)) {
 			try {
-				const written = this.#write.settle(settlement);
+				const written = this.#options.announce(this.#write.settle(settlement), (changes) => changes);
 				// In the same turn, and so in the same transaction.
 				this.wake();
 				const changes = await written;
 				this.#running.delete(settlement.seq);
-				this.#options.onChange(changes);
 				return changes[0]?.state ?? settlement.outcome.kind;
 			} catch (error) {
 				this.#log.warn("task.settle_failed", { task_id, error });

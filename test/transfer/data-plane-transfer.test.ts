@@ -396,6 +396,37 @@ test("a data process that skips parts, repeats them or makes some up is not beli
 	expect(left).toEqual([{ first: 2, end: 3 }]);
 });
 
+test("requests that fail one after the other leave the rest to the agent; one that succeeds between them does not", async () => {
+	const file = await plannedWeights(sourceAt({ port: 1 }));
+	const request = requestFor(file, { first: 0, end: 1 });
+	const ends = [false, false, true, false, false, false];
+	let left = 0;
+	const fast = createFastPlane({
+		plane: {
+			isUsable: () => true,
+			receive(_what: DataJob, { onPart }: DataListener) {
+				const isDone = ends.shift() === true;
+				if (isDone) onPart(0, "digest");
+				return Promise.resolve(
+					isDone ? { kind: "done" } : { kind: "failed", failure: "answer", message: "no", code: undefined },
+				);
+			},
+		} as unknown as DataPlane,
+		log: silentLog,
+		transferId: "copy-1",
+		stallMs: 20_000,
+		isLimited: () => false,
+		portable: () => Promise.resolve(left++),
+		receiver: receiverWith({ source: sourceAt({ port: 1 }) }),
+	});
+	for (let times = 0; times < 6; times++) {
+		expect(fast.takes(request)).toBe(true);
+		await fast.receive(request, never);
+	}
+	expect(fast.takes(request)).toBe(false);
+	expect(left).toBe(5);
+});
+
 test("a limit that comes in the middle holds for the last bytes of a request too", async () => {
 	using dir = tempDir();
 	await using peer = await startRawPeer(send);

@@ -112,10 +112,10 @@ async function copied(
 	const devices = names.map((name) => `${name}:dram`);
 	const [busy, ticks] = processorTicks();
 	const started = performance.now();
-	const { task_id } = await client.call("transferModels", {
+	const submitted = await client.call("transferModels", {
 		body: { kind: "copy", models: [{ model_name: MODEL }], target_devices: devices },
 	});
-	await ended(client, task_id);
+	await ended(client, submitted.task_id);
 	const seconds = (performance.now() - started) / 1000;
 	const [busyNow, ticksNow] = processorTicks();
 	say(`processors ${Math.round((100 * (busyNow - busy)) / (ticksNow - ticks))}% busy`);

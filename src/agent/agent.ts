@@ -8,7 +8,6 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import {
 	type Audit,
-	HOST_SERVER_NAME,
 	type Identity,
 	certificateNames,
 	createAudit,
@@ -17,6 +16,7 @@ import {
 	keyedServerName,
 	nodeServerName,
 } from "../core/identity/identity.ts";
+import { HOST_SERVER_NAME } from "../schema/names.ts";
 import type { TierOptions } from "../core/storage/storage.ts";
 import { ensureBallast } from "../platform/ballast.ts";
 import { type Clock, systemClock } from "../platform/clock.ts";

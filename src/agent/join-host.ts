@@ -6,14 +6,8 @@
 import { keyFingerprint } from "../platform/hash.ts";
 import { fetchAuthority } from "../platform/authority.ts";
 import type { ApiClient } from "../api/client.ts";
-import {
-	HOST_SERVER_NAME,
-	belongsTo,
-	createRequest,
-	keyPem,
-	parseJoinString,
-	pin,
-} from "../core/identity/identity.ts";
+import { belongsTo, createRequest, keyPem, parseJoinString, pin } from "../core/identity/identity.ts";
+import { HOST_SERVER_NAME } from "../schema/names.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { isOpenHttp, refuseOpenHttp } from "../platform/plain-http.ts";

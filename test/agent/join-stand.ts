@@ -16,11 +16,11 @@ import {
 	createJoining,
 	generateKeyPair,
 	generateTlsKey,
-	HOST_SERVER_NAME,
 	type Identity,
 	type Joining,
 	parseJoinString,
 } from "../../src/core/identity/identity.ts";
+import { HOST_SERVER_NAME } from "../../src/schema/names.ts";
 import { createRegistry, type Registry } from "../../src/core/registry/registry.ts";
 import { type Clock, systemClock } from "../../src/platform/clock.ts";
 import { openInlineDatabase } from "../../src/platform/database.ts";

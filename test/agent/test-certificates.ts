@@ -3,7 +3,6 @@ import {
 	createAuthority,
 	createRequest,
 	generateTlsKey,
-	HOST_SERVER_NAME,
 	issueHost,
 	issueNode,
 	keyPem,
@@ -11,6 +10,7 @@ import {
 	readRequest,
 	type TlsTrust,
 } from "../../src/core/identity/identity.ts";
+import { HOST_SERVER_NAME } from "../../src/schema/names.ts";
 import type { ListenerCertificate } from "../../src/agent/http/listener.ts";
 import { systemIds } from "../../src/platform/ids.ts";
 

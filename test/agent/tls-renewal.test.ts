@@ -10,7 +10,8 @@ import {
 } from "../../src/agent/listening.ts";
 import { readOwnCertificate } from "../../src/agent/own-certificate.ts";
 import { type Reach, createReach } from "../../src/agent/reach.ts";
-import { HOST_SERVER_NAME, readCertificate } from "../../src/core/identity/identity.ts";
+import { readCertificate } from "../../src/core/identity/identity.ts";
+import { HOST_SERVER_NAME } from "../../src/schema/names.ts";
 import { createLog } from "../../src/platform/log.ts";
 import { testCredentials } from "../support/credentials.ts";
 import { FakeClock } from "../support/fake-clock.ts";

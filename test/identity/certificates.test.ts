@@ -9,7 +9,6 @@ import {
 	createRequest,
 	generateKeyPair,
 	generateTlsKey,
-	HOST_SERVER_NAME,
 	isTlsKey,
 	issueHost,
 	issueNode,
@@ -20,6 +19,7 @@ import {
 	readCertificate,
 	readRequest,
 } from "../../src/core/identity/identity.ts";
+import { HOST_SERVER_NAME } from "../../src/schema/names.ts";
 import { systemClock } from "../../src/platform/clock.ts";
 import { systemIds as ids } from "../../src/platform/ids.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";

@@ -17,7 +17,6 @@ import {
 	createIdentity,
 	formatToken,
 	generateKeyPair,
-	HOST_SERVER_NAME,
 	type Identity,
 	keyPem,
 	makeToken,
@@ -26,6 +25,7 @@ import {
 	signAssertion,
 	type TlsTrust,
 } from "../../src/core/identity/identity.ts";
+import { HOST_SERVER_NAME } from "../../src/schema/names.ts";
 import type { SourceContext } from "../../src/core/source/source.ts";
 import { type Clock, systemClock } from "../../src/platform/clock.ts";
 import { openInlineDatabase } from "../../src/platform/database.ts";

@@ -301,7 +301,7 @@ async function issueLeaf(
 }
 
 /** The library wants `Reflect.metadata` to be there before it is loaded. */
-async function library(): Promise<typeof import("@peculiar/x509")> {
+async function library(): Promise<typeof import("./x509-library.ts")> {
 	return import("./x509-library.ts");
 }
 

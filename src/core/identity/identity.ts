@@ -53,7 +53,6 @@ export type { Ownership, TaskOwners } from "./task-owners.ts";
 export { type SecretFile, type Secrets, openSecrets } from "./secrets.ts";
 export { identityModule } from "./token-store.ts";
 export { formatToken, makeToken, parseToken } from "./token.ts";
-export { HOST_SERVER_NAME } from "../../schema/names.ts";
 
 /** An authenticated caller. */
 export interface Caller {

@@ -6,4 +6,18 @@
 // The library needs it first.
 import "reflect-metadata";
 
-export * from "@peculiar/x509";
+export {
+	AuthorityKeyIdentifierExtension,
+	BasicConstraintsExtension,
+	ExtendedKeyUsage,
+	ExtendedKeyUsageExtension,
+	KeyUsageFlags,
+	KeyUsagesExtension,
+	Pkcs10CertificateRequest,
+	Pkcs10CertificateRequestGenerator,
+	PublicKey,
+	SubjectAlternativeNameExtension,
+	SubjectKeyIdentifierExtension,
+	X509Certificate,
+	X509CertificateGenerator,
+} from "@peculiar/x509";

@@ -126,6 +126,16 @@ function networkError(baseUrl: string, cause: unknown, timedOut: boolean): Gswar
 			cause,
 		});
 	}
+	// A port of TLS closes what is not TLS without a word.
+	if (baseUrl.startsWith("http:") && code === "ECONNRESET") {
+		return new GswarmError("NETWORK_ERROR", `${baseUrl} closed the connection.`, {
+			reason: "connect_failed",
+			details: { url: baseUrl },
+			hint: `If that port speaks TLS, it is ${baseUrl.replace("http:", "https:")}.`,
+			retryable: true,
+			cause,
+		});
+	}
 	const refused =
 		cause instanceof Error &&
 		/refused|unable to connect|ECONNREFUSED/i.test(`${cause.message} ${String(cause.cause)}`);
@@ -135,7 +145,7 @@ function networkError(baseUrl: string, cause: unknown, timedOut: boolean): Gswar
 		{
 			reason: timedOut ? "timeout" : refused ? "connect_refused" : "connect_failed",
 			details: { url: baseUrl },
-			hint: "Is the agent running there? `gswarm agent` starts one on this machine.",
+			hint: "Is the agent running there, and is that its port? `gswarm agent` starts one on this machine.",
 			retryable: true,
 			cause,
 		},

@@ -39,6 +39,7 @@ export async function agentOptions(context: Context, flags: AgentFlags): Promise
 	if ((flags["tls-cert"] === undefined) !== (flags["tls-key"] === undefined)) {
 		throw invalid("usage", "--tls-cert and --tls-key go together: a certificate and its key.");
 	}
+	for (const name of flags.advertise) if (/[/@]|^[^:]*:\d*$/.test(name)) throw notAName(name);
 	const joinUrl = flags.join === undefined ? undefined : parseHostUrl(flags.join, "--join").origin;
 	const joinString = joinUrl === undefined ? undefined : await readJoinString(context, flags["join-file"]);
 	return {
@@ -63,6 +64,15 @@ export async function agentOptions(context: Context, flags: AgentFlags): Promise
 function tlsFilesOf({ "tls-cert": certificate, "tls-key": key }: AgentFlags): Pick<AgentOptions, "tlsFiles"> {
 	if (certificate === undefined || key === undefined) return {};
 	return { tlsFiles: { certificate: resolve(certificate), key: resolve(key) } };
+}
+
+function notAName(text: string): Error {
+	return invalid(
+		"usage",
+		`--advertise ${JSON.stringify(text.slice(0, 120))}: wanted a host name or an address, without scheme and port.`,
+		{},
+		"e.g. `--advertise gpu1.lan`; the port is --port.",
+	);
 }
 
 /** `/mnt/nvme1=2TB`: the last `=` divides, so that a path may hold one. */

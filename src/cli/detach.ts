@@ -46,7 +46,8 @@ export async function startDetached(context: Context, options: AgentOptions): Pr
 				say.error(`The agent was not ready within ${READY_WITHIN_MS / 1000} s.`);
 			}
 			context.screen.print(safeText(lastWords(readFrom(log, from))));
-			say.hint(`The whole log is ${join(dataDir, "agent.log")}`);
+			// What is wrong with the command line says so itself.
+			if (child.exitCode !== EXIT.usage) say.hint(`The whole log is ${join(dataDir, "agent.log")}`);
 			return child.exitCode === null || child.exitCode === 0 ? EXIT.failed : child.exitCode;
 		}
 		child.unref();

@@ -19,6 +19,9 @@ export interface Messages {
 	readonly place: string;
 }
 
+/** Commands about this machine or about contexts themselves, to which `--context` would say the opposite. */
+const LOCAL = /^(agent|context|login)\b/;
+
 export function createMessages(
 	{ screen, style }: { screen: Screen; style: Style },
 	{
@@ -58,7 +61,8 @@ export function createMessages(
 		next: (commands) => {
 			if (quiet) return;
 			const lines = commands.map(
-				(line, at) => `${at === 0 ? "next: " : "      "}gswarm ${safeText(line)}${place}`,
+				(line, at) =>
+					`${at === 0 ? "next: " : "      "}gswarm ${safeText(line)}${LOCAL.test(line) && dataDir === undefined ? "" : place}`,
 			);
 			if (lines.length > 0) screen.print(style.dim(lines.join("\n")));
 		},

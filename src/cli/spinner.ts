@@ -7,7 +7,8 @@ export async function withSpinner<Answer>(
 	text: string,
 	work: () => Promise<Answer>,
 ): Promise<Answer> {
-	if (!screen.live || globals.quiet) return await work();
+	// A terminal that has not been given a size yet has no room to spin in.
+	if (!screen.live || globals.quiet || screen.width() < 1) return await work();
 	const { default: ora } = await import("ora");
 	// discardStdin would read the terminal, and spins at full speed once that has gone.
 	const spinner = ora({ text, stream: process.stderr, discardStdin: false, hideCursor: false });

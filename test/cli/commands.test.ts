@@ -90,7 +90,7 @@ const READING: readonly (readonly [string, RouteId, object, readonly string[], r
 		["download-tiny-k3v9x2ma"],
 		["completed", "64 MB", "78 s ago"],
 	],
-	["health", "health", HEALTH, ["ok"], ["host host", "1m05s", "Node node1"]],
+	["health", "health", HEALTH, ["ok"], ["host", "1m05s", "Node node1"]],
 ];
 
 describe("commands that read", () => {

@@ -37,7 +37,6 @@ export const command = defineCommand({
 			);
 		}
 		say.success(`The agent (pid ${file.pid}) has stopped.`);
-		say.next([file.role === "host" ? "agent --host --detach" : "agent --detach"]);
 		return EXIT.done;
 	},
 });

@@ -4,7 +4,7 @@ import { node, path, port, size } from "../values.ts";
 
 export const command = defineCommand({
 	about: `Runs the agent of this machine in the foreground, until Ctrl-C. Without flags it is a whole cluster on this one machine: host and node. With --host it is the host of a cluster; with --join it is a node of the host at URL. The first start makes the data directory and the token in it, which the other commands find by themselves.
-The join string comes from the host's \`gswarm token create --join\`, on standard input or in a file with mode 0600; a machine that has joined before needs none.`,
+The join string comes from the host's \`gswarm token create --join\`, on standard input, in a file with mode 0600, or typed when a terminal is asked for it; a machine that has joined before needs none.`,
 	args: {
 		host: { type: "boolean", description: "Be the host; with --node also a node" },
 		join: { type: "string", valueHint: "URL", description: "Be a node of the host at this address" },

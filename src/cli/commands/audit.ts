@@ -1,6 +1,9 @@
+import { ROUTES } from "../../api/table.gen.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { auditTable } from "../render/audit.ts";
+import { safeLine } from "../render/safe-text.ts";
+import { nearest } from "../suggest.ts";
 import { count, duration } from "../values.ts";
 
 export const command = defineCommand({
@@ -48,6 +51,12 @@ export const command = defineCommand({
 		if (body.entries.length === 0) {
 			const isFiltered = [since, actor, action, cursor].some((filter) => filter !== undefined);
 			say.info(isFiltered ? "No entry fits." : "Nothing was done yet.");
+			if (action !== undefined && !Object.hasOwn(ROUTES, action)) {
+				const meant = nearest(action, Object.keys(ROUTES));
+				say.hint(
+					`There is no action ${safeLine(action)}${meant === undefined ? "" : `; did you mean ${meant}?`}`,
+				);
+			}
 		} else if (body.next_cursor !== null) say.next([`audit --cursor ${body.next_cursor}`]);
 		return EXIT.done;
 	},

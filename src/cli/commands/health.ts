@@ -1,6 +1,6 @@
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { fields } from "../render/fields.ts";
+import { agentTitle, fields } from "../render/fields.ts";
 import { formatDuration } from "../render/format.ts";
 import { safeLine } from "../render/safe-text.ts";
 import { paintStatus } from "../render/style.ts";
@@ -22,7 +22,7 @@ export const command = defineCommand({
 			human: () =>
 				fields(style, [
 					["Status", { painted: paintStatus(style, safeLine(body.status)) }],
-					["Agent", details === undefined ? null : `${details.role} ${details.name}`],
+					["Agent", details === undefined ? null : agentTitle(details)],
 					["Version", details?.version],
 					["Up for", details === undefined ? null : formatDuration(details.uptime_s)],
 					["Cluster", details?.cluster_id],

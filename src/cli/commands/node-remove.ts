@@ -40,10 +40,10 @@ async function lossOf({ api, globals, world }: Context, name: string): Promise<s
 	const { stdin, stderr } = world.terminal;
 	if (globals.yes || !globals.input || !stdin.isTty || !stderr.isTty) return "";
 	const { nodes } = await (await api()).call("listNodes", {});
-	const node = nodes.find((it) => it.name === name);
-	if (node === undefined) return "";
-	if (node.status === "waiting") return `${safeLine(name)} only waits to join. `;
-	const { models, services, tasks } = node;
+	const found = nodes.find((it) => it.name === name);
+	if (found === undefined) return "";
+	if (found.status === "waiting") return `${safeLine(name)} only waits to join. `;
+	const { models, services, tasks } = found;
 	const left = tasks.running + tasks.pending;
 	return `${safeLine(name)} holds ${models} model(s), serves ${services} and has ${left} task(s) left; the cluster forgets all of it, the files stay there. `;
 }

@@ -98,7 +98,10 @@ function refuseMixture(given: {
 	if (join && (role !== undefined || name !== undefined))
 		throw fail("--join makes a string for machines; --role and --name are of a person's token.");
 	if (join) return;
-	if (role === undefined && name === undefined) throw fail("Which kind of token is missing.");
+	if (role === undefined && name === undefined)
+		throw fail(
+			"Choose what to make: a person's token (--role and --name), or a join string for a machine (--join).",
+		);
 	if (role === undefined) throw fail("--role is missing: what may it do?");
 	if (name === undefined) throw fail("--name is missing: whose is it?");
 	if (uses !== undefined || approve) throw fail("--uses and --approve are of a join string.");

@@ -1,6 +1,6 @@
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { fields } from "../render/fields.ts";
+import { agentTitle, fields } from "../render/fields.ts";
 import { formatTime } from "../render/format.ts";
 
 export const command = defineCommand({
@@ -21,7 +21,7 @@ export const command = defineCommand({
 					["Role", body.role],
 					["Token", body.token_id],
 					["Expires", body.expires_at === null ? "never" : formatTime(body.expires_at)],
-					["Agent", `${body.agent.role} ${body.agent.name}`],
+					["Agent", agentTitle(body.agent)],
 					["Cluster", body.agent.cluster_id],
 					["Address", url],
 					["Context", from],

@@ -16,3 +16,8 @@ export function fields(style: Style, rows: readonly (readonly [string, FieldValu
 		.map(([name, value]) => `${style.dim(name)}${" ".repeat(width - Bun.stringWidth(name))}  ${value}`)
 		.join("\n");
 }
+
+/** `node gpu1`; a host is called host. */
+export function agentTitle({ role, name }: { role: string; name: string }): string {
+	return role === name ? role : `${role} ${name}`;
+}

@@ -226,6 +226,8 @@ function readJson(path: string): unknown {
 function readPem(path: string): string | undefined {
 	if (!existsSync(path)) return undefined;
 	try {
+		// As restored from a backup, perhaps; the directory keeps others out meanwhile.
+		if (path.endsWith(".key")) chmodSync(path, 0o600);
 		const text = readFileSync(path, "utf8");
 		if (path.endsWith(".key")) createPrivateKey(text);
 		return text;

@@ -31,9 +31,11 @@ const reachableName = z
 	);
 const addressRange = z
 	.string()
+	.refine((text) => parseAddressRange(text) !== undefined, "wanted an address or a range such as 10.0.0.0/24")
+	// Everybody would be a proxy then, and could say to be anybody.
 	.refine(
-		(text) => parseAddressRange(text) !== undefined,
-		"wanted an address or a range such as 10.0.0.0/24",
+		(text) => parseAddressRange(text)?.bits !== 0,
+		"that is every address; wanted those of the proxies",
 	);
 
 /** Where the buckets of a scheme are and as whom they are read; keys stand in a profile of ~/.aws, never here. */

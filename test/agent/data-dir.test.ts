@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { networkFilesystem, openDataDir } from "../../src/agent/data-dir.ts";
-import { parseToken } from "../../src/core/identity/identity.ts";
+import { generateTlsKey, keyPem, parseToken } from "../../src/core/identity/identity.ts";
 import { systemIds } from "../../src/platform/ids.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -147,6 +147,16 @@ test("files that were damaged are refused by name, nothing is made in their plac
 		expect(open).toThrow(expect.objectContaining({ reason }));
 		expect(readFileSync(join(dir.path, name), "utf8")).toBe("{ broken");
 	}
+});
+
+test("a key that came back from a backup readable by others is for this user alone again", () => {
+	using dir = tempDir();
+	using data = openDataDir(dir.path, systemIds);
+	const path = join(dir.path, "host.key");
+	data.writePem("host.key", keyPem(generateTlsKey().privateKey));
+	chmodSync(path, 0o644);
+	data.readPem("host.key");
+	expect(mode(path)).toBe("600");
 });
 
 test("agent.json is there while the agent is ready, and only then", () => {

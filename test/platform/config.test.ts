@@ -123,6 +123,8 @@ test.each([
 	["cluster: {advertise: ['-gpu']}", "cluster.advertise.0: wanted a host name or an address"],
 	["cluster: {trusted_proxies: [proxy]}", "cluster.trusted_proxies.0: wanted an address or a range"],
 	["cluster: {trusted_proxies: [10.0.0.1/8]}", "cluster.trusted_proxies.0: wanted an address or a range"],
+	["cluster: {trusted_proxies: [0.0.0.0/0]}", "cluster.trusted_proxies.0: that is every address"],
+	["cluster: {trusted_proxies: ['::/0']}", "cluster.trusted_proxies.0: that is every address"],
 	["cluster: {trusted_proxies: 10.0.0.1}", "cluster.trusted_proxies: "],
 	["cluster: {trusted_network: yes}", "cluster.trusted_network: "],
 	["cluster: {approve_joins: 1}", "cluster.approve_joins: "],

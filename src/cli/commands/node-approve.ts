@@ -53,6 +53,6 @@ export const command = defineCommand({
 });
 
 /** `node2 (10.0.0.7, key 1f2e-…)`. */
-function describe({ name, address, key_fingerprint: key }: NodeDocument): string {
-	return safeLine(`${name} (${address}${key === undefined ? "" : `, key ${key}`})`);
+function describe({ name, address: from, key_fingerprint: key }: NodeDocument): string {
+	return safeLine(`${name} (${from}${key === undefined ? "" : `, key ${key}`})`);
 }

@@ -70,7 +70,7 @@ export interface SwarmPeersInput {
 const LONG_POLL_MS = 10_000;
 /** Between two answers with news. */
 const SHORTEST_PAUSE_MS = 100;
-const NOT_YET_MS = 500;
+const NOT_YET_MS = 200;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5_000;
 /** Keeps the grant alive, and notices when it is gone. */

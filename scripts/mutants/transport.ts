@@ -186,9 +186,9 @@ export const TRANSPORT_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "failed_node_task_ends_the_operation",
-		file: "src/agent/host/follow.ts",
-		find: "if (task !== undefined && isTerminal(task.status)) return finishedOrThrow(task, node);",
-		replace: 'if (task?.status === "completed") return task;',
+		file: "src/agent/host/dispatch.ts",
+		find: "if (isTerminal(status)) return answer.task;",
+		replace: 'if (status === "completed") return answer.task;',
 		tests: ["test/agent/tls-cluster.test.ts"],
 	},
 ];

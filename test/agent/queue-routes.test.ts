@@ -368,10 +368,15 @@ describe("streams", () => {
 		const { context } = await t.job(id);
 		const events = eventsOf(await t.get("/api/v1/queue/events"));
 		await events.next();
-		const reporting = setInterval(() => context.report({ bytesDone: Math.random(), bytesTotal: 10 }), 20);
+		let seen = 0;
+		// Far more often than it may be told.
+		const reporting = until("three reports were told", () => {
+			context.report({ bytesDone: Math.random(), bytesTotal: 10 });
+			return seen >= 3;
+		});
 		try {
 			const from = performance.now();
-			for (let seen = 0; seen < 3; ) {
+			while (seen < 3) {
 				const { value } = await events.next();
 				if (value?.event !== "progress") continue;
 				expect(value.data).toMatchObject({ task_id: id, node: NODE });
@@ -379,7 +384,7 @@ describe("streams", () => {
 			}
 			expect(performance.now() - from).toBeGreaterThan(1_500);
 		} finally {
-			clearInterval(reporting);
+			await reporting;
 			await events.return(undefined);
 		}
 	});

@@ -164,7 +164,7 @@ function relayOf({ shares, line, name }: Node, key: string): Relay {
 			return Promise.resolve(
 				new ReadableStream<Uint8Array>({
 					async pull(controller) {
-						if (line.delayMs > 0) await Bun.sleep(line.delayMs);
+						if (line.delayMs > 0) await systemClock.sleep(line.delayMs);
 						if (line.isCut) {
 							controller.error(new Error("cut"));
 							return;
@@ -245,7 +245,7 @@ test("of a download, a relay that lies about digests as well is found out by the
 	const names = ["a", "liar"];
 	await using stand = await standSwarm(names);
 	const liar = stand.node("liar");
-	const slow = faultySource(FILES, { digests: "sha256", onBlock: () => Bun.sleep(2) });
+	const slow = faultySource(FILES, { digests: "sha256", onBlock: () => systemClock.sleep(2) });
 	await stand.receive("liar", ["liar"], { web: faultySource(FILES, { digests: "sha256" }) });
 	liar.line.change = flipped;
 	// Nothing but the flipped bytes has the digest that it says.

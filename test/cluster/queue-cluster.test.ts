@@ -94,9 +94,10 @@ test(
 			const times = tasks.map((task) => task.completed_at ?? 0);
 			expect(times).toEqual([...times].sort((a, b) => b - a));
 		}
-		expect(await reasonOf(c.host.client.call("queueHistory", { query: { cursor: "eA" } }))).toBe(
-			"400 bad_cursor",
-		);
+		for (const cursor of ["eA", Buffer.from('{"node1":5}').toString("base64url")])
+			expect(await reasonOf(c.host.client.call("queueHistory", { query: { cursor } }))).toBe(
+				"400 bad_cursor",
+			);
 		const only = await c.host.client.call("queueHistory", { query: { node: "node2", limit: 2 } });
 		const rest = await c.host.client.call("queueHistory", {
 			query: { node: "node2", limit: 2, cursor: only.next_cursor ?? "" },
@@ -128,6 +129,32 @@ test(
 			"404 task_not_found",
 		);
 		await c.host.client.call("cancelTask", { params: { task_id: again.task_id } });
+	},
+	LIMIT_MS,
+);
+
+test(
+	"a task waits for the tasks it depends on; wrong ones are refused, each for its reason",
+	async () => {
+		await using c = await localCluster({ files });
+		const first = await slowDownload(c, "node1:disk");
+		const download = (dependencies: string[]) =>
+			c.host.client.call("downloadModel", { params, body: { target_device: "node1:dram", dependencies } });
+		const { task_id: second } = await download([first]);
+		expect(await c.host.client.call("getTask", { params: { task_id: second } })).toMatchObject({
+			status: "pending",
+			dependencies: [first],
+			obstacles: [{ kind: "dependency", task_id: first }],
+		});
+		expect(await reasonOf(download(["download-none-1"]))).toBe("400 unknown_dependency");
+		const many = Array.from({ length: 65 }, (_, n) => `download-none-${n}`);
+		expect(await reasonOf(download(many))).toBe("400 too_many_dependencies");
+		await c.host.client.call("cancelTask", { params: { task_id: first } });
+		expect(await c.ended(second)).toMatchObject({
+			status: "failed",
+			error: { code: "DEPENDENCY_FAILED", details: { root: first } },
+		});
+		expect(await reasonOf(download([first]))).toBe("424 dependency_failed");
 	},
 	LIMIT_MS,
 );

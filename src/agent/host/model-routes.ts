@@ -43,6 +43,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			compression: "none";
 			verify_checksum?: boolean | undefined;
 			bandwidth_limit?: number | undefined;
+			dependencies?: string[] | undefined;
 		},
 		headers: Headers,
 	): Promise<SubmitBody> => {
@@ -81,6 +82,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			],
 			resources: { devices: [source.device, target.device], models: [model], exclusive: false },
 			sizeBytes: size,
+			dependencies: body.dependencies,
 		};
 		return submit(type, model, request, more, headers);
 	};

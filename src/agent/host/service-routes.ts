@@ -37,11 +37,11 @@ export function serviceRoutes(d: HostRouteDependencies, requests: HostRequests):
 			const model = parseModelName(body.model_name);
 			if (!d.registry.has(model)) throw modelNotFound(model);
 			const devices = placeService(d, model, body);
-			const { nodes: _nodes, device: _device, ...rest } = body;
+			const { nodes: _nodes, device: _device, dependencies, ...rest } = body;
 			const [only] = devices;
 			if (only !== undefined && devices.length === 1) {
 				const answer = await d.nodes.client(d.nodes.target(only).node).call("startService", {
-					body: { ...rest, device: only },
+					body: { ...rest, dependencies, device: only },
 					headers: passKey(request.headers),
 				});
 				return forwarded(answer);
@@ -55,7 +55,8 @@ export function serviceRoutes(d: HostRouteDependencies, requests: HostRequests):
 				);
 			}
 			const deploy: DeployRequest = { model_name: model, devices, body: { ...rest, config } };
-			const more = { priority: body.priority, resources: { devices, models: [model], exclusive: false } };
+			const resources = { devices, models: [model], exclusive: false };
+			const more = { priority: body.priority, resources, dependencies };
 			const ids = devices.map((device) => {
 				const { node, tier } = d.nodes.target(device);
 				return serviceIdOf(model, node, tier);

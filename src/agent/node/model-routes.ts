@@ -58,7 +58,12 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			modelReservation(model, from, request.keep_source ? "shared" : "exclusive"),
 			modelReservation(model, to, "exclusive"),
 		];
-		const more = { reservations, resources: resources([model], [from, to]), sizeBytes: copy.size_bytes };
+		const more = {
+			reservations,
+			resources: resources([model], [from, to]),
+			sizeBytes: copy.size_bytes,
+			dependencies: body.dependencies,
+		};
 		return submit(type, model, request, body.priority, more, asked);
 	};
 	const removal = async (
@@ -149,6 +154,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				reservations: [modelReservation(model, tier, "exclusive")],
 				resources: resources([model], [tier]),
 				joinKey: `download ${sha256Hex(JSON.stringify(downloadRequest))}`,
+				dependencies: body.dependencies,
 			};
 			return submit("download", model, downloadRequest, body.priority, more, { request, caller });
 		},

@@ -62,6 +62,7 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 				reservations: [modelReservation(model, tier, "shared")],
 				resources: resources([model], [tier]),
 				joinKey: `serve ${serviceId}`,
+				dependencies: body.dependencies,
 				sizeBytes: copy.size_bytes,
 			};
 			return {

@@ -16,6 +16,9 @@ export const bandwidth = z.number().int().min(1000);
 export const size = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 export const priority = z.enum(PRIORITIES).default("normal");
 
+/** Tasks of the same queue that have to complete first. How many there may be, and which, the queue says. */
+export const dependencies = z.array(z.string().min(1).max(200)).max(1000).optional();
+
 export const submittedOn = submittedSchema.extend({ node: z.string() });
 
 /** A whole number of a query. In decimal digits alone: `0x10`, `1e2`, `+5` and ` 5` are somebody's mistake. */

@@ -20,6 +20,7 @@ import {
 	priority,
 	submittedOn,
 	queryInteger,
+	dependencies,
 } from "./fields.ts";
 
 const pattern = z.array(z.string().min(1).max(400)).max(64);
@@ -133,6 +134,7 @@ export const modelsRoutes = {
 			source_url: z.string().min(1).max(4096).optional(),
 			target_device: device.optional(),
 			priority,
+			dependencies,
 			verify_checksum: z.boolean().optional(),
 			model_type: z.string().min(1).max(64).optional(),
 			include: pattern.optional(),
@@ -225,6 +227,7 @@ export const modelsRoutes = {
 			target_device: device,
 			keep_source: z.boolean().default(false),
 			priority,
+			dependencies,
 			compression,
 			verify_checksum: z.boolean().optional(),
 			bandwidth_limit: bandwidth.optional(),
@@ -243,6 +246,7 @@ export const modelsRoutes = {
 			source_device: device,
 			target_device: device,
 			priority,
+			dependencies,
 			compression,
 			verify_checksum: z.boolean().optional(),
 			bandwidth_limit: bandwidth.optional(),

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { BALANCE_POLICIES, FRAMEWORKS, serviceSchema } from "../../schema/service.ts";
 import { submittedSchema } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
-import { BOTH, name, device, priority, submittedOn, queryInteger } from "./fields.ts";
+import { BOTH, name, device, priority, submittedOn, queryInteger, dependencies } from "./fields.ts";
 
 const submittedService = submittedSchema.extend({
 	service_id: z.string(),
@@ -35,6 +35,7 @@ export const servicesRoutes = {
 			nodes: z.array(name).min(1).max(64).optional(),
 			port: z.number().int().min(1).max(65535).optional(),
 			priority,
+			dependencies,
 			config: z
 				.strictObject({
 					framework: z.enum(FRAMEWORKS).optional(),

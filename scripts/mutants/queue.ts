@@ -239,7 +239,7 @@ export const QUEUE_GUARDS: readonly Guard[] = [
 	{
 		name: "database_savepoint",
 		file: "src/platform/database-batch.ts",
-		find: '\t\t\t\tdb.run("ROLLBACK TO request");\n',
+		find: '\t\tdb.run("ROLLBACK TO request");\n',
 		replace: "",
 		tests: ["test/platform/database.test.ts"],
 	},

@@ -2,7 +2,7 @@ import { Database as Sqlite } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { runBatch, type WriteRequest } from "../../src/platform/database-batch.ts";
+import { beginBatch, runBatch, type WriteRequest } from "../../src/platform/database-batch.ts";
 import { backupPath, openForWriting } from "../../src/platform/database-file.ts";
 import {
 	type Database,
@@ -232,6 +232,59 @@ test("what is asked for in one turn is one transaction, and one fsync", () => {
 	// Until the commit nobody else sees any of it.
 	expect(seen).toEqual([0, 0, 0]);
 	expect(reader.query("SELECT count(*) AS n FROM note").all()).toEqual([{ n: 3 }]);
+});
+
+test("what comes while a transaction is open joins it, and one mistake harms nobody before or after it", () => {
+	using dir = tempDir();
+	const path = join(dir.path, "agent.sqlite");
+	using db = openForWriting(path, [notesModule]);
+	using reader = new Sqlite(path, { readonly: true });
+	const count = (): unknown => reader.query("SELECT count(*) AS n FROM note").all()[0];
+	const batch = beginBatch(db, new Map([["notes", notesModule]]));
+	batch.add([[1, "notes", "add", { id: 1, text: "one" }]]);
+	batch.add([
+		[2, "notes", "addAndBreak", { id: 2, text: "two" }],
+		[3, "notes", "add", { id: 3, text: "three" }],
+	]);
+	batch.add([[4, "notes", "add", { id: 4, text: "four" }]]);
+	expect([batch.size, count()]).toEqual([4, { n: 0 }]);
+	const replies = batch.commit();
+	expect(replies.map(([id, , failure]) => [id, failure === undefined])).toEqual([
+		[1, true],
+		[2, false],
+		[3, true],
+		[4, true],
+	]);
+	expect(count()).toEqual({ n: 3 });
+});
+
+test("after a full disk nobody of an open transaction is answered as if it were well", () => {
+	using dir = tempDir();
+	using db = openForWriting(join(dir.path, "agent.sqlite"), [notesModule]);
+	const batch = beginBatch(db, new Map([["notes", notesModule]]));
+	batch.add([[1, "notes", "add", { id: 1, text: "one" }]]);
+	batch.add([[2, "notes", "addAndFillDisk", { id: 2, text: "two" }]]);
+	batch.add([[3, "notes", "add", { id: 3, text: "three" }]]);
+	expect(batch.commit().map(([id, , failure]) => [id, failure?.options.details["reason"]])).toEqual([
+		[1, "disk_full"],
+		[2, "disk_full"],
+		[3, "disk_full"],
+	]);
+	expect(db.query("SELECT count(*) AS n FROM note").all()).toEqual([{ n: 0 }]);
+});
+
+test("values that are no JSON cross to the writer's thread all the same, beside those that are", async () => {
+	using dir = tempDir();
+	await using db = await openWorkerDatabase(join(dir.path, "agent.sqlite"), newWorker());
+	const plain = db.writer({ ...notesModule, isJson: true });
+	const cloned = db.writer(notesModule);
+	const ends = await Promise.all(
+		Array.from({ length: 50 }, (_, id) => (id % 2 === 0 ? plain : cloned).add({ id, text: `note ${id}` })),
+	);
+	expect(ends).toEqual(Array.from({ length: 50 }, (_, id) => id));
+	const refusal = await failureOf(plain.addAndRefuse({ id: 99, text: "no" }));
+	expect(refusal).toMatchObject({ reason: "no_room", status: 507, retryAfterS: 7 });
+	expect(notes(db)).toHaveLength(50);
 });
 
 test("when the commit itself fails, everybody is told of that and not of what somebody else did wrong before", () => {

@@ -51,7 +51,7 @@ export async function transferMany(
 		wait,
 		telling: {
 			title: `${what} → ${where}`,
-			done: () => `${done} ${what} to ${where}`,
+			done: () => (moving.length === 0 ? "Nothing was missing" : `${done} ${what} to ${where}`),
 			next: () => [`queue show ${submitted.task_id}`],
 		},
 	});

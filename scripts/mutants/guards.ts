@@ -5,6 +5,7 @@ import { DOOR_GUARDS } from "./door.ts";
 import { FAR_SOURCES_GUARDS } from "./far-sources.ts";
 import type { Guard } from "./guard.ts";
 import { IDENTITY_GUARDS } from "./identity.ts";
+import { OPERATION_GUARDS } from "./operations.ts";
 import { OUTBOUND_GUARDS } from "./outbound.ts";
 import { PATHS_GUARDS } from "./paths.ts";
 import { PEOPLE_GUARDS } from "./people.ts";
@@ -21,6 +22,7 @@ export const GUARDS: readonly Guard[] = [
 	...DOOR_GUARDS,
 	...FAR_SOURCES_GUARDS,
 	...IDENTITY_GUARDS,
+	...OPERATION_GUARDS,
 	...OUTBOUND_GUARDS,
 	...PATHS_GUARDS,
 	...PEOPLE_GUARDS,

@@ -1,6 +1,8 @@
 import { expect, test } from "bun:test";
+import { createApiClient } from "../../src/api/client.ts";
 import { readEvents } from "../../src/api/event-reader.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
+import { OPERATION_HEADER, formatToken } from "../../src/schema/operation.ts";
 import type { TaskDocument } from "../../src/schema/task.ts";
 import { type LocalCluster, localCluster, modelFiles } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
@@ -240,6 +242,35 @@ test(
 				await c.host.client.call("cancelTask", { params: { task_id: id } });
 		}
 		expect(events.at(-1)).toBe("end cancelled");
+	},
+	LIMIT_MS,
+);
+
+test(
+	"parts of operations come from the host alone, each once, and not under an older token",
+	async () => {
+		await using c = await localCluster({ files });
+		await c.download(MODEL, "node1:disk");
+		const { client: admin, url } = c.node("node1");
+		const host = createApiClient({ baseUrl: url, token: () => c.host.assertionFor("node1") });
+		const operation = "copy-tiny-none/part";
+		const send = (as: typeof host, text: string) =>
+			as.call("copyModel", {
+				params,
+				body: { source_device: "disk", target_device: "dram" },
+				headers: { [OPERATION_HEADER]: text },
+			});
+		const token = { operation, host_epoch: 5, n: 2 };
+		expect(await reasonOf(send(admin, formatToken(token)))).toBe("403 not_your_operation");
+		expect(await reasonOf(send(host, "5.2"))).toBe("400 bad_operation_token");
+		const { task_id } = await send(host, formatToken(token));
+		expect((await send(host, formatToken(token))).task_id).toBe(task_id);
+		expect(await reasonOf(send(host, formatToken({ ...token, n: 1 })))).toBe("409 stale_token");
+		expect(await host.call("followPart", { query: token })).toMatchObject({ ...token, task: { task_id } });
+		expect(await reasonOf(admin.call("followPart", { query: token }))).toBe("403 role_not_allowed");
+		expect(await reasonOf(host.call("revokePart", { body: { ...token, host_epoch: 4 } }))).toBe(
+			"409 stale_token",
+		);
 	},
 	LIMIT_MS,
 );

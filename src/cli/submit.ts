@@ -33,12 +33,13 @@ export async function settle(
 	{ wait, telling }: { wait: boolean; telling: Telling },
 ): Promise<number> {
 	const { out, say } = context;
-	const { task_id: id, position } = submitted;
+	const { task_id: id, position, estimated_time: estimate } = submitted;
 	if (!wait) {
 		await out.show(submitted, { names: () => [id], human: () => safeLine(id) });
-		say.info(
-			`Queued as ${id}${position > 0 ? ` behind ${position} ${position === 1 ? "other" : "others"}` : ""}.`,
-		);
+		const ahead = Math.max(0, position - 1);
+		const behind = ahead === 0 ? "" : ` behind ${ahead} ${ahead === 1 ? "other" : "others"}`;
+		const until = estimate > 0 ? `, done in about ${formatDuration(estimate)}` : "";
+		say.info(`Queued as ${id}${behind}${until}.`);
 		say.next([`queue show ${id} --wait`]);
 		return EXIT.done;
 	}

@@ -445,10 +445,14 @@ describe("model download", () => {
 	});
 
 	test("--no-wait prints the task's id alone as data", async () => {
-		const agent = fakeAgent({ downloadModel: { ...SUBMITTED, position: 2 } });
+		const agent = fakeAgent({ downloadModel: { ...SUBMITTED, position: 3, estimated_time: 90 } });
 		const { code, stdout, stderr } = await run(["pull", "acme/tiny", "--no-wait"], { agent });
 		expect({ code, stdout }).toEqual({ code: 0, stdout: "download-tiny-k3v9x2ma\n" });
-		expect(stderr).toContain("behind 2 others");
+		// Position 1 is the next one.
+		expect(stderr).toContain("behind 2 others, done in about 1m30s.");
+		const next = fakeAgent({ downloadModel: { ...SUBMITTED, position: 1 } });
+		const { stderr: alone } = await run(["pull", "acme/tiny", "--no-wait"], { agent: next });
+		expect(alone).toContain("Queued as download-tiny-k3v9x2ma.");
 		expect(stderr).toContain("queue show download-tiny-k3v9x2ma --wait");
 		const json = await run(["pull", "acme/tiny", "--no-wait", "--json"], {
 			agent: fakeAgent({ downloadModel: SUBMITTED }),

@@ -96,7 +96,7 @@ test(
 			const times = tasks.map((task) => task.completed_at ?? 0);
 			expect(times).toEqual([...times].sort((a, b) => b - a));
 		}
-		for (const cursor of ["eA", Buffer.from('{"node1":5}').toString("base64url")])
+		for (const cursor of ["eA", Buffer.from('{"host":5}').toString("base64url")])
 			expect(await reasonOf(c.host.client.call("queueHistory", { query: { cursor } }))).toBe(
 				"400 bad_cursor",
 			);

@@ -14,6 +14,7 @@ import {
 	param,
 	quoted,
 	taskBySeq,
+	writeState,
 } from "./task-row.ts";
 
 /** Candidates that one transaction looks at, so that a storm of blocked tasks cannot hold up the writer. */
@@ -135,18 +136,15 @@ function start(
 	{ queue, epoch, nowMs }: Pick<ClaimInput, "queue" | "epoch" | "nowMs">,
 ): { row: ClaimedRow; change: Change } {
 	const raised = { token: row.token + 1, attempt: row.attempt + 1 };
-	const change = changeState(db, row, "running", {
+	const change = writeState(db, row, "running", {
+		sets: `, token = ?5, attempt = ?6, epoch = ?7, started_at_ms = ?8, progressed = 0, parked_at_ms = NULL, bypassed = 0`,
+		values: [raised.token, raised.attempt, epoch, nowMs],
+		attempt: raised.attempt,
 		nowMs,
-		...raised,
-		epoch,
-		progressed: 0,
-		started_at_ms: nowMs,
-		parked_at_ms: null,
-		bypassed: 0,
+		reason: null,
 	});
 	hold(db, queue, row.seq, needs);
-	const { state: _before, ...claimed } = row;
-	return { row: { ...claimed, ...raised }, change };
+	return { row: { ...row, ...raised }, change };
 }
 
 function readClaimed(db: Sqlite, seq: number): Starting {

@@ -17,8 +17,12 @@ export interface Shown {
 	nowMs: number;
 }
 
-export function toDocument(row: TaskRow, meter: ProgressMeter | undefined, shown: Shown): TaskDocument {
-	const dependencies = shown.reader.dependencies(row.seq);
+export function toDocument(
+	row: TaskRow & { has_dependencies?: number },
+	meter: ProgressMeter | undefined,
+	shown: Shown,
+): TaskDocument {
+	const dependencies = row.has_dependencies === 0 ? [] : shown.reader.dependencies(row.seq);
 	return {
 		task_id: row.task_id,
 		seq: row.seq,

@@ -1,7 +1,7 @@
 /** What follows the end of a task, inside the transaction that ends it. */
 import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError, type StoredError, toStoredError } from "../../schema/errors.ts";
-import type { TaskState } from "../../schema/task.ts";
+import type { TaskPhase, TaskState } from "../../schema/task.ts";
 import { release } from "./reservations.ts";
 import {
 	type Change,
@@ -11,6 +11,7 @@ import {
 	changeState,
 	param,
 	taskBySeq,
+	writeState,
 } from "./task-row.ts";
 
 type TerminalState = Extract<TaskState, "completed" | "failed" | "cancelled">;
@@ -40,6 +41,24 @@ export function endTask(
 	const others =
 		to === "completed" ? freeDependents(db, row, change.nowMs) : failDependents(db, row, to, change.nowMs);
 	return [ended, ...others];
+}
+
+/** endTask for the end that most tasks have. */
+export function completeTask(
+	db: Sqlite,
+	row: EndingRow,
+	end: { nowMs: number; phase: TaskPhase; bytesDone: number; bytesTotal: number; result: string | null },
+): Change[] {
+	const { nowMs, phase, bytesDone, bytesTotal, result } = end;
+	const ended = writeState(db, row, "completed", {
+		sets: `, completed_at_ms = ?5, phase = ?6, bytes_done = ?7, bytes_total = ?8, result = ?9, epoch = NULL, error = NULL`,
+		values: [nowMs, phase, bytesDone, bytesTotal, result],
+		attempt: row.attempt,
+		nowMs,
+		reason: null,
+	});
+	release(db, row);
+	return [ended, ...freeDependents(db, row, nowMs)];
 }
 
 function freeDependents(db: Sqlite, row: EndingRow, nowMs: number): Change[] {

@@ -1,7 +1,7 @@
 /** The transaction that writes how an attempt ended. The claim that follows it in the same turn is in the same commit. */
 import type { Database as Sqlite } from "bun:sqlite";
 import type { TaskPhase } from "../../schema/task.ts";
-import { type EndingRow, endTask } from "./end.ts";
+import { type EndingRow, completeTask, endTask } from "./end.ts";
 import type { Measure } from "./estimate.ts";
 import { release } from "./reservations.ts";
 import { type Change, type TaskRow, changeState, staleToken } from "./task-row.ts";
@@ -64,7 +64,7 @@ function apply(
 ): Change[] {
 	const progress = { nowMs, phase, bytes_done: bytesDone, bytes_total: bytesTotal };
 	if (outcome.kind === "completed") {
-		return endTask(db, row, "completed", { ...progress, result: outcome.result, error: null });
+		return completeTask(db, row, { nowMs, phase, bytesDone, bytesTotal, result: outcome.result });
 	}
 	// A cancel that came while the attempt failed by itself is a cancel all the same.
 	if (outcome.kind === "cancelled" || row.state === "cancelling") {

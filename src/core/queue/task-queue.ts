@@ -38,7 +38,13 @@ import {
 	toSubmitRow,
 } from "./submission.ts";
 import type { TaskHandlers } from "./task-handler.ts";
-import { type HistoryFilter, type ListFilter, type PageFilter, TaskReader } from "./task-reader.ts";
+import {
+	type FoundRow,
+	type HistoryFilter,
+	type ListFilter,
+	type PageFilter,
+	TaskReader,
+} from "./task-reader.ts";
 import { type Change, type TaskRow, priorityRank } from "./task-row.ts";
 import { queueModule } from "./task-store.ts";
 import { type Tally, countTasks } from "./tally.ts";
@@ -366,7 +372,7 @@ export class TaskQueue implements Queue {
 		return this.#options.capacity?.() ?? {};
 	}
 
-	#row(taskId: string): TaskRow {
+	#row(taskId: string): FoundRow {
 		const row = this.#reader.find(taskId);
 		if (row === undefined)
 			throw notFound("task", taskId, "`gswarm queue tasks` and `gswarm queue history` list them.");

@@ -12,15 +12,7 @@ import {
 import type { Hold } from "./conflicts.ts";
 import { type Dispatch, dispatchOf, findDispatched } from "./dispatch.ts";
 import type { Measure } from "./estimate.ts";
-import {
-	type QueueName,
-	type TaskRow,
-	findTask,
-	param,
-	priorityRank,
-	quoted,
-	taskBySeq,
-} from "./task-row.ts";
+import { type QueueName, type TaskRow, param, priorityRank, quoted, taskBySeq } from "./task-row.ts";
 
 const DEFAULT_LIST = 100;
 const DEFAULT_PAGE = 50;
@@ -65,6 +57,9 @@ export interface HistoryFilter {
 	cursor?: string | undefined;
 }
 
+/** A row, and whether the task depends on others: most do not, and then nobody has to look for them. */
+export type FoundRow = TaskRow & { has_dependencies: number };
+
 export class TaskReader {
 	readonly #db: Sqlite;
 	readonly #queue: QueueName;
@@ -74,8 +69,13 @@ export class TaskReader {
 		this.#queue = queue;
 	}
 
-	find(taskId: string): TaskRow | undefined {
-		return findTask(this.#db, this.#queue, taskId);
+	find(taskId: string): FoundRow | undefined {
+		return this.#db
+			.query<FoundRow, [string]>(
+				`SELECT *, EXISTS (SELECT 1 FROM queue_dependency d WHERE d.seq = queue_task.seq) AS has_dependencies
+				FROM queue_task WHERE task_id = ?1 AND queue = ${quoted(this.#queue)}`,
+			)
+			.all(taskId)[0];
 	}
 
 	dependencies(seq: number): { task_id: string; state: TaskRow["state"] }[] {

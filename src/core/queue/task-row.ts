@@ -127,17 +127,43 @@ export function changeState(
 	to: TaskState,
 	{ nowMs, reason = null, ...change }: RowChange & { nowMs: number; reason?: string | null },
 ): Change {
+	const columns = Object.keys(change) as (keyof typeof change)[];
+	return writeState(db, row, to, {
+		sets: columns.map((column, index) => `, ${column} = ?${index + FIRST_VALUE}`).join(""),
+		values: columns.map((column) => change[column] ?? null),
+		attempt: change.attempt ?? row.attempt,
+		nowMs,
+		reason,
+	});
+}
+
+/** The first parameter of `sets` in writeState. */
+export const FIRST_VALUE = 5;
+
+/** changeState with the text of its columns made beforehand, for the changes that every task goes through. */
+export function writeState(
+	db: Sqlite,
+	row: ChangingRow,
+	to: TaskState,
+	change: {
+		/** `, column = ?5, …` */
+		sets: string;
+		values: (string | number | null)[];
+		attempt: number;
+		nowMs: number;
+		reason: string | null;
+	},
+): Change {
 	if (!isLegalChange(row.state, to))
 		throw new Error(`task ${row.task_id} cannot go from ${row.state} to ${to}`);
-	const columns = Object.keys(change) as (keyof typeof change)[];
-	const sets = columns.map((column, index) => `, ${column} = ?${index + 5}`).join("");
 	const { changes } = db
 		.query<unknown, (string | number | null)[]>(
-			`UPDATE queue_task SET state = ?1${sets} WHERE seq = ?2 AND state = ?3 AND token = ?4`,
+			`UPDATE queue_task SET state = ?1${change.sets} WHERE seq = ?2 AND state = ?3 AND token = ?4`,
 		)
-		.run(to, row.seq, row.state, row.token, ...columns.map((column) => change[column] ?? null));
+		.run(to, row.seq, row.state, row.token, ...change.values);
 	if (changes === 0) throw staleToken(row.task_id);
-	return addEvent(db, row, { from: row.state, to, attempt: change.attempt ?? row.attempt, nowMs, reason });
+	const { attempt, nowMs, reason } = change;
+	return addEvent(db, row, { from: row.state, to, attempt, nowMs, reason });
 }
 
 /** Writes the event of a change, in the transaction that makes it. */

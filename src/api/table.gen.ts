@@ -64,7 +64,7 @@ export const ROUTES = {
 	readPart: ["GET", "/parts/{content_id}/{file_index}"],
 	readBundle: ["GET", "/bundles/{content_id}"],
 	transferModels: ["POST", "/api/v1/transfers"],
-	planTransfer: ["POST", "/api/v1/transfers/plan"],
+	planTransfer: ["POST", "/api/v1/transfer-plan"],
 	getTransfer: ["GET", "/api/v1/transfers/{task_id}"],
 	joinSwarm: ["POST", "/api/v1/swarm-tasks"],
 	findSwarm: ["POST", "/api/v1/swarms"],

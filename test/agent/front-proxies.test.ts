@@ -211,8 +211,12 @@ describe("behind a proxy", () => {
 			allowedHosts: () => new Set<string>(),
 			trustedProxies: ["proxy"],
 		};
-		expect(() => createApp("peer", { readPart: () => new Response(), havePart: () => new Response(), readBundle: () => new Response() }, bad)).toThrow(
-			"neither an address nor a range",
-		);
+		expect(() =>
+			createApp(
+				"peer",
+				{ readPart: () => new Response(), havePart: () => new Response(), readBundle: () => new Response() },
+				bad,
+			),
+		).toThrow("neither an address nor a range");
 	});
 });

@@ -92,6 +92,8 @@ test("the contract's roles are all known, so that no route is open by a slip of 
 		"authority public",
 		"join join",
 		"readPart grant",
+		"readBundle grant",
+		"havePart grant",
 	]);
 });
 

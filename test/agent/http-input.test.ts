@@ -88,7 +88,14 @@ describe("bodies", () => {
 
 	test("what agents send each other may have fields that we do not know yet", async () => {
 		const secret = "k3v9x2ma.aaaa";
-		const body = { node: "a", secret, certificate_request: "", protocol_version: 1, version: "9", colour: "blue" };
+		const body = {
+			node: "a",
+			secret,
+			certificate_request: "",
+			protocol_version: 1,
+			version: "9",
+			colour: "blue",
+		};
 		expect((await t.ask("POST", "/api/v1/join", { as: undefined, body })).status).toBe(200);
 		const text = await t.ask("POST", "/api/v1/join", {
 			as: undefined,

@@ -33,6 +33,7 @@ async function granted(
 			target: () => ({ node: "node2", device: "disk" }),
 			holding: () => ({ node: "node1", device: "disk" }),
 			client: () => ({ call }),
+			trust: () => ({ serverName: "n-node1" }),
 		},
 		cluster: { view: () => ({ peerUrl }) },
 	};

@@ -182,7 +182,7 @@ export const modelsRoutes = {
 		summary: "Upload a copy to a bucket, with its manifest; what is there already is not overwritten",
 		role: "operator",
 		on: BOTH,
-		audited: ["source_device", "target_url", "overwrite"],
+		audited: ["source_device", "overwrite"],
 		body: z.strictObject({
 			/** `s3://bucket/prefix`, `gs://bucket/prefix`. */
 			target_url: z.string().min(1).max(2048),

@@ -62,7 +62,7 @@ export const swarmRoutes = {
 	},
 	planTransfer: {
 		method: "POST",
-		path: "/api/v1/transfers/plan",
+		path: "/api/v1/transfer-plan",
 		summary: "What such an operation would do; nothing is queued",
 		role: "user",
 		on: HOST,

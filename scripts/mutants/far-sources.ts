@@ -81,8 +81,8 @@ export const FAR_SOURCES_GUARDS: readonly Guard[] = [
 	{
 		name: "bucket_address",
 		file: "src/core/source/source.ts",
-		find: "context.outbound.check(service.endpoint);",
-		replace: "",
+		find: "context.outbound.check(service.endpoint);\n\t\t\treturn createBucketSource",
+		replace: "return createBucketSource",
 		tests: BUCKET,
 	},
 	{
@@ -164,7 +164,7 @@ export const FAR_SOURCES_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "inspect_cut",
-		file: "src/core/source/inspect.ts",
+		file: "src/core/source/read-range.ts",
 		find: "if (bytes.length === wanted) return bytes;",
 		replace: "return bytes;",
 		tests: INSPECT,

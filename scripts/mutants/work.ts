@@ -62,7 +62,7 @@ export const WORK_GUARDS: readonly Guard[] = [
 	{
 		name: "fsync_before_rename",
 		file: "src/core/storage/staged-tree.ts",
-		find: "if (durable) await syncPath(full);",
+		find: "for (const [path] of paths) await syncPath(joinSafe(root, parseSafePath(path)));",
 		replace: "",
 		tests: ["test/storage/crash.test.ts"],
 	},
@@ -125,8 +125,8 @@ export const WORK_GUARDS: readonly Guard[] = [
 	{
 		name: "node_speaks_for_itself",
 		file: "src/core/cluster/cluster.ts",
-		find: "beat.services.filter((s) => s.node === node)",
-		replace: "beat.services",
+		find: "s.node === node && isModelName(s.model_name)",
+		replace: "isModelName(s.model_name)",
 		tests: ["test/cluster/cluster.test.ts"],
 	},
 	{

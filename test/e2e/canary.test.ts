@@ -55,9 +55,18 @@ async function ask(url: string, method: string, bearer: string | undefined, body
 	const headers = JSON.stringify([...response.headers]);
 	said.push([
 		`${method} ${url} as ${bearer?.slice(0, 20) ?? "nobody"}`,
-		`${headers}\n${await response.text()}`,
+		`${headers}\n${await textOf(response)}`,
 	]);
 	return response.status;
+}
+
+/** A stream of events does not end by itself: what it has said at first, which is the past, is looked at. */
+async function textOf(response: Response): Promise<string> {
+	if (response.headers.get("content-type")?.startsWith("text/event-stream") !== true) return response.text();
+	const reader = response.body?.getReader();
+	const first = await reader?.read();
+	await reader?.cancel();
+	return new TextDecoder().decode(first?.value);
 }
 
 beforeAll(async () => {
@@ -266,7 +275,15 @@ function found(places: readonly (readonly [where: string, text: string])[]): str
 function filesBelow(root: string): (readonly [string, string])[] {
 	return (readdirSync(root, { recursive: true }) as string[])
 		.filter((path) => statSync(join(root, path), { throwIfNoEntry: false })?.isFile() === true)
-		.map((path) => [path, readFileSync(join(root, path), "latin1")] as const);
+		.flatMap((path) => {
+			try {
+				return [[path, readFileSync(join(root, path), "latin1")] as const];
+			} catch (error) {
+				// Some files, like the journal of the lock, come and go while the agents run.
+				if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+				throw error;
+			}
+		});
 }
 
 /** The agents and all that they started: command line and environment. */

@@ -71,7 +71,7 @@ export function tableOf(rows: readonly Row[]): string {
 	const body = rows.map((row) => [
 		row.name,
 		withRange(row.ours, row.samples.ours),
-		row.goal.startsWith("<") ? "–" : withRange(row.peer, row.samples.peer),
+		isAlone(row) ? "–" : withRange(row.peer, row.samples.peer),
 		row.unit,
 		row.ratio === null ? "–" : `${row.ratio.toFixed(2)} ×`,
 		row.goal,
@@ -88,6 +88,11 @@ export function tableOf(rows: readonly Row[]): string {
 				.trimEnd(),
 		)
 		.join("\n");
+}
+
+/** A goal on ours alone, and nothing was measured beside it. */
+function isAlone({ goal, peer }: Row): boolean {
+	return goal.startsWith("<") || (goal.startsWith("at least") && peer === null);
 }
 
 function largest(samples: readonly number[]): number | null {

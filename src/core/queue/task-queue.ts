@@ -33,6 +33,7 @@ import {
 	type BatchItem,
 	type SubmitInput,
 	batchDigest,
+	newSuffix,
 	newTaskId,
 	toBatchRow,
 	toSubmitRow,
@@ -109,11 +110,12 @@ export class TaskQueue implements Queue {
 	async submit(input: SubmitInput): Promise<Submission> {
 		checkPriority(input.priority, this.#config);
 		const { clock, ids } = this.#deps;
+		const submittedMs = clock.nowMs();
 		const row = toSubmitRow(input, {
 			queue: this.#options.queue,
-			suffix: ids.short(8),
+			suffix: newSuffix(ids, submittedMs),
 			room: this.#room(),
-			nowMs: clock.nowMs(),
+			nowMs: submittedMs,
 		});
 		const result = await this.#inLine(this.#write.submit(row), 1);
 		if (result.created === null || (input.dependencies ?? []).length > 0) return this.#submission(result);
@@ -141,7 +143,7 @@ export class TaskQueue implements Queue {
 		const { clock, ids } = this.#deps;
 		const { queue } = this.#options;
 		const nowMs = clock.nowMs();
-		const together = ids.short(8);
+		const together = newSuffix(ids, nowMs);
 		const rows = items.map((item, place) =>
 			toBatchRow(item, { queue, suffix: `${together}-${place}`, nowMs }),
 		);
@@ -164,7 +166,7 @@ export class TaskQueue implements Queue {
 		const written = this.#write.retry({
 			queue: this.#options.queue,
 			taskId,
-			newTaskId: newTaskId(type, model, ids.short(8)),
+			newTaskId: newTaskId(type, model, newSuffix(ids, clock.nowMs())),
 			idempotency:
 				idempotencyKey === undefined
 					? null

@@ -22,7 +22,11 @@ import type { BenchContext, Measured } from "./row.ts";
 const ROWS = {
 	one: { name: "submit+claim+complete, one at a time", unit: "cycles/s", goal: { oursAtLeast: 2500 } },
 	many: { name: "the same, 64 clients", unit: "cycles/s", goal: { oursAtLeast: 25_000 } },
-	batch: { name: "submit in batches of 10,000, two clients", unit: "tasks/s", goal: { oursAtLeast: 100_000 } },
+	batch: {
+		name: "submit in batches of 10,000, two clients",
+		unit: "tasks/s",
+		goal: { oursAtLeast: 100_000 },
+	},
 	claim: { name: "claim with 1,000,000 pending (peer: with 1,000)", unit: "ms", goal: { ratioAtMost: 2 } },
 	blocked: { name: "claim past 10,000 blocked (peer: none)", unit: "ms", goal: { ratioAtMost: 2 } },
 	page: { name: "history page of 1,000,000, p99", unit: "ms", goal: { oursBelow: 20 } },

@@ -172,7 +172,10 @@ test("every route has a role, a listener and a place of its own", () => {
 
 test("only liveness and the CA are public, and what agents say to each other is no person's role", () => {
 	const routes = Object.entries<Route>(contract);
-	expect(routes.filter(([, { role }]) => role === "public").map(([id]) => id)).toEqual(["health", "authority"]);
+	expect(routes.filter(([, { role }]) => role === "public").map(([id]) => id)).toEqual([
+		"health",
+		"authority",
+	]);
 	for (const [id, { role, internal = false }] of routes) {
 		expect(internal, id).toBe(["join", "grant", "node", "host"].includes(role));
 	}

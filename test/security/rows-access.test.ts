@@ -71,7 +71,14 @@ test("what needs no token is known by name: a route more is a decision, not a sl
 	const found = routesOf()
 		.filter(([, { role }]) => open.includes(role))
 		.map(([id, { role }]) => `${id} ${role}`);
-	const known = ["health public", "authority public", "join join", "readPart grant", "readBundle grant", "havePart grant"];
+	const known = [
+		"health public",
+		"authority public",
+		"join join",
+		"readPart grant",
+		"readBundle grant",
+		"havePart grant",
+	];
 	expect(found.filter((route) => !known.includes(route))).toEqual([]);
 });
 

@@ -3,7 +3,7 @@
  * in a module of its own because the bundler breaks the dynamic import of a CommonJS module, depending on how it has
  * shortened a name (`m => m(m.default, 1)`); a static import is not affected.
  */
-// The library needs it first.
+// oxlint-disable-next-line import/no-unassigned-import -- the library needs what it adds to Reflect, first
 import "reflect-metadata";
 
 export {

@@ -9,7 +9,7 @@ import { until } from "../support/until.ts";
 
 const MODEL = "acme/tiny";
 const params = { model_name: MODEL };
-const files = { [MODEL]: modelFiles(200_000) };
+const files = { [MODEL]: modelFiles(4_000_000) };
 const LIMIT_MS = 90_000;
 
 async function reasonOf(run: Promise<unknown>): Promise<string> {

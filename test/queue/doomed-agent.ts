@@ -2,6 +2,7 @@
  * A process that works on a queue until it is killed: `bun doomed-agent.ts DATABASE`. One line of standard output per
  * thing that happened, written when it is durable.
  */
+import { writeSync } from "node:fs";
 import { deviceReservation, openQueue, queueModule } from "../../src/core/queue/queue.ts";
 import { systemClock } from "../../src/platform/clock.ts";
 import { openInlineDatabase } from "../../src/platform/database.ts";
@@ -15,7 +16,8 @@ const queue = await openQueue(
 	{ queue: "node", node: "node1" },
 );
 const say = (word: string, taskId: string): void => {
-	process.stdout.write(`${word} ${taskId}\n`);
+	// At once, so that what was answered has been said when the kill comes.
+	writeSync(1, `${word} ${taskId}\n`);
 };
 const reservations = [deviceReservation("disk", "exclusive")];
 const work = { model: "llama", request: {}, priority: "normal", reservations } as const;

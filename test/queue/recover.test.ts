@@ -24,7 +24,8 @@ async function killedWhen(
 		const decoder = new TextDecoder();
 		for await (const bytes of agent.stdout) {
 			text += decoder.decode(bytes, { stream: true });
-			if (enough(text.split("\n"))) break;
+			// What it said until it was dead is read, too.
+			if (enough(text.split("\n"))) agent.kill("SIGKILL");
 		}
 	} finally {
 		agent.kill("SIGKILL");

@@ -1,5 +1,6 @@
 // What every listener's door does with a request before and after its route.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { z } from "zod";
 import { createAttempts } from "../../src/agent/http/attempts.ts";
 import { allowedHosts } from "../../src/agent/http/browser-guard.ts";
 import { createDoor } from "../../src/agent/http/door.ts";
@@ -258,6 +259,16 @@ describe("numbers of a query", () => {
 		"5,5",
 	])("page=%s is none", async (text) => {
 		expect(await told(await t.ask("GET", `/api/v1/models?page=${text}`))).toBe("400 bad_field page");
+	});
+
+	test("no route reads one in another way", () => {
+		const numbers = Object.values(contract as Record<string, Route>).flatMap(({ path, query }) =>
+			Object.entries(query?.shape ?? {})
+				.filter(([, field]) => z.safeParse(field, "10").data === 10)
+				.map(([key, field]) => [`${path} ${key}`, z.safeParse(field, "0x10").success] as const),
+		);
+		expect(numbers.length).toBeGreaterThan(8);
+		expect(numbers.filter(([, isTaken]) => isTaken)).toEqual([]);
 	});
 
 	test("seconds may have a fraction, but no exponent", async () => {

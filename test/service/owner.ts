@@ -1,4 +1,5 @@
 /** A process that owns services as an agent does, to be killed: `bun owner.ts DIRECTORY SWITCHES`. Says when it serves. */
+import { until } from "../support/until.ts";
 import type { FixtureSwitches } from "../support/fixture-engine.ts";
 import { identityOf, openNode, request } from "./harness.ts";
 
@@ -9,7 +10,7 @@ if (phase === "ready") {
 	console.log(JSON.stringify(identityOf(node)));
 } else {
 	void node.services.start(request());
-	while (node.services.list()[0]?.pid == null) await Bun.sleep(1);
+	await until("the engine has a process", () => node.services.list()[0]?.pid);
 	console.log(JSON.stringify(identityOf(node)));
 }
 await new Promise(() => setInterval(() => {}, 1000));

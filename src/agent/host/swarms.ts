@@ -2,6 +2,8 @@
  * Operations that bring several models to several devices: each model's receivers are one swarm, dispatched to their
  * nodes as a task each and followed one by one. What fails on one device undoes nothing on another.
  */
+import type { Contract } from "../../api/contract.ts";
+import type { AnswerOf, BodyOf } from "../../api/route.ts";
 import { type Cluster, isReachable } from "../../core/cluster/cluster.ts";
 import type { TaskContext } from "../../core/queue/queue.ts";
 import type { Registry } from "../../core/registry/registry.ts";
@@ -43,20 +45,8 @@ export interface SwarmOperation {
 	all_files: boolean;
 }
 
-export interface SwarmQuestion {
-	operation_id: string;
-	model_name: string;
-	key: string;
-	refused: string[];
-	want_manifest: boolean;
-}
-
-export interface SwarmAnswer {
-	manifest: Manifest | null;
-	members: string[];
-	self: number;
-	peers: { node: string; base_url: string; server_name: string; grant: string }[];
-}
+export type SwarmQuestion = BodyOf<Contract["findSwarm"]>;
+export type SwarmAnswer = AnswerOf<Contract["findSwarm"]>;
 
 export interface Swarms {
 	run(context: TaskContext, dispatcher: Dispatcher): Promise<Record<string, unknown>>;

@@ -4,6 +4,8 @@
  * could hold connections for ever, one request each.
  */
 
+import { endingBody } from "../../platform/ending-body.ts";
+
 /** What a listener lets be done to the connection of a request. */
 export interface Connection {
 	/** Silence has no end until `hurry`. */
@@ -26,34 +28,10 @@ export async function inOwnTime(
 		const isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
 		if (!isStream || body === null) return response;
 		isOver = false;
-		const whole = endingWith(body, () => connection.hurry());
+		const hurry = (): void => connection.hurry();
+		const whole = endingBody(body, { end: hurry, cancel: hurry });
 		return new Response(whole, { status, headers: response.headers });
 	} finally {
 		if (isOver) connection.hurry();
 	}
-}
-
-function endingWith(body: ReadableStream<Uint8Array>, end: () => void): ReadableStream<Uint8Array> {
-	const reader = body.getReader();
-	return new ReadableStream<Uint8Array>(
-		{
-			async pull(controller) {
-				try {
-					const { done, value } = await reader.read();
-					if (!done) {
-						controller.enqueue(value);
-						return;
-					}
-					end();
-					controller.close();
-				} catch (error) {
-					end();
-					controller.error(error);
-				}
-			},
-			cancel: (reason) => reader.cancel(reason),
-		},
-		// Reads only what is asked for.
-		{ highWaterMark: 0 },
-	);
 }

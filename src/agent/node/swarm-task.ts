@@ -1,4 +1,6 @@
 /** A model that this node receives together with others: from the nodes that have it, or from where it comes from. */
+import type { Contract } from "../../api/contract.ts";
+import type { AnswerOf, BodyOf } from "../../api/route.ts";
 import type { TaskContext } from "../../core/queue/queue.ts";
 import {
 	describeSealed,
@@ -46,24 +48,15 @@ export interface SwarmRequest {
 	};
 }
 
-export interface SwarmQuestion {
-	operation_id: string;
-	model_name: string;
-	key: string;
-	refused: string[];
-	want_manifest: boolean;
-}
+export type SwarmQuestion = BodyOf<Contract["findSwarm"]>;
 
-export interface SwarmAnswer {
-	manifest: Manifest | null;
-	members: string[];
-	self: number;
-	peers: { node: string; base_url: string; server_name?: string | undefined; grant: string }[];
+/** The host's answer, and how its peers are met. */
+export type SwarmAnswer = AnswerOf<Contract["findSwarm"]> & {
 	/** Of the cluster. */
 	ca: string;
 	/** Parts may go over plain HTTP. */
 	trustedNetwork: boolean;
-}
+};
 
 export interface SwarmTaskDependencies {
 	ids: Ids;

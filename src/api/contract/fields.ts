@@ -30,6 +30,11 @@ export function queryInteger({ min, max, fallback }: { min: number; max: number;
 		.default(fallback);
 }
 
+/** As queryInteger, by a schema that stands elsewhere. */
+export function queryNumber<S extends z.ZodNumber>(schema: S) {
+	return z.preprocess((text) => decimal(text, /^-?(0|[1-9]\d{0,15})$/), schema);
+}
+
 /** A point in time in a query: seconds since the epoch, perhaps with a fraction. */
 export const querySeconds = z
 	.preprocess(

@@ -3,13 +3,13 @@ import { z } from "zod";
 import { operationTokenSchema } from "../../schema/operation.ts";
 import { taskSchema } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
-import { HOST, NODE } from "./fields.ts";
+import { HOST, NODE, queryNumber } from "./fields.ts";
 
 const { host_epoch: epoch, n, operation } = operationTokenSchema.shape;
 const tokenQuery = z.strictObject({
 	operation,
-	host_epoch: z.coerce.number().pipe(epoch),
-	n: z.coerce.number().pipe(n),
+	host_epoch: queryNumber(epoch),
+	n: queryNumber(n),
 });
 /** How a part stands on a node, under the token that was sent; null: the node knows nothing of it. */
 const standing = operationTokenSchema.extend({ task: taskSchema.nullable(), lease_s: z.number() });

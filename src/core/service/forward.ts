@@ -2,6 +2,7 @@
  * One request to one upstream: bytes through, no stream buffered, cancelled there when the caller leaves or time is up.
  */
 import type { Clock } from "../../platform/clock.ts";
+import { endingBody } from "../../platform/ending-body.ts";
 import { fetchDirectly } from "../../platform/fetch-directly.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { Load } from "./load.ts";
@@ -107,36 +108,17 @@ function answerInit(response: Response): ResponseInit {
 
 function pass(response: Response, cancel: AbortController, finish: () => void): Response {
 	const init = answerInit(response);
-	const reader = response.body?.getReader();
-	if (reader === undefined) {
+	if (response.body === null) {
 		finish();
 		return new Response(null, init);
 	}
-	const body = new ReadableStream<Uint8Array>(
-		{
-			async pull(controller) {
-				try {
-					const { done, value } = await reader.read();
-					if (!done) {
-						controller.enqueue(value);
-						return;
-					}
-					finish();
-					controller.close();
-				} catch (error) {
-					finish();
-					// The caller's connection breaks: a cut answer must not look like a whole one.
-					controller.error(error);
-				}
-			},
-			cancel(reason) {
-				cancel.abort(reason);
-				finish();
-			},
+	const body = endingBody(response.body, {
+		end: finish,
+		cancel(reason) {
+			cancel.abort(reason);
+			finish();
 		},
-		// Reads only what is asked for.
-		{ highWaterMark: 0 },
-	);
+	});
 	return new Response(body, init);
 }
 

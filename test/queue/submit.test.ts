@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { deviceReservation, openQueue } from "../../src/core/queue/queue.ts";
+import { newSuffix } from "../../src/core/queue/submission.ts";
 import { systemIds } from "../../src/platform/ids.ts";
 import { silentLog } from "../../src/platform/log.ts";
 import { parseTaskId } from "../../src/schema/names.ts";
@@ -217,4 +218,9 @@ test("an unknown task is 404", async () => {
 	await expect(at.queue.waitFor("move-x-1", new AbortController().signal)).rejects.toMatchObject({
 		status: 404,
 	});
+});
+
+test("as many tasks as may come within one millisecond have ids of their own", () => {
+	const suffixes = Array.from({ length: 100_000 }, () => newSuffix(systemIds, 1_795_442_712_000));
+	expect(new Set(suffixes).size).toBe(suffixes.length);
 });

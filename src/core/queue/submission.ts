@@ -74,10 +74,11 @@ export function toBatchRow(item: BatchItem, options: NewRowOptions): BatchRow {
 
 /**
  * What makes a task id unique: the time in milliseconds and a random part. Ids that rise with time lie side by side in
- * the database's index, and a commit of many new tasks writes few of its pages.
+ * the database's index, and a commit of many new tasks writes few of its pages. Thousands may come within one
+ * millisecond, so the random part alone has to keep them apart.
  */
 export function newSuffix(ids: Ids, nowMs: number): string {
-	return `${nowMs.toString(36)}${ids.short(5)}`;
+	return `${nowMs.toString(36)}${ids.short(9)}`;
 }
 
 export function newTaskId(type: TaskType, model: string, suffix: string): string {

@@ -7,6 +7,10 @@ export type ModelStatus = (typeof MODEL_STATUSES)[number];
 /** What is known of a model besides its bytes; free for people, bounded: 64 keys, depth 8, 16 kB. */
 export const metadataSchema = z.record(z.string().min(1).max(128), z.unknown());
 
+/** Why a copy is there: somebody asked for it, or a forecast brought it. */
+export const COPY_PURPOSES = ["asked", "preload"] as const;
+export type CopyPurpose = (typeof COPY_PURPOSES)[number];
+
 /** One copy of one revision of a model on one device of a node; the node's own record is the truth. */
 export const copySchema = z.object({
 	model_name: z.string(),
@@ -21,6 +25,12 @@ export const copySchema = z.object({
 	source_url: z.string().nullable(),
 	format: z.string(),
 	ready_at: z.number(),
+	/** When it was served, copied or read last; null: not since it is there. */
+	last_used_at: z.number().nullable().optional(),
+	/** Stays where it is until it is unpinned or removed by name. */
+	pinned: z.boolean().optional(),
+	/** `preload`: brought because it is expected to be used; the first to go. */
+	purpose: z.enum(COPY_PURPOSES).optional(),
 });
 export type ModelCopy = z.infer<typeof copySchema>;
 

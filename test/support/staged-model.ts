@@ -19,6 +19,7 @@ import { systemIds } from "../../src/platform/ids.ts";
 import { createIoPool, type IoPool } from "../../src/platform/io-pool.ts";
 import { silentLog } from "../../src/platform/log.ts";
 import { type Manifest, partSizeBytes } from "../../src/schema/manifest.ts";
+import type { CopyPurpose } from "../../src/schema/model.ts";
 import { parseModelName, parseRevision } from "../../src/schema/names.ts";
 
 export const MODEL = parseModelName("acme/tiny");
@@ -137,16 +138,18 @@ export async function publishFiles(
 		files = FILES,
 		model = MODEL,
 		revision = REVISION,
+		purpose,
 	}: Partial<{
 		tier: string;
 		transferId: string;
 		files: Record<string, string | Uint8Array>;
 		model: typeof MODEL;
 		revision: typeof REVISION;
+		purpose: CopyPurpose;
 	}> = {},
 ) {
 	writeFiles(await storage.openStaging(tier, transferId), files);
 	const manifest = manifestOf(files);
 	const about = { modelType: "llm", sourceUrl: "hf:acme/tiny@main-1", format: "gguf" };
-	return storage.publish({ tier, transferId, model, revision, manifest, ...about });
+	return storage.publish({ tier, transferId, model, revision, manifest, purpose, ...about });
 }

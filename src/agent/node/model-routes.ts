@@ -246,6 +246,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				copy.revision as Revision,
 				copy.tier,
 				`being copied to ${body.receiver}`,
+				"copy",
 			);
 			const grant = d.grants.grant({
 				contentId: body.content_id,

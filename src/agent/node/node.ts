@@ -144,7 +144,11 @@ export async function openNode(
 					cacheDir: join(options.dataDir, "cache"),
 				}),
 			},
-			hold: (model, revision, tier, why) => storage.hold(model, revision, tier, why),
+			hold: (model, revision, tier, why) => storage.hold(model, revision, tier, why, "serve"),
+			used(model, revision, tier) {
+				const copy = storage.copy(model, tier, revision);
+				if (copy !== undefined) storage.touch(copy, "serve");
+			},
 			openFront: options.openFront,
 		},
 		{

@@ -64,7 +64,13 @@ export function swarmRoutes(d: NodeRouteDependencies, requests: NodeRequests): S
 			const hold =
 				copy === undefined
 					? undefined
-					: d.storage.hold(model, copy.revision as Revision, copy.tier, `being copied to ${body.receiver}`);
+					: d.storage.hold(
+							model,
+							copy.revision as Revision,
+							copy.tier,
+							`being copied to ${body.receiver}`,
+							"copy",
+						);
 			const grant = d.grants.grant({
 				contentId: body.key,
 				receiver: body.receiver,

@@ -54,6 +54,8 @@ export interface InstanceDependencies {
 	environment: Readonly<Record<string, string | undefined>>;
 	/** Keeps the model's copy from being removed. @throws when there is no such copy */
 	hold: () => Disposable;
+	/** Hears of every request. */
+	used: () => void;
 	/** Opens the front; undefined when the service has no port of its own. @throws CONFLICT port_in_use */
 	openFront: (() => Promise<Front>) | undefined;
 	onChange: () => void;
@@ -91,7 +93,7 @@ export class Instance {
 		this.#config = parseConfig(row);
 		this.#policy = policy;
 		this.logPath = logPath;
-		this.load = new Load(row.requests);
+		this.load = new Load(row.requests, deps.used);
 		this.#record = new InstanceRecord({ ...this.#deps, load: this.load }, row);
 		this.#hasBeenReady = row.ready_s !== null || row.restarts > 0;
 		if (row.state === "failed") this.#failure = failedBefore(row);

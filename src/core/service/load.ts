@@ -6,8 +6,11 @@ export class Load {
 	#total: number;
 	#idle = Promise.withResolvers<void>();
 
-	constructor(total = 0) {
+	readonly #onBegin: (() => void) | undefined;
+
+	constructor(total = 0, onBegin?: () => void) {
 		this.#total = total;
+		this.#onBegin = onBegin;
 		this.#idle.resolve();
 	}
 
@@ -25,6 +28,7 @@ export class Load {
 		if (this.#outstanding === 0) this.#idle = Promise.withResolvers();
 		this.#outstanding++;
 		this.#total++;
+		this.#onBegin?.();
 		let isOpen = true;
 		return () => {
 			if (!isOpen) return;

@@ -80,6 +80,8 @@ export interface ServiceDependencies {
 	engines: Readonly<Record<Framework, Engine>>;
 	/** Marks the copy as in use until disposed. @throws when there is no such copy */
 	hold: (model: ModelName, revision: Revision, tier: string, why: string) => Disposable;
+	/** Hears of every request that an engine gets. */
+	used?: (model: ModelName, revision: Revision, tier: string) => void;
 	openFront: OpenFront;
 }
 
@@ -239,7 +241,7 @@ class NodeServices implements Services {
 	}
 
 	#create(row: ServiceRow): Instance {
-		const { clock, ids, log, engines, hold } = this.#deps;
+		const { clock, ids, log, engines, hold, used } = this.#deps;
 		const { port, model_name, revision, tier, service_id } = row;
 		const instance: Instance = new Instance(
 			{
@@ -250,6 +252,7 @@ class NodeServices implements Services {
 				store: this.#store,
 				environment: this.#options.environment,
 				hold: () => hold(model_name, revision, tier, `service ${service_id}`),
+				used: () => used?.(model_name, revision, tier),
 				openFront: port === null ? undefined : () => openServiceFront(this.#deps, port, instance),
 				onChange: () => {
 					for (const listener of this.#listeners) listener();

@@ -2,7 +2,7 @@
 import type { Database as Sqlite } from "bun:sqlite";
 import type { Database } from "../../platform/database.ts";
 import type { Manifest } from "../../schema/manifest.ts";
-import type { ModelCopy } from "../../schema/model.ts";
+import type { CopyPurpose, ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 
 export interface CopyKey {
@@ -26,6 +26,10 @@ export interface CopyRow extends CopyKey {
 	format: string;
 	readyAt: number;
 	bootId: string | null;
+	/** Seconds since the epoch; null: not since it is there. */
+	lastUsedAt: number | null;
+	pinned: boolean;
+	purpose: CopyPurpose;
 }
 
 export interface StagingRow {
@@ -45,8 +49,8 @@ export const storageWrites = {
 			manifest,
 		);
 		db.query(
-			`INSERT INTO storage_copy (tier, model_name, revision, state, content_id, size_bytes, model_type, source_url, format, ready_at, boot_id)
-			 VALUES (?1, ?2, ?3, 'publishing', ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
+			`INSERT INTO storage_copy (tier, model_name, revision, state, content_id, size_bytes, model_type, source_url, format, ready_at, boot_id, purpose)
+			 VALUES (?1, ?2, ?3, 'publishing', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
 		).run(
 			row.tier,
 			row.model,
@@ -58,6 +62,7 @@ export const storageWrites = {
 			row.format,
 			row.readyAt,
 			row.bootId,
+			row.purpose,
 		);
 	},
 	setState(db: Sqlite, { key, state }: { key: CopyKey; state: CopyState }): number {
@@ -68,6 +73,24 @@ export const storageWrites = {
 			state,
 		);
 		return raiseVersion(db);
+	},
+	setPinned(db: Sqlite, { key, pinned }: { key: CopyKey; pinned: boolean }): number {
+		db.query("UPDATE storage_copy SET pinned = ?4 WHERE tier = ?1 AND model_name = ?2 AND revision = ?3").run(
+			key.tier,
+			key.model,
+			key.revision,
+			pinned ? 1 : 0,
+		);
+		return raiseVersion(db);
+	},
+	/** Uses are noted in bulk, and are no change of the inventory: nobody waits to hear of them. */
+	noteUses(db: Sqlite, uses: readonly { key: CopyKey; lastUsedAt: number; purpose: CopyPurpose }[]): void {
+		const note = db.query(
+			`UPDATE storage_copy SET last_used_at = ?4, purpose = ?5
+			 WHERE tier = ?1 AND model_name = ?2 AND revision = ?3`,
+		);
+		for (const { key, lastUsedAt, purpose } of uses)
+			note.run(key.tier, key.model, key.revision, lastUsedAt, purpose);
 	},
 	dropCopy(db: Sqlite, key: CopyKey): number {
 		db.query("DELETE FROM storage_copy WHERE tier = ?1 AND model_name = ?2 AND revision = ?3").run(
@@ -102,11 +125,13 @@ function readVersion(db: Sqlite): number {
 
 export function readCopyRows({ read }: Pick<Database, "read">): CopyRow[] {
 	return read
-		.query<CopyRow, []>(
+		.query<Omit<CopyRow, "pinned"> & { pinned: number }, []>(
 			`SELECT tier, model_name AS model, revision, state, content_id AS contentId, size_bytes AS sizeBytes,
-			 model_type AS modelType, source_url AS sourceUrl, format, ready_at AS readyAt, boot_id AS bootId FROM storage_copy`,
+			 model_type AS modelType, source_url AS sourceUrl, format, ready_at AS readyAt, boot_id AS bootId,
+			 last_used_at AS lastUsedAt, pinned, purpose FROM storage_copy`,
 		)
-		.all();
+		.all()
+		.map((row) => ({ ...row, pinned: row.pinned === 1 }));
 }
 
 export function readStagingRows({ read }: Pick<Database, "read">): StagingRow[] {
@@ -149,5 +174,8 @@ export function toModelCopy(row: CopyRow): ModelCopy {
 		source_url: row.sourceUrl,
 		format: row.format,
 		ready_at: row.readyAt,
+		last_used_at: row.lastUsedAt,
+		pinned: row.pinned,
+		purpose: row.purpose,
 	};
 }

@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { fileError, renameDurably, syncPath } from "../../platform/durable-file.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
+import type { CopyPurpose } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import type { CopyRow } from "./copy-store.ts";
 import { finishRemoval, removeRow } from "./removal.ts";
@@ -27,6 +28,8 @@ export interface PublishInput {
 	/** Without secrets. */
 	sourceUrl: string | null;
 	format: string;
+	/** Default: somebody asked for it. */
+	purpose?: CopyPurpose | undefined;
 }
 
 /** Makes the staged files the copy, or finds that the same copy is there. */
@@ -96,6 +99,9 @@ async function publishNew(
 		sizeBytes: manifest.total_bytes,
 		readyAt: shelf.clock.nowMs() / 1000,
 		bootId: durable ? null : shelf.bootId,
+		lastUsedAt: null,
+		pinned: false,
+		purpose: input.purpose ?? "asked",
 	};
 	try {
 		await settleTree(staged, await checkTree(staged, manifest), {

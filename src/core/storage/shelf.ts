@@ -62,7 +62,18 @@ export function rootOf(shelf: Shelf, tier: string): TierRoot {
 export async function setState(shelf: Shelf, row: CopyRow, state: CopyState): Promise<CopyRow> {
 	const { tier, model, revision } = row;
 	const version = await shelf.writes.setState({ key: { tier, model, revision }, state });
-	const changed = { ...row, state };
+	// It may have been used or pinned meanwhile.
+	const changed = { ...(shelf.rows.get(keyOf(row)) ?? row), state };
+	shelf.rows.set(keyOf(row), changed);
+	tell(shelf, version);
+	return changed;
+}
+
+export async function setPinned(shelf: Shelf, row: CopyRow, pinned: boolean): Promise<CopyRow> {
+	const { tier, model, revision } = row;
+	const version = await shelf.writes.setPinned({ key: { tier, model, revision }, pinned });
+	// It may have been used meanwhile.
+	const changed = { ...(shelf.rows.get(keyOf(row)) ?? row), pinned };
 	shelf.rows.set(keyOf(row), changed);
 	tell(shelf, version);
 	return changed;

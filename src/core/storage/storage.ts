@@ -31,10 +31,12 @@ import {
 import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
-import { createShelf, keyOf, rootOf, type Shelf, setState } from "./shelf.ts";
+import { createShelf, keyOf, rootOf, setPinned, type Shelf, setState } from "./shelf.ts";
 import { allocatedBytes } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
+import { createUseRecord, type CopyUse, type UseListener } from "./use.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
+import migration2 from "./sql/0002_budgets.sql" with { type: "text" };
 import {
 	copyPath,
 	DIRECTORY_MODE,
@@ -49,6 +51,7 @@ export type { Reservation } from "./capacity.ts";
 export type { PublishInput } from "./publish.ts";
 export { checkPlaces } from "./sealed-manifest.ts";
 export type { Tier, TierOptions } from "./tier-root.ts";
+export type { CopyUse } from "./use.ts";
 export type { DamagedFile, VerifyOptions, VerifyReport } from "./verification.ts";
 
 export interface Storage extends AsyncDisposable {
@@ -84,8 +87,20 @@ export interface Storage extends AsyncDisposable {
 	manifest(contentId: string): Manifest | undefined;
 	/** The directory an engine gets. @throws when the copy is not ready */
 	pathOf(copy: ModelCopy): string;
-	/** Marks a copy as in use, by whom in words; `remove` refuses meanwhile. @throws 404 model_not_found */
-	hold(model: ModelName, revision: Revision, tier: string, why: string): Disposable;
+	/**
+	 * Marks a copy as in use, by whom in words; `remove` refuses meanwhile. With `use` its beginning and its end are
+	 * touches. @throws 404 model_not_found
+	 */
+	hold(model: ModelName, revision: Revision, tier: string, why: string, use?: CopyUse): Disposable;
+	/**
+	 * Marks a ready copy as used now: what eviction goes by. Called where a copy is held for a reader, and again while it
+	 * is read; a hold with a use does it by itself. Nothing happens where the copy has gone in between.
+	 */
+	touch(copy: ModelCopy, use: CopyUse): void;
+	/** Hears of every touch. */
+	onUse(listener: UseListener): Disposable;
+	/** A pinned copy is never evicted. @throws 404 model_not_found */
+	pin(model: ModelName, revision: Revision, tier: string, pinned: boolean): Promise<ModelCopy>;
 	/** @throws CONFLICT in_use naming the holders, 404 model_not_found */
 	remove(model: ModelName, revision: Revision, tier: string): Promise<{ freedBytes: number }>;
 	/**
@@ -122,7 +137,7 @@ export interface StorageOptions {
 /** The room's tables and write operations, for the database's writer thread. */
 export const storageModule = {
 	room: "storage",
-	migrations: [migration1],
+	migrations: [migration1, migration2],
 	writes: storageWrites,
 } satisfies WriterModule;
 
@@ -158,6 +173,7 @@ export async function openStorage(
 
 function createStorage(shelf: Shelf, io: IoPool): Storage {
 	const manifests = new Map<string, Manifest>();
+	const uses = createUseRecord(shelf);
 	const listed = (row: CopyRow): boolean => row.state === "ready" || row.state === "unavailable";
 	const copyBytes = (tier: string): number => {
 		let bytes = 0;
@@ -179,16 +195,23 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		if (row === undefined || !listed(row)) throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
 		return row;
 	};
-	const holdRow = (row: CopyRow, why: string): Disposable => {
+	const touchRow = (key: string, use: CopyUse | undefined): void => {
+		const row = shelf.rows.get(key);
+		if (use !== undefined && row?.state === "ready") uses.touch(row, use);
+	};
+	const holdRow = (row: CopyRow, why: string, use?: CopyUse): Disposable => {
 		const key = keyOf(row);
 		shelf.holds.set(key, [...(shelf.holds.get(key) ?? []), why]);
+		touchRow(key, use);
 		let held = true;
 		return {
 			[Symbol.dispose]() {
-				const holders = shelf.holds.get(key) ?? [];
-				if (held) holders.splice(holders.indexOf(why), 1);
-				if (holders.length === 0) shelf.holds.delete(key);
+				if (!held) return;
 				held = false;
+				const holders = shelf.holds.get(key) ?? [];
+				holders.splice(holders.indexOf(why), 1);
+				if (holders.length === 0) shelf.holds.delete(key);
+				touchRow(key, use);
 			},
 		};
 	};
@@ -235,12 +258,12 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		publish: async (input) => toModelCopy(await publishStaging(shelf, input)),
 		copies: () => [...shelf.rows.values()].filter(listed).map(toModelCopy),
 		copy(model, tier, revision) {
+			if (revision !== undefined) {
+				const row = shelf.rows.get(keyOf({ model, revision, tier }));
+				return row !== undefined && listed(row) ? toModelCopy(row) : undefined;
+			}
 			const rows = [...shelf.rows.values()].filter(
-				(row) =>
-					listed(row) &&
-					row.model === model &&
-					row.tier === tier &&
-					(revision === undefined || row.revision === revision),
+				(row) => listed(row) && row.model === model && row.tier === tier,
 			);
 			const newest = rows.sort(
 				(a, b) => Number(b.state === "ready") - Number(a.state === "ready") || b.readyAt - a.readyAt,
@@ -261,7 +284,14 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			const row = readyRow(keyOfCopy(copy));
 			return copyPath(rootOf(shelf, row.tier), row);
 		},
-		hold: (model, revision, tier, why) => holdRow(readyRow({ model, revision, tier }), why),
+		hold: (model, revision, tier, why, use) => holdRow(readyRow({ model, revision, tier }), why, use),
+		touch: (copy, use) => touchRow(keyOf(keyOfCopy(copy)), use),
+		onUse: (listener) => uses.onUse(listener),
+		pin: (model, revision, tier, pinned) =>
+			shelf.inTurn(`${tier} ${model}`, async () => {
+				const row = listedRow({ model, revision, tier });
+				return toModelCopy(row.pinned === pinned ? row : await setPinned(shelf, row, pinned));
+			}),
 		remove: (model, revision, tier) =>
 			shelf.inTurn(`${tier} ${model}`, async () => {
 				const row = shelf.rows.get(keyOf({ model, revision, tier }));
@@ -279,7 +309,9 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			const path = copyPath(rootOf(shelf, row.tier), row);
 			const report = await verifyFiles(io, path, manifest, options, signal);
 			// An unavailable copy may have been removed or replaced while it was read.
-			if (shelf.rows.get(keyOf(row)) !== row) return report;
+			const now = shelf.rows.get(keyOf(row));
+			if (now?.state !== row.state || now.contentId !== row.contentId || now.readyAt !== row.readyAt)
+				return report;
 			const isWhole = report.partsChecked === report.partsTotal;
 			if (report.damaged.length > 0) await quarantine(row, report);
 			else if (row.state === "unavailable" && isWhole) await setState(shelf, row, "ready");
@@ -299,9 +331,9 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			shelf.listeners.add(entry);
 			return { [Symbol.dispose]: () => void shelf.listeners.delete(entry) };
 		},
-		[Symbol.asyncDispose]() {
+		async [Symbol.asyncDispose]() {
 			shelf.listeners.clear();
-			return Promise.resolve();
+			await uses[Symbol.asyncDispose]();
 		},
 	};
 	return storage;

@@ -30,6 +30,7 @@ export async function exportCopy(storage: Storage, copy: ModelCopy): Promise<Rea
 		parseRevision(copy.revision),
 		copy.tier,
 		"being exported",
+		"read",
 	);
 	const tar = pack();
 	const failures: unknown[] = [];

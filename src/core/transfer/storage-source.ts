@@ -16,7 +16,7 @@ export function storageSource(storage: Storage, copy: ModelCopy, why: string): S
 	const directory = storage.pathOf(copy);
 	const manifest = storage.manifest(copy.content_id);
 	if (manifest === undefined) throw modelNotFound(model, copy.tier);
-	const hold = storage.hold(model, revision, copy.tier, why);
+	const hold = storage.hold(model, revision, copy.tier, why, "copy");
 	const files = manifest.files.map(
 		(file): SourceFile => ({
 			path: parseSafePath(file.path),

@@ -16,7 +16,7 @@ import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { canonicalManifest, type ManifestFile } from "../../schema/manifest.ts";
-import type { ModelCopy } from "../../schema/model.ts";
+import type { CopyPurpose, ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import { detectFormat, guessModelType, type Source, type SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
@@ -57,6 +57,10 @@ export interface TransferInput {
 	streams?: number | undefined;
 	/** What the receiving phase is called: `downloading` (default) or `copying`. */
 	receivingPhase?: "downloading" | "copying" | undefined;
+	/** Default: somebody asked for it. */
+	purpose?: CopyPurpose | undefined;
+	/** Whether other copies may go for it, where the tier evicts by itself; default true. */
+	mayEvict?: boolean | undefined;
 	/** Others receive the same at the same time; `source` is the swarm's. */
 	swarm?: Swarm | undefined;
 	/**
@@ -219,6 +223,7 @@ export async function createTransfers(
 					modelType: input.modelType ?? (await guessType(storage.stagingPath(tier, transferId), files)),
 					sourceUrl: input.sourceUrl === undefined ? description.uri : input.sourceUrl,
 					format: input.format ?? detectFormat(files.map((file) => file.path)),
+					purpose: input.purpose,
 				});
 			} catch (error) {
 				if (error instanceof RangeIgnored) wholeFiles = true;

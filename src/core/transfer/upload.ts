@@ -73,7 +73,7 @@ export async function uploadCopy(d: Dependencies, input: UploadInput): Promise<U
 	const manifest = d.storage.manifest(copy.content_id);
 	if (manifest === undefined) throw modelNotFound(copy.model_name, copy.tier);
 	const held = [parseModelName(copy.model_name), parseRevision(copy.revision)] as const;
-	using hold = d.storage.hold(...held, copy.tier, `being uploaded to ${target}`);
+	using hold = d.storage.hold(...held, copy.tier, `being uploaded to ${target}`, "read");
 	void hold;
 	const directory = d.storage.pathOf(copy);
 	const there = await writer.list(manifest.files.length * 2 + 1000, signal);

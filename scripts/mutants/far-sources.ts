@@ -250,7 +250,7 @@ export const FAR_SOURCES_GUARDS: readonly Guard[] = [
 	{
 		name: "upload_hold",
 		file: "src/core/transfer/upload.ts",
-		find: "using hold = d.storage.hold(...held, copy.tier, `being uploaded to ${target}`, "read");",
+		find: 'using hold = d.storage.hold(...held, copy.tier, `being uploaded to ${target}`, "read");',
 		replace: "const hold = held;",
 		tests: ["test/transfer/upload.test.ts"],
 	},

@@ -27,6 +27,27 @@ export const QUEUE_GUARDS: readonly Guard[] = [
 		tests: [SIMULATOR],
 	},
 	{
+		name: "queue_room_of_the_running",
+		file: "src/core/queue/reserve-more.ts",
+		find: "if (row.token !== token || row.epoch === null)",
+		replace: "if (row.token < 0)",
+		tests: ["test/queue/bytes.test.ts"],
+	},
+	{
+		name: "queue_room_beside_others",
+		file: "src/core/queue/reserve-more.ts",
+		find: "others, planted, capacity) === undefined",
+		replace: "[], [], capacity) === undefined",
+		tests: ["test/queue/bytes.test.ts"],
+	},
+	{
+		name: "queue_room_of_the_tier",
+		file: "src/agent/node/node.ts",
+		find: "			capacity: room.capacity,\n",
+		replace: "",
+		tests: ["test/cluster/room.test.ts"],
+	},
+	{
 		name: "queue_terminal_rows",
 		file: "src/core/queue/sql/0002_trust.sql",
 		find: "WHEN OLD.completed_at_ms IS NOT NULL OR (OLD.state",

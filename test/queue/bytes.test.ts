@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { bytesReservation } from "../../src/core/queue/queue.ts";
+import { asGswarmError } from "../../src/schema/errors.ts";
 import { testQueue } from "./test-queue.ts";
 
 const GB = 1e9;
@@ -95,3 +96,50 @@ test("a large task is not passed for ever by small ones", async () => {
 	for (const id of running.filter((one) => at.jobs.has(one))) await at.finish(id);
 	await at.finish(large);
 }, 60_000);
+
+test("room that a running task learns of is its own at once, or it goes back to the line and waits for all of it", async () => {
+	await using at = await testQueue({ capacity: () => ({ "bytes:disk": 10 * GB }) });
+	at.start();
+	const first = await at.add();
+	await (await at.job(first)).context.reserve(bytesReservation("disk", 6 * GB));
+	expect(at.rows("SELECT key, bytes FROM queue_reservation")).toEqual([{ key: "bytes:disk", bytes: 6 * GB }]);
+	const second = await at.add();
+	const { context, fail } = await at.job(second);
+	const refused = await context.reserve(bytesReservation("disk", 5 * GB)).catch(asGswarmError);
+	expect(refused).toMatchObject({ reason: "no_room_now", details: { required: 5 * GB, available: 4 * GB } });
+	fail(refused);
+	await at.clock.advance(1000);
+	expect(at.queue.get(second)).toMatchObject({ status: "pending", attempt: 0 });
+	expect(at.queue.explain(second).obstacles).toMatchObject([
+		{ kind: "space", needed: 5 * GB, held_by: [first] },
+	]);
+	await at.finish(first);
+	const again = await at.job(second);
+	expect(again.context.attempt).toBe(1);
+	// The claim took it.
+	expect(at.rows("SELECT key, bytes FROM queue_reservation")).toEqual([{ key: "bytes:disk", bytes: 5 * GB }]);
+	await again.context.reserve(bytesReservation("disk", 5 * GB));
+	await at.finish(second);
+	expect(at.rows("SELECT * FROM queue_reservation")).toEqual([]);
+});
+
+test("room is not given to a handler whose task is over", async () => {
+	await using at = await testQueue({ capacity: () => ({ "bytes:disk": 10 * GB }) });
+	at.start();
+	const id = await at.add();
+	const { context } = await at.job(id);
+	await at.finish(id);
+	const refused = await context.reserve(bytesReservation("disk", GB)).catch(asGswarmError);
+	expect(refused).toMatchObject({ code: "CONFLICT", reason: "stale_token" });
+});
+
+test("a task that waits for room begins when it is said that there is some", async () => {
+	let capacity = GB;
+	await using at = await testQueue({ capacity: () => ({ "bytes:disk": capacity }) });
+	at.start();
+	const id = await at.add(needs(5 * GB));
+	await at.clock.advance(100);
+	capacity = 5 * GB;
+	at.queue.roomChanged();
+	await at.finish(id);
+});

@@ -7,7 +7,7 @@ const error = JSON.stringify({ code: "NETWORK_ERROR", message: "cut", details: {
 const outcomes: Outcome[] = [
 	{ kind: "failed", error, reason: null },
 	{ kind: "retry", error, reason: null, runAtMs: 1, counts: true, spaceWaitSinceMs: null },
-	{ kind: "released" },
+	{ kind: "released", reason: "shutdown" },
 	{ kind: "cancelled" },
 ];
 

@@ -45,6 +45,41 @@ test("bytes in flight are counted: what does not fit beside them is refused with
 	expect(storage.usage("dram").available).toBe(1000);
 });
 
+test("what transfers may take together counts what they hold and have staged, up to the floor and the budget", async () => {
+	using dir = tempDir();
+	const free = (): number => {
+		const { bavail, bsize } = statfsSync(dir.path);
+		return bavail * bsize;
+	};
+	const MIB = 1024 ** 2;
+	const floorBytes = free() - 64 * MIB;
+	const tiers = [
+		{ name: "disk", kind: "disk" as const, root: join(dir.path, "disk"), floorBytes },
+		{ name: "dram", kind: "dram" as const, root: join(dir.path, "dram"), limitBytes: 1000, floorBytes: 0 },
+	];
+	await using stand = await standStorage(dir.path, { tiers });
+	const { storage } = stand;
+	// Others write on the same filesystem meanwhile.
+	const near = (bytes: number): void => {
+		expect(storage.roomForAll("disk")).toBeGreaterThan(bytes - 12 * MIB);
+		expect(storage.roomForAll("disk")).toBeLessThan(bytes + 12 * MIB);
+	};
+	near(64 * MIB);
+	const staging = await storage.openStaging("disk", "copy-1");
+	await Bun.write(join(staging, "model.bin"), new Uint8Array(32 * MIB).fill(1));
+	await Bun.spawn(["sync", "-f", dir.path]).exited;
+	expect(storage.usage("disk").available).toBeLessThan(45 * MIB);
+	near(64 * MIB);
+	using held = storage.reserve("disk", 48 * MIB, { writtenBytes: 32 * MIB });
+	held.shrinkTo(8 * MIB);
+	near(64 * MIB);
+	using small = storage.reserve("dram", 400);
+	void small;
+	expect(storage.roomForAll("dram")).toBe(1000);
+	await publishFiles(storage, { tier: "dram" });
+	expect(storage.roomForAll("dram")).toBe(988);
+});
+
 test("the free-space floor is never reserved", async () => {
 	using dir = tempDir();
 	const { bavail, bsize } = statfsSync(dir.path);

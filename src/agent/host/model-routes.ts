@@ -9,7 +9,7 @@ import { parseModelName } from "../../schema/names.ts";
 import { isServing } from "../../schema/service.ts";
 import type { PRIORITIES, TaskDocument, TaskType } from "../../schema/task.ts";
 import { downloadSource } from "../download-source.ts";
-import { inUse, sameDevice } from "../http/answers.ts";
+import { inUse, insufficientSpace, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import type { HostRequests, HostRouteDependencies, SubmitBody } from "./host-requests.ts";
 import type { CrossCopyRequest, UnregisterRequest } from "./operations.ts";
@@ -265,17 +265,10 @@ export function fits(
 ): void {
 	const usage = d.cluster.view(target.node).beat?.tiers[target.tier];
 	const there = d.registry.locations(model).some((l) => l.node === target.node && l.tier === target.tier);
-	if (usage === undefined || there || required <= usage.available) return;
-	throw new GswarmError(
-		"RESOURCE_UNAVAILABLE",
-		`${target.device} has ${usage.available} bytes available; ${required} are needed.`,
-		{
-			reason: "insufficient_space",
-			details: { required, available: usage.available, device: target.device },
-			status: 507,
-			hint: "Delete or move models there, or choose another device.",
-		},
-	);
+	// What others there only have reserved is waited for.
+	const available = usage === undefined ? 0 : usage.available + usage.reserved;
+	if (usage === undefined || there || required <= available) return;
+	throw insufficientSpace(target.device, required, available);
 }
 
 /** A task of a node that downloads, copies or moves the model. What a node reported last may be over by now: it is asked. */

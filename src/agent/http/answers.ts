@@ -56,3 +56,17 @@ export function whoIs(
 export function seesDetails(caller: Caller | undefined): boolean {
 	return caller !== undefined && caller.role !== "inference";
 }
+
+/** 507: more than the device could have for it, whatever else is under way. */
+export function insufficientSpace(device: string, required: number, available: number): GswarmError {
+	return new GswarmError(
+		"RESOURCE_UNAVAILABLE",
+		`${device} has ${available} bytes available; ${required} are needed.`,
+		{
+			reason: "insufficient_space",
+			details: { required, available, device },
+			status: 507,
+			hint: "Delete or move models there, or choose another device.",
+		},
+	);
+}

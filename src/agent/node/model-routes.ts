@@ -1,7 +1,7 @@
 /** The node's routes about models: what is here, and bringing, moving and removing it. */
 import type { Contract } from "../../api/contract.ts";
 import type { BodyOf } from "../../api/route.ts";
-import { modelReservation } from "../../core/queue/queue.ts";
+import { bytesReservation, modelReservation } from "../../core/queue/queue.ts";
 import { openSource } from "../../core/source/source.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import { invalid, modelNotFound, notFound } from "../../schema/errors.ts";
@@ -45,7 +45,8 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		const [from, to] = [tierHere(body.source_device), tierHere(body.target_device)];
 		if (from === to) throw sameDevice(`${d.nodeName}:${to}`);
 		const copy = requireCopy(d.storage, model, from, d.nodeName);
-		if (d.storage.copy(model, to, copy.revision as Revision) === undefined) fits(to, copy.size_bytes);
+		const isThere = d.storage.copy(model, to, copy.revision as Revision) !== undefined;
+		if (!isThere) fits(to, copy.size_bytes);
 		const request: CopyRequest = {
 			model_name: model,
 			source_device: `${d.nodeName}:${from}`,
@@ -57,6 +58,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		const reservations = [
 			modelReservation(model, from, request.keep_source ? "shared" : "exclusive"),
 			modelReservation(model, to, "exclusive"),
+			...(isThere ? [] : [bytesReservation(to, copy.size_bytes)]),
 		];
 		const more = {
 			reservations,
@@ -167,8 +169,9 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			if (before !== undefined) return before;
 			const model = parseModelName(params.model_name);
 			const tier = tierHere(body.target_device);
-			if (d.storage.copy(model, tier, body.revision as Revision)?.content_id !== body.content_id)
-				fits(tier, body.size_bytes);
+			const there = d.storage.copy(model, tier, body.revision as Revision);
+			const isThere = there?.content_id === body.content_id;
+			if (!isThere) fits(tier, body.size_bytes);
 			const pull: CopyRequest = {
 				model_name: model,
 				source_device: body.source.device,
@@ -186,7 +189,10 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				},
 			};
 			const more = {
-				reservations: [modelReservation(model, tier, "exclusive")],
+				reservations: [
+					modelReservation(model, tier, "exclusive"),
+					...(isThere ? [] : [bytesReservation(tier, body.size_bytes)]),
+				],
 				resources: {
 					devices: [body.source.device, `${d.nodeName}:${tier}`],
 					models: [model],

@@ -15,6 +15,7 @@ import { idempotencyKey } from "../http/answers.ts";
 import { toDispatch } from "../operation-token.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { Removal } from "./removal.ts";
+import type { Room } from "./room.ts";
 
 /** The rooms and facts that the node's routes work with. */
 export interface NodeRouteDependencies {
@@ -29,6 +30,7 @@ export interface NodeRouteDependencies {
 	gateway: Gateway;
 	grants: Grants;
 	removal: Pick<Removal, "check">;
+	room: Room;
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
@@ -68,8 +70,8 @@ export interface NodeRequests {
 		more: Partial<Parameters<Queue["submit"]>[0]>,
 		asked: Asked,
 	): Promise<SubmitBody>;
-	/** @throws 507 insufficient_space */
-	fits(tier: string, required: number): void;
+	/** @throws 507 insufficient_space: more than all tasks together could have; less room now is waited for */
+	fits: Room["fits"];
 	/** As a task document shows them. */
 	resources(models: string[], tiers: string[]): { devices: string[]; models: string[]; exclusive: boolean };
 }
@@ -127,27 +129,12 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 			}),
 		);
 	};
-	const fits: NodeRequests["fits"] = (tier, required) => {
-		const { available } = d.storage.usage(tier);
-		if (required <= available) return;
-		const device = `${d.nodeName}:${tier}`;
-		throw new GswarmError(
-			"RESOURCE_UNAVAILABLE",
-			`${device} has ${available} bytes available; ${required} are needed.`,
-			{
-				reason: "insufficient_space",
-				details: { required, available, device },
-				status: 507,
-				hint: "Delete or move models there, or choose another device.",
-			},
-		);
-	};
 	const resources: NodeRequests["resources"] = (models, tiers) => ({
 		devices: tiers.map((tier) => `${d.nodeName}:${tier}`),
 		models,
 		exclusive: false,
 	});
-	return { tierHere, sentBefore, submit, fits, resources };
+	return { tierHere, sentBefore, submit, fits: d.room.fits, resources };
 }
 
 /** Only a host dispatches; from anybody else the header is refused rather than overlooked. */

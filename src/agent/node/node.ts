@@ -38,6 +38,7 @@ import { createHostedWork } from "./hosted-work.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
 import { type CondemnOptions, createRemoval } from "./removal.ts";
+import { createRoom } from "./room.ts";
 import type { SwarmAnswer, SwarmQuestion } from "./swarm-task.ts";
 import { createNodeTasks } from "./tasks.ts";
 import type { RepairPlace } from "./verification.ts";
@@ -121,10 +122,12 @@ export async function openNode(
 	};
 	const received = { db, storage, io, clock, ids, log, plane };
 	const transfers = await createTransfers({ ...received, bandwidth: bandwidth.down });
+	const room = createRoom({ nodeName: name, storage });
 	const queue = await openQueue(
 		{ db, clock, ids, log },
 		{
 			queue: "node",
+			capacity: room.capacity,
 			node: name,
 			maxConcurrentTasks: options.maxConcurrentTasks,
 			hasProgressSince: (taskId, sinceMs) => hasPartsSince(db, taskId, sinceMs),
@@ -231,6 +234,7 @@ export async function openNode(
 		endRepair,
 		verifySha256,
 		removal,
+		room,
 		hosted,
 		reportNow,
 	});
@@ -238,6 +242,7 @@ export async function openNode(
 	const poke = (): void => link?.poke();
 	const subscriptions = [
 		storage.onChange(poke),
+		storage.onChange(() => queue.roomChanged()),
 		services.onChange(poke),
 		queue.onEvent(({ kind, taskId, status }) => {
 			if (kind !== "state") return;
@@ -266,6 +271,7 @@ export async function openNode(
 			gateway,
 			grants,
 			removal,
+			room,
 			verifySha256,
 			bandwidth,
 			audit,

@@ -1,5 +1,5 @@
 /** What the host asks of a node about swarms: to receive a model together with others, and to let them read here. */
-import { modelReservation } from "../../core/queue/queue.ts";
+import { bytesReservation, modelReservation } from "../../core/queue/queue.ts";
 import { openSource } from "../../core/source/source.ts";
 import { invalid } from "../../schema/errors.ts";
 import { type Revision, parseModelName } from "../../schema/names.ts";
@@ -29,9 +29,10 @@ export function swarmRoutes(d: NodeRouteDependencies, requests: NodeRequests): S
 					throw invalid("bad_field", "A download has a source.", { field: "source_url" });
 				// Refuses at once what can be refused without the network.
 				openSource(sourceUrl, d.sources);
-			} else if (d.storage.copy(model, tier, sealed.revision as Revision)?.content_id !== sealed.content_id) {
-				fits(tier, sealed.size_bytes);
 			}
+			const there = sealed && d.storage.copy(model, tier, sealed.revision as Revision);
+			const comingBytes = sealed === null || there?.content_id === sealed.content_id ? 0 : sealed.size_bytes;
+			fits(tier, comingBytes);
 			const task: SwarmRequest = {
 				model_name: model,
 				source_device: sealed?.source_device ?? "web",
@@ -49,7 +50,10 @@ export function swarmRoutes(d: NodeRouteDependencies, requests: NodeRequests): S
 				},
 			};
 			const more = {
-				reservations: [modelReservation(model, tier, "exclusive")],
+				reservations: [
+					modelReservation(model, tier, "exclusive"),
+					...(comingBytes === 0 ? [] : [bytesReservation(tier, comingBytes)]),
+				],
 				resources: resources([model], [tier]),
 				...(sealed === null ? {} : { sizeBytes: sealed.size_bytes }),
 			};

@@ -28,6 +28,7 @@ import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts } from "../granted-parts.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Removal } from "./removal.ts";
+import type { Room } from "./room.ts";
 import { type UploadRequest, uploadTask } from "./upload-task.ts";
 import { isSwarmRequest, receiveInSwarm, type SwarmTaskDependencies } from "./swarm-task.ts";
 import { type RepairPlace, createVerification } from "./verification.ts";
@@ -100,6 +101,7 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	/** `transfer.verify: sha256` of the configuration: sha256 is compared whatever the line. */
 	verifySha256: boolean;
 	removal: Pick<Removal, "remove">;
+	room: Pick<Room, "take">;
 	hosted: Pick<HostedWork, "confirm">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
 	reportNow(): Promise<unknown>;
@@ -171,6 +173,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			return await d.transfers.run({
 				...input,
 				signal: transferSignal(context.signal),
+				room: (bytes) => d.room.take(context, input.tier, bytes),
 				onProgress(p) {
 					context.report(progressOf(p));
 					onBytes?.(p.bytesDone);
@@ -184,7 +187,11 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		...d,
 		run: async (context, input) => {
 			try {
-				return await d.transfers.run({ ...input, signal: transferSignal(context.signal) });
+				return await d.transfers.run({
+					...input,
+					room: (bytes) => d.room.take(context, input.tier, bytes),
+					signal: transferSignal(context.signal),
+				});
 			} catch (error) {
 				throw withNode(error, d.nodeName);
 			}
@@ -403,15 +410,16 @@ function progressOf(p: TransferProgress): Parameters<TaskContext["report"]>[0] {
 
 /** Rooms of a node know tiers; people and the host know devices. */
 function withNode(error: unknown, nodeName: string): unknown {
-	if (!(error instanceof GswarmError) || error.reason !== "insufficient_space") return error;
-	const { code, details, hint, status, retryable } = error;
-	const device = `${nodeName}:${String(details["device"])}`;
-	const { required, available } = details;
+	if (!(error instanceof GswarmError)) return error;
+	const { code, reason, details, hint, status, retryable } = error;
+	const { required, available, device: tier } = details;
+	if (typeof required !== "number" || typeof tier !== "string" || tier.includes(":")) return error;
+	const device = `${nodeName}:${tier}`;
 	return new GswarmError(
 		code,
-		`${device} has ${String(available)} bytes available; ${String(required)} are needed.`,
+		`${device} has ${String(available)} bytes available; ${required} are needed.`,
 		{
-			reason: "insufficient_space",
+			...(reason === undefined ? {} : { reason }),
 			details: { ...details, device },
 			...(hint === undefined ? {} : { hint }),
 			status,

@@ -6,6 +6,7 @@ import type { AttemptEnd } from "./outcome.ts";
 import { ProgressMeter } from "./progress.ts";
 import type { TaskContext, TaskHandler } from "./task-handler.ts";
 import type { ClaimedRow } from "./claim.ts";
+import type { Reservation } from "./conflicts.ts";
 import { dispatchOf } from "./dispatch.ts";
 import type { Fence } from "./fence.ts";
 import type { Checkpoint } from "./task-store.ts";
@@ -21,6 +22,8 @@ export interface AttemptDependencies {
 	log: Log;
 	saveCheckpoint: (checkpoint: Checkpoint) => Promise<void>;
 	raiseFence: (task: { seq: number; token: number }) => Promise<Fence>;
+	/** @throws no_room_now, stale_token */
+	reserve: (task: { seq: number; token: number; need: Reservation }) => Promise<void>;
 	onProgress: (row: ClaimedRow) => void;
 }
 
@@ -108,7 +111,7 @@ export class Attempt {
 
 	#context(): TaskContext {
 		const { row, meter } = this;
-		const { clock, log, saveCheckpoint, raiseFence } = this.#deps;
+		const { clock, log, saveCheckpoint, raiseFence, reserve } = this.#deps;
 		return {
 			taskId: row.task_id,
 			type: row.type,
@@ -125,6 +128,7 @@ export class Attempt {
 				this.#kept = checkpoint;
 			},
 			nextFence: () => raiseFence({ seq: row.seq, token: row.token }),
+			reserve: (need) => reserve({ seq: row.seq, token: row.token, need }),
 			report: (progress) => {
 				meter.report(progress, clock.monotonicMs());
 				this.#emit();

@@ -117,6 +117,8 @@ export interface Queue extends AsyncDisposable {
 	waitFor(taskId: string, signal: AbortSignal): Promise<TaskDocument>;
 	/** What the last open found; leftovers of failed and cancelled ones may be cleaned up. */
 	recovered(): readonly RecoveredTask[];
+	/** Room came from elsewhere than from a task that ended: what waits for bytes is looked at now. */
+	roomChanged(): void;
 	/** Begins to work. A task whose type has no handler fails. */
 	start(handlers: TaskHandlers): void;
 }

@@ -40,6 +40,19 @@ export function hold(db: Sqlite, queue: QueueName, seq: number, needs: readonly 
 	for (const { key, mode, bytes = 0 } of needs) insert.run(queue, key, seq, mode, bytes);
 }
 
+/** Takes this in place of what the task held of the same. */
+export function holdMore(
+	db: Sqlite,
+	queue: QueueName,
+	seq: number,
+	{ key, mode, bytes = 0 }: Reservation,
+): void {
+	db.query(
+		`INSERT INTO queue_reservation (queue, key, seq, mode, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
+		ON CONFLICT DO UPDATE SET mode = ?4, bytes = ?5`,
+	).run(queue, key, seq, mode, bytes);
+}
+
 /** Gives back what the task held, planted or waited for, and wakes who waited for it. */
 export function release(db: Sqlite, row: Pick<TaskRow, "queue" | "seq" | "reservations">): void {
 	const needs = needsOf(row);

@@ -20,8 +20,8 @@ export type Outcome =
 			counts: boolean;
 			spaceWaitSinceMs: number | null;
 	  }
-	/** The agent stops; the task goes back to the line as if it had not been started. */
-	| { kind: "released" };
+	/** The agent stops, or others leave too little room: it goes back to the line as if it had not been started. */
+	| { kind: "released"; reason: "shutdown" | "no_room_now" };
 
 export interface SettleInput {
 	seq: number;
@@ -97,7 +97,7 @@ function apply(
 				phase: "queued",
 				epoch: null,
 				attempt: row.attempt - 1,
-				reason: "shutdown",
+				reason: outcome.reason,
 			});
 			release(db, row);
 			return [change];

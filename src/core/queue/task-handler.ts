@@ -1,6 +1,7 @@
 /** What does a task's work, and what it is given for it. */
 import type { Log } from "../../platform/log.ts";
 import type { TaskType } from "../../schema/task.ts";
+import type { Reservation } from "./conflicts.ts";
 import type { Dispatch } from "./dispatch.ts";
 import type { Fence } from "./fence.ts";
 import type { ProgressReport } from "./progress.ts";
@@ -28,6 +29,13 @@ export interface TaskContext {
 	 * resolves, so before anything is sent. @throws CONFLICT stale_token
 	 */
 	nextFence(): Promise<Fence>;
+	/**
+	 * Takes room that nobody knew of when the task was claimed, or goes on with what the claim took. Kept in the row, so
+	 * that the next claim takes it at once. Never waits: where others leave too little now it throws, and a handler that
+	 * lets that through goes back to the line, where it waits for all that it needs and holds nothing.
+	 * @throws RESOURCE_UNAVAILABLE no_room_now; CONFLICT stale_token
+	 */
+	reserve(need: Reservation): Promise<void>;
 	/** Live progress; cheap, call it as often as you like. */
 	report(progress: ProgressReport): void;
 	log: Log;
@@ -35,7 +43,8 @@ export interface TaskContext {
 
 /**
  * Does the task; what it returns becomes the document's `result`. A GswarmError that is `retryable` is tried again
- * later, one with reason `disk_full` waits for space, any other failure is final.
+ * later, one with reason `disk_full` waits for space, one with `no_room_now` goes back to the line, any other failure is
+ * final.
  */
 export type TaskHandler = (context: TaskContext) => Promise<Record<string, unknown> | undefined>;
 

@@ -307,6 +307,10 @@ export class TaskQueue implements Queue {
 		return this.#recovered;
 	}
 
+	roomChanged(): void {
+		this.#worker.wake();
+	}
+
 	start(handlers: TaskHandlers): void {
 		this.#worker.start(handlers);
 		const { queue, retention = DEFAULT_RETENTION } = this.#options;

@@ -9,6 +9,7 @@ import { settle } from "./settle.ts";
 import { fenceDispatch, fenceOf } from "./dispatch.ts";
 import { type Fence, nextFence } from "./fence.ts";
 import { prune } from "./retention.ts";
+import { reserveMore } from "./reserve-more.ts";
 import { retry } from "./retry.ts";
 import { configure } from "./settings.ts";
 import first from "./sql/0001_queue.sql" with { type: "text" };
@@ -40,6 +41,7 @@ export const queueModule = {
 		recover,
 		saveCheckpoint,
 		raiseFence,
+		reserveMore,
 		fenceDispatch,
 		configure,
 		prune,

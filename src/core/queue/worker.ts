@@ -7,6 +7,7 @@ import { Attempt } from "./attempt.ts";
 import type { ClaimInput, ClaimResult, ClaimedRow } from "./claim.ts";
 import { type Measure, measured } from "./estimate.ts";
 import { type AttemptEnd, outcomeOf } from "./outcome.ts";
+import { noRoomNow } from "./reserve-more.ts";
 import type { ProgressMeter } from "./progress.ts";
 import type { Limits } from "./schedule.ts";
 import type { SettleInput } from "./settle.ts";
@@ -167,13 +168,18 @@ export class QueueWorker {
 	}
 
 	#begin(row: ClaimedRow): void {
-		const { hostEpoch, onProgress } = this.#options;
+		const { queue, hostEpoch, rules, onProgress } = this.#options;
 		const attempt = new Attempt(
 			{
 				clock: this.#clock,
 				log: this.#log,
 				saveCheckpoint: this.#write.saveCheckpoint,
 				raiseFence: (task) => this.#write.raiseFence({ ...task, hostEpoch }),
+				reserve: async (task) => {
+					const { capacity } = rules();
+					const missing = await this.#write.reserveMore({ ...task, queue, capacity });
+					if (missing !== null) throw noRoomNow(missing);
+				},
 				onProgress,
 			},
 			row,

@@ -43,6 +43,12 @@ export function roomLeft(facts: RoomFacts): { filesystem: number; budget: number
 	};
 }
 
+/** Bytes that transfers may take together when `theirs` of them are staged, or promised and not written yet. */
+export function roomForAll(facts: RoomFacts, theirs: number): number {
+	const { budget } = roomLeft({ ...facts, reservedBytes: 0 });
+	return Math.min(budget, Math.max(0, facts.freeBytes - facts.floorBytes - facts.toWriteBytes + theirs));
+}
+
 export function tierUsage(facts: RoomFacts): TierUsage {
 	const { filesystem, budget } = roomLeft(facts);
 	return {
@@ -67,6 +73,12 @@ export function createReservations(read: (tier: Tier) => Omit<RoomFacts, "reserv
 	};
 	return {
 		usage: (tier: Tier, filesystem: number): TierUsage => tierUsage(facts(tier, filesystem)),
+		/** Of a tier on which transfers have staged so many bytes. */
+		forAll: (tier: Tier, filesystem: number, stagedBytes: number): number => {
+			let toWrite = 0;
+			for (const one of held) if (one.tier === tier.name) toWrite += one.toWrite;
+			return roomForAll(facts(tier, filesystem), toWrite + stagedBytes);
+		},
 		reserve(tier: Tier, filesystem: number, bytes: number, writtenBytes: number): Reservation {
 			const room = roomLeft(facts(tier, filesystem));
 			const toWrite = Math.max(0, bytes - writtenBytes);

@@ -32,6 +32,7 @@ import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
 import { createShelf, keyOf, rootOf, setPinned, type Shelf, setState } from "./shelf.ts";
+import { createStagedBytes } from "./staged-bytes.ts";
 import { allocatedBytes } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
 import { createUseRecord, type CopyUse, type UseListener } from "./use.ts";
@@ -59,6 +60,11 @@ export interface Storage extends AsyncDisposable {
 	/** @throws 404 device_not_found */
 	tier(name: string): Tier;
 	usage(name: string): TierUsage;
+	/**
+	 * Bytes that transfers may take together on a tier: what is free now, and what those under way were promised or have
+	 * staged there.
+	 */
+	roomForAll(name: string): number;
 	/**
 	 * Reserves room for `bytes`, of which `writtenBytes` lie in staging already.
 	 * @throws RESOURCE_UNAVAILABLE 507 insufficient_space with `{ required, available, device }`
@@ -185,6 +191,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		const { floorBytes } = root;
 		return { ...tierSpace(root), floorBytes, limitBytes: tier.limitBytes, copyBytes: copyBytes(tier.name) };
 	});
+	const staged = createStagedBytes(shelf);
 	const readyRow = (key: CopyKey): CopyRow => {
 		const row = shelf.rows.get(keyOf(key));
 		if (row?.state !== "ready") throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
@@ -226,6 +233,10 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		usage(name) {
 			const { tier, filesystem } = rootOf(shelf, name);
 			return reservations.usage(tier, filesystem);
+		},
+		roomForAll(name) {
+			const { tier, filesystem } = rootOf(shelf, name);
+			return reservations.forAll(tier, filesystem, staged.on(name));
 		},
 		reserve(name, bytes, { writtenBytes = 0 } = {}) {
 			const { tier, filesystem } = rootOf(shelf, name);

@@ -61,6 +61,11 @@ export interface TransferInput {
 	purpose?: CopyPurpose | undefined;
 	/** Whether other copies may go for it, where the tier evicts by itself; default true. */
 	mayEvict?: boolean | undefined;
+	/**
+	 * Asked for the room that the transfer will take, before any of it is taken; a retryable failure keeps what is staged.
+	 * Left out: the tier alone says whether it fits.
+	 */
+	room?: ((bytes: number) => Promise<void>) | undefined;
 	/** Others receive the same at the same time; `source` is the swarm's. */
 	swarm?: Swarm | undefined;
 	/**
@@ -116,7 +121,7 @@ const START_OVERS = 1;
 /** An archive lies beside its contents until it is unpacked. */
 const ARCHIVE_ROOM = 2;
 
-/** Opens the journal and reserves again what interrupted transfers still need. `limits` are for tests. */
+/** Opens the journal. `limits` are for tests. */
 export async function createTransfers(
 	dependencies: TransferDependencies,
 	limits: Partial<TransferLimits> = {},
@@ -130,11 +135,14 @@ export async function createTransfers(
 	const running = new Map<string, Promise<ModelCopy>>();
 	const closing = new AbortController();
 
+	const giveRoomBack = (transferId: string): void => {
+		reservations.get(transferId)?.[Symbol.dispose]();
+		reservations.delete(transferId);
+	};
 	const drop = async (transferId: string): Promise<void> => {
 		await storage.dropStaging(transferId);
 		await writes.end(transferId);
-		reservations.get(transferId)?.[Symbol.dispose]();
-		reservations.delete(transferId);
+		giveRoomBack(transferId);
 	};
 	const reserve = (row: TransferRow): Reservation => {
 		const held = reservations.get(row.transferId);
@@ -143,6 +151,23 @@ export async function createTransfers(
 		const reservation = storage.reserve(row.tier, row.roomBytes, { writtenBytes });
 		reservations.set(row.transferId, reservation);
 		return reservation;
+	};
+	/** Who asked its owner for room has it, unless somebody else filled the disk meanwhile: that passes. */
+	const reserveOrWait = (row: TransferRow): Reservation => {
+		try {
+			return reserve(row);
+		} catch (error) {
+			if (!(error instanceof GswarmError) || error.reason !== "insufficient_space") throw error;
+			const { code, message, details, hint, status } = error;
+			throw new GswarmError(code, message, {
+				reason: "disk_full",
+				details,
+				...(hint === undefined ? {} : { hint }),
+				status,
+				retryable: true,
+				cause: error,
+			});
+		}
 	};
 	const startOver = async (
 		row: TransferRow | undefined,
@@ -190,7 +215,8 @@ export async function createTransfers(
 			planFiles(description, { verifyChecksum: input.verifyChecksum, wholeFiles });
 			const row = await prepare(input, description, change);
 			change = undefined;
-			const reservation = reserve(row);
+			await input.room?.(row.roomBytes);
+			const reservation = input.room === undefined ? reserve(row) : reserveOrWait(row);
 			await storage.openStaging(tier, transferId);
 			const recheck = row.bootId === null || row.bootId !== storage.bootId;
 			try {
@@ -252,17 +278,12 @@ export async function createTransfers(
 				);
 			}
 			throw failure;
+		} finally {
+			// What waits for another run holds nothing meanwhile; what it has staged is on the disk and counts there.
+			giveRoomBack(transferId);
 		}
 	};
 
-	for (const row of readTransfers(db)) {
-		try {
-			reserve(row);
-		} catch (error) {
-			// It is refused for good when it is run again.
-			log.warn("transfer.not_reserved", { transfer_id: row.transferId, error });
-		}
-	}
 	return {
 		run(input) {
 			const { transferId } = input;

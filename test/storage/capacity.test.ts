@@ -3,7 +3,10 @@ import { statfsSync } from "node:fs";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { createReservations, roomLeft } from "../../src/core/storage/capacity.ts";
+import type { Shelf } from "../../src/core/storage/shelf.ts";
+import { createStagedBytes } from "../../src/core/storage/staged-bytes.ts";
 import { GswarmError } from "../../src/schema/errors.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { MODEL, publishFiles, REVISION, standStorage } from "../support/staged-model.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -45,39 +48,59 @@ test("bytes in flight are counted: what does not fit beside them is refused with
 	expect(storage.usage("dram").available).toBe(1000);
 });
 
-test("what transfers may take together counts what they hold and have staged, up to the floor and the budget", async () => {
+test("what transfers may take together counts what they hold and have staged, up to the floor and the budget", () => {
+	let facts = { freeBytes: 1000, totalBytes: 5000, floorBytes: 100, limitBytes: 2000, copyBytes: 300 };
+	const room = createReservations(() => facts);
+	const tier = (name: string) => ({
+		name,
+		kind: "disk" as const,
+		root: "/",
+		durable: true,
+		limitBytes: undefined,
+	});
+	const forAll = (staged: number): number => room.forAll(tier("disk"), 7, staged);
+	expect(forAll(0)).toBe(900);
+	const one = room.reserve(tier("disk"), 7, 500, 0);
+	expect(forAll(0)).toBe(900);
+	// Of 500 bytes 200 were written.
+	facts = { ...facts, freeBytes: 800 };
+	one.shrinkTo(300);
+	expect(forAll(200)).toBe(900);
+	// What the transfer holds no more is staged still, and its own.
+	one[Symbol.dispose]();
+	expect(forAll(200)).toBe(900);
+	// Promised to another tier of the same filesystem.
+	using other = room.reserve(tier("disk1"), 7, 150, 0);
+	void other;
+	expect(forAll(200)).toBe(750);
+	facts = { ...facts, copyBytes: 1600 };
+	expect(forAll(200)).toBe(400);
+});
+
+test("what is staged is counted on its tier, and anew when a transfer begins or ends", async () => {
 	using dir = tempDir();
-	const free = (): number => {
-		const { bavail, bsize } = statfsSync(dir.path);
-		return bavail * bsize;
+	const clock = new FakeClock();
+	const root = join(dir.path, "disk");
+	const put = async (id: string, bytes: number): Promise<void> => {
+		await Bun.write(join(root, "staging", id, "model", "part.bin"), new Uint8Array(bytes).fill(1));
 	};
-	const MIB = 1024 ** 2;
-	const floorBytes = free() - 64 * MIB;
-	const tiers = [
-		{ name: "disk", kind: "disk" as const, root: join(dir.path, "disk"), floorBytes },
-		{ name: "dram", kind: "dram" as const, root: join(dir.path, "dram"), limitBytes: 1000, floorBytes: 0 },
-	];
-	await using stand = await standStorage(dir.path, { tiers });
-	const { storage } = stand;
-	// Others write on the same filesystem meanwhile.
-	const near = (bytes: number): void => {
-		expect(storage.roomForAll("disk")).toBeGreaterThan(bytes - 12 * MIB);
-		expect(storage.roomForAll("disk")).toBeLessThan(bytes + 12 * MIB);
-	};
-	near(64 * MIB);
-	const staging = await storage.openStaging("disk", "copy-1");
-	await Bun.write(join(staging, "model.bin"), new Uint8Array(32 * MIB).fill(1));
-	await Bun.spawn(["sync", "-f", dir.path]).exited;
-	expect(storage.usage("disk").available).toBeLessThan(45 * MIB);
-	near(64 * MIB);
-	using held = storage.reserve("disk", 48 * MIB, { writtenBytes: 32 * MIB });
-	held.shrinkTo(8 * MIB);
-	near(64 * MIB);
-	using small = storage.reserve("dram", 400);
-	void small;
-	expect(storage.roomForAll("dram")).toBe(1000);
-	await publishFiles(storage, { tier: "dram" });
-	expect(storage.roomForAll("dram")).toBe(988);
+	await put("copy-1", 1024 ** 2);
+	const row = (transferId: string) => ({ transferId, tier: "disk", bootId: null });
+	const staging = new Map([["copy-1", row("copy-1")]]);
+	const roots = new Map([["disk", { stagingRoot: join(root, "staging") }]]);
+	const staged = createStagedBytes({ clock, staging, roots } as unknown as Shelf);
+	const MIB = (): number => Math.round(staged.on("disk") / 1024 ** 2);
+	expect(MIB()).toBe(1);
+	await put("copy-2", 2 * 1024 ** 2);
+	staging.set("copy-2", row("copy-2"));
+	expect(MIB()).toBe(3);
+	await put("copy-1", 4 * 1024 ** 2);
+	expect(MIB()).toBe(3);
+	await clock.advance(3000);
+	expect(MIB()).toBe(6);
+	staging.delete("copy-1");
+	expect(MIB()).toBe(2);
+	expect(staged.on("dram")).toBe(0);
 });
 
 test("the free-space floor is never reserved", async () => {

@@ -45,8 +45,12 @@ export function roomLeft(facts: RoomFacts): { filesystem: number; budget: number
 
 /** Bytes that transfers may take together when `theirs` of them are staged, or promised and not written yet. */
 export function roomForAll(facts: RoomFacts, theirs: number): number {
-	const { budget } = roomLeft({ ...facts, reservedBytes: 0 });
-	return Math.min(budget, Math.max(0, facts.freeBytes - facts.floorBytes - facts.toWriteBytes + theirs));
+	const { filesystem, budget } = roomLeft({
+		...facts,
+		freeBytes: facts.freeBytes + theirs,
+		reservedBytes: 0,
+	});
+	return Math.min(filesystem, budget);
 }
 
 export function tierUsage(facts: RoomFacts): TierUsage {

@@ -1,4 +1,5 @@
 /** Every guard that is taken out once, by theme. */
+import { COMPRESSION_GUARDS } from "./compression.ts";
 import { COPIES_GUARDS } from "./copies.ts";
 import { DATA_PLANE_GUARDS } from "./data-plane.ts";
 import { DOOR_GUARDS } from "./door.ts";
@@ -17,6 +18,7 @@ import { TRANSPORT_GUARDS } from "./transport.ts";
 import { WORK_GUARDS } from "./work.ts";
 
 export const GUARDS: readonly Guard[] = [
+	...COMPRESSION_GUARDS,
 	...COPIES_GUARDS,
 	...DATA_PLANE_GUARDS,
 	...DOOR_GUARDS,

@@ -1,6 +1,7 @@
 /** Flags that every command which moves bytes takes, and what of a request they become. */
+import type { Compression } from "../schema/compression.ts";
 import { device, model, rate } from "./values.ts";
-import { PRIORITY_NAMES } from "./words.ts";
+import { COMPRESSION_NAMES, PRIORITY_NAMES } from "./words.ts";
 
 /** How much of the machine it may have. */
 export const PACE_ARGS = {
@@ -16,6 +17,15 @@ export const PACE_ARGS = {
 		valueHint: "RATE",
 		description: "No faster than this, e.g. 100MB/s",
 	},
+} as const;
+
+/** What goes from node to node. */
+export const COMPRESSION_ARG = {
+	type: "enum",
+	options: COMPRESSION_NAMES,
+	valueHint: "HOW",
+	description:
+		"Compress what goes over the line: auto (where it shrinks and the line is slow), zstd (wherever it shrinks) or none",
 } as const;
 
 /** Which files of a source. */
@@ -72,11 +82,18 @@ export function paceFields(values: {
 	priority?: Priority | undefined;
 	bandwidth?: number | undefined;
 	verify?: boolean | undefined;
-}): { priority?: Priority; bandwidth_limit?: number; verify_checksum?: boolean } {
-	const { priority, bandwidth, verify } = values;
+	compression?: Compression | undefined;
+}): {
+	priority?: Priority;
+	bandwidth_limit?: number;
+	verify_checksum?: boolean;
+	compression?: Compression;
+} {
+	const { priority, bandwidth, verify, compression } = values;
 	return {
 		...(priority === undefined ? {} : { priority }),
 		...(bandwidth === undefined ? {} : { bandwidth_limit: bandwidth }),
 		...(verify === undefined ? {} : { verify_checksum: verify }),
+		...(compression === undefined ? {} : { compression }),
 	};
 }

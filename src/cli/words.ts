@@ -2,6 +2,7 @@
  * Words of the API that flags take. The schemas have them too, but a schema library costs a command more time than
  * all the rest of its start; the types keep both lists the same.
  */
+import type { Compression } from "../schema/compression.ts";
 import type { ModelStatus } from "../schema/model.ts";
 import type { TokenRole } from "../schema/token.ts";
 import type { Priority, FinishedStatus, TaskType } from "../schema/task.ts";
@@ -14,6 +15,7 @@ export const MODEL_STATUS_NAMES = keys<ModelStatus>({
 	queued: 0,
 });
 export const PRIORITY_NAMES = keys<Priority>({ critical: 0, high: 0, normal: 0, low: 0 });
+export const COMPRESSION_NAMES = keys<Compression>({ auto: 0, zstd: 0, none: 0 });
 export const TOKEN_ROLE_NAMES = keys<TokenRole>({ viewer: 0, inference: 0, user: 0, operator: 0, admin: 0 });
 export const FINISHED_STATUS_NAMES = keys<FinishedStatus>({ completed: 0, failed: 0, cancelled: 0 });
 export const TASK_TYPE_NAMES = keys<TaskType>({

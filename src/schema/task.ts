@@ -66,6 +66,8 @@ export const progressSchema = z.object({
 	eta_s: z.number().nonnegative().nullable(),
 	/** How the bytes come, while a transfer runs: in the data process, or in the agent itself. */
 	plane: z.enum(["fast", "portable"]).optional(),
+	/** There when parts come compressed from another node. */
+	compression: z.literal("zstd").optional(),
 });
 export type Progress = z.infer<typeof progressSchema>;
 

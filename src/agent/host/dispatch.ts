@@ -173,8 +173,9 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 				}
 				if (answer !== undefined) {
 					const { phase, progress, waiting_for: waitingFor, status } = answer.task;
-					const { bytes_done: bytesDone, bytes_total: bytesTotal, plane } = progress;
-					(part.report ?? context.report)({ phase, bytesDone, bytesTotal, waitingFor, plane });
+					const { bytes_done: bytesDone, bytes_total: bytesTotal, plane, compression } = progress;
+					const told = { phase, bytesDone, bytesTotal, waitingFor, plane, compression };
+					(part.report ?? context.report)(told);
 					if (isTerminal(status)) return answer.task;
 				}
 				await d.clock.sleep(FOLLOW_EVERY_MS, signal);

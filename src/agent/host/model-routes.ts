@@ -2,6 +2,7 @@
 import type { Cluster } from "../../core/cluster/cluster.ts";
 import { modelReservation } from "../../core/queue/queue.ts";
 import { parseOutboundUrl, shownSource } from "../../platform/outbound-guard.ts";
+import type { Compression } from "../../schema/compression.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, asGswarmError, invalid, modelNotFound, notFound } from "../../schema/errors.ts";
 import type { ModelDetail } from "../../schema/model.ts";
@@ -40,7 +41,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			target_device: string;
 			keep_source?: boolean;
 			priority: (typeof PRIORITIES)[number];
-			compression: "none";
+			compression: Compression;
 			verify_checksum?: boolean | undefined;
 			bandwidth_limit?: number | undefined;
 			dependencies?: string[] | undefined;
@@ -55,7 +56,9 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 		const client = d.nodes.client(target.node);
 		if (source.node === target.node) {
 			await d.registry.want(model, target.node, target.tier);
-			const forwardBody = { ...body, source_device: source.device, target_device: target.device };
+			// Between devices of one node no line is slower than the machine.
+			const devices = { source_device: source.device, target_device: target.device };
+			const forwardBody = { ...body, ...devices, compression: "none" as const };
 			const input = { params: { model_name: model }, headers: passKey(headers) };
 			if (type === "move") return forwarded(await client.call("moveModel", { ...input, body: forwardBody }));
 			const { keep_source: _keep, ...copyBody } = forwardBody;
@@ -72,6 +75,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			keep_source: type === "copy" || body.keep_source === true,
 			verify_checksum: body.verify_checksum ?? false,
 			bandwidth_limit: body.bandwidth_limit ?? null,
+			compression: body.compression,
 			priority: body.priority,
 		};
 		const more = {

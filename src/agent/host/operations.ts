@@ -4,6 +4,7 @@ import type { Queue, TaskContext, TaskHandler } from "../../core/queue/queue.ts"
 import type { CopyKey, Registry } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
+import type { Compression } from "../../schema/compression.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
@@ -20,6 +21,8 @@ export interface CrossCopyRequest {
 	keep_source: boolean;
 	verify_checksum: boolean;
 	bandwidth_limit: number | null;
+	/** Not in an operation that an earlier version submitted. */
+	compression?: Compression;
 	priority: Priority;
 }
 
@@ -103,6 +106,7 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 					priority: request.priority,
 					verify_checksum: request.verify_checksum,
 					bandwidth_limit: request.bandwidth_limit,
+					compression: request.compression ?? "none",
 				},
 				signal: context.signal,
 			});

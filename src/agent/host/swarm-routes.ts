@@ -139,6 +139,7 @@ export function swarmRoutes(d: HostRouteDependencies, { submit }: HostRequests):
 				priority: body.priority,
 				verify_checksum: body.verify_checksum ?? null,
 				bandwidth_limit: body.bandwidth_limit ?? null,
+				compression: body.compression,
 				include: body.include ?? [],
 				exclude: body.exclude ?? [],
 				all_files: body.all_files ?? false,

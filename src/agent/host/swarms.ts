@@ -9,6 +9,7 @@ import type { TaskContext } from "../../core/queue/queue.ts";
 import type { Registry } from "../../core/registry/registry.ts";
 import type { Log } from "../../platform/log.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
+import type { Compression } from "../../schema/compression.ts";
 import { type ErrorCode, GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import { type Priority, type TaskDocument, isTerminal } from "../../schema/task.ts";
@@ -40,6 +41,8 @@ export interface SwarmOperation {
 	priority: Priority;
 	verify_checksum: boolean | null;
 	bandwidth_limit: number | null;
+	/** Not in an operation that an earlier version submitted. */
+	compression?: Compression;
 	include: string[];
 	exclude: string[];
 	all_files: boolean;
@@ -281,7 +284,8 @@ async function bringModel(
 		const item = items.find((one) => one.model_name === model_name && one.target_device === device);
 		if (item === undefined) return;
 		const first = from === undefined ? firsts.get(node) : { device: from, done: Promise.resolve() };
-		const pace = { priority: request.priority, bandwidth_limit: request.bandwidth_limit };
+		const { priority, bandwidth_limit, compression = "none" } = request;
+		const pace = { priority, bandwidth_limit, compression };
 		if (first !== undefined) {
 			await first.done;
 			await bring(item, (headers) =>
@@ -291,8 +295,10 @@ async function bringModel(
 					body: {
 						source_device: first.device,
 						target_device: device,
-						priority: request.priority,
-						...(request.bandwidth_limit === null ? {} : { bandwidth_limit: request.bandwidth_limit }),
+						priority,
+						// Of one node: no line lies between.
+						compression: "none",
+						...(bandwidth_limit === null ? {} : { bandwidth_limit }),
 					},
 					signal: context.signal,
 				}),

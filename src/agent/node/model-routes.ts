@@ -179,6 +179,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				keep_source: true,
 				verify_checksum: body.verify_checksum,
 				bandwidth_limit: body.bandwidth_limit,
+				compression: body.compression,
 				pull: {
 					operation_id: body.operation_id,
 					revision: body.revision,

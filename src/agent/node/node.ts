@@ -281,7 +281,7 @@ export async function openNode(
 			hostUrl: options.host.url,
 			problems: () => link?.problems() ?? ["the host does not answer"],
 		}),
-		peerHandlers: peerHandlers({ shares, grants, storage, io, up: bandwidth.up }),
+		peerHandlers: peerHandlers({ shares, grants, storage, io, clock, up: bandwidth.up }),
 		async start() {
 			link = createHostLink(
 				{ clock, ids, log },

@@ -3,8 +3,16 @@
  * kernel from the file (sendfile), and what there is of the latter.
  */
 import type { Storage } from "../../core/storage/storage.ts";
-import { type Bandwidth, type Grants, type Shares, readBundle } from "../../core/transfer/transfer.ts";
+import {
+	type Bandwidth,
+	compressedPart,
+	type Grants,
+	type Shares,
+	readBundle,
+} from "../../core/transfer/transfer.ts";
+import type { Clock } from "../../platform/clock.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
+import { ACCEPT_CODING_HEADER, CODING, CODING_HEADER, parseAcceptCoding } from "../../schema/compression.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { Handlers } from "../http/app.ts";
 import { paced } from "./paced.ts";
@@ -14,12 +22,14 @@ export function peerHandlers({
 	grants,
 	storage,
 	io,
+	clock,
 	up,
 }: {
 	shares: Shares;
 	grants: Grants;
 	storage: Storage;
 	io: IoPool;
+	clock: Clock;
 	/** What this node sends to others. */
 	up: Bandwidth;
 }): Handlers<"peer"> {
@@ -30,6 +40,21 @@ export function peerHandlers({
 			});
 		}
 		return grants.check(bearer, key);
+	};
+	/** Compressed where the receiver would take it so and it is worth it; only then no length is told. */
+	const send = async (
+		bytes: Blob,
+		to: { request: Request; receiver: string; status: number; sizeBytes: number },
+		headers: Record<string, string>,
+	): Promise<Response> => {
+		const accepted = parseAcceptCoding(to.request.headers.get(ACCEPT_CODING_HEADER));
+		const compressed = await compressedPart({ clock }, bytes, accepted);
+		const form: Record<string, string> =
+			compressed === undefined ? { "content-length": String(to.sizeBytes) } : { [CODING_HEADER]: CODING };
+		return new Response(paced(compressed ?? bytes, up, to.receiver), {
+			status: to.status,
+			headers: { "content-type": "application/octet-stream", ...headers, ...form },
+		});
 	};
 	return {
 		havePart: async ({ params, query, bearer, request }) => {
@@ -47,30 +72,26 @@ export function peerHandlers({
 			const { receiver } = check(bearer, params.content_id);
 			const wanted = { contentId: params.content_id, ...query };
 			const bytes = await readBundle({ storage, io }, wanted, request.signal);
-			return new Response(paced(new Blob([bytes]), up, receiver), {
-				headers: {
-					"content-type": "application/octet-stream",
-					"content-length": String(bytes.byteLength),
-				},
-			});
+			return await send(
+				new Blob([bytes]),
+				{ request, receiver, status: 200, sizeBytes: bytes.byteLength },
+				{},
+			);
 		},
-		readPart: ({ params, bearer, request }) => {
+		readPart: async ({ params, bearer, request }) => {
 			const { receiver } = check(bearer, params.content_id);
 			const { path, sizeBytes, start, end } = shares.resolve(
 				params.content_id,
 				Number(params.file_index),
 				(size) => parseRange(request.headers.get("range"), size),
 			);
-			return new Response(paced(Bun.file(path).slice(start, end), up, receiver), {
-				status: 206,
-				headers: {
-					"content-type": "application/octet-stream",
-					"content-range": `bytes ${start}-${end - 1}/${sizeBytes}`,
-					"content-length": String(end - start),
-					"accept-ranges": "bytes",
-					etag: `"${params.content_id}-${params.file_index}"`,
-				},
-			});
+			const headers = {
+				"content-range": `bytes ${start}-${end - 1}/${sizeBytes}`,
+				"accept-ranges": "bytes",
+				etag: `"${params.content_id}-${params.file_index}"`,
+			};
+			const to = { request, receiver, status: 206, sizeBytes: end - start };
+			return await send(Bun.file(path).slice(start, end), to, headers);
 		},
 	};
 }

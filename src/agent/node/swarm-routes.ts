@@ -40,6 +40,7 @@ export function swarmRoutes(d: NodeRouteDependencies, requests: NodeRequests): S
 				source_url: sourceUrl,
 				verify_checksum: body.verify_checksum,
 				bandwidth_limit: body.bandwidth_limit,
+				compression: body.compression,
 				swarm: {
 					operation_id: body.operation_id,
 					sealed,

@@ -18,6 +18,7 @@ import {
 import { sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
+import type { Compression } from "../../schema/compression.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
@@ -31,6 +32,8 @@ export interface SwarmRequest {
 	source_url: string | null;
 	verify_checksum: boolean | null;
 	bandwidth_limit: number | null;
+	/** Not in a task of an earlier version. */
+	compression?: Compression;
 	swarm: {
 		operation_id: string;
 		/** Null: a download, nobody knows yet what the bytes are. */
@@ -96,7 +99,7 @@ export async function receiveInSwarm(
 	};
 	const { clock } = d.sources;
 	const join = async (key: string, refused: readonly string[]): Promise<SwarmView> =>
-		viewOf(d, await ask(key, refused), key);
+		viewOf(d, await ask(key, refused), { key, compression: request.compression });
 	const log = context.log;
 	if (sealed !== null) {
 		const first = await ask(sealed.content_id, [], true);
@@ -140,7 +143,11 @@ export async function receiveInSwarm(
 	return copy;
 }
 
-function viewOf(d: SwarmTaskDependencies, answer: SwarmAnswer, key: string): SwarmView {
+function viewOf(
+	d: SwarmTaskDependencies,
+	answer: SwarmAnswer,
+	{ key, compression }: { key: string; compression: Compression | undefined },
+): SwarmView {
 	const { ca, trustedNetwork } = answer;
 	const peers = answer.peers.filter(({ base_url: url }) => trustedNetwork || !isOpenHttp(url));
 	return {
@@ -149,7 +156,13 @@ function viewOf(d: SwarmTaskDependencies, answer: SwarmAnswer, key: string): Swa
 		peers: peers.map(({ node, base_url: baseUrl, server_name: serverName, grant }) => ({
 			node,
 			place: `${baseUrl} ${grant}`,
-			relay: relayReader(d.sources, { baseUrl, grant, key, tls: trustIn(node, { ca, serverName }) }),
+			relay: relayReader(d.sources, {
+				baseUrl,
+				grant,
+				key,
+				compression,
+				tls: trustIn(node, { ca, serverName }),
+			}),
 		})),
 	};
 }

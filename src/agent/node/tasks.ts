@@ -1,4 +1,5 @@
 /** What a node's queue does for each type of task: effects of the rooms, in order. */
+import type { Compression } from "../../schema/compression.ts";
 import { formatDevice, parseDevice } from "../../schema/device.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
@@ -60,6 +61,8 @@ export interface CopyRequest {
 	keep_source: boolean;
 	verify_checksum: boolean | null;
 	bandwidth_limit: number | null;
+	/** Of what comes from another node. */
+	compression?: Compression;
 	/** Set when the source is another node: what the host said of it. */
 	pull?: {
 		operation_id: string;
@@ -113,6 +116,8 @@ const TOUCH_EVERY_MS = 30_000;
 const DRAIN_MS = 30_000;
 
 export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskHandler> {
+	/** What of a task came compressed. */
+	const compressed = new WeakMap<TaskContext, NonNullable<TransferProgress["compressed"]>>();
 	const copy = async (context: TaskContext): Promise<ModelCopy> => {
 		const request = context.request as unknown as CopyRequest;
 		const model = parseModelName(request.model_name);
@@ -150,6 +155,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			revision: parseRevision(pull.revision),
 			device: request.source_device,
 			tls: trust,
+			compression: request.compression,
 		});
 		const input = {
 			...common,
@@ -176,6 +182,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				room: (bytes) => d.room.take(context, input.tier, bytes),
 				onProgress(p) {
 					context.report(progressOf(p));
+					if (p.compressed !== undefined) compressed.set(context, p.compressed);
 					onBytes?.(p.bytesDone);
 				},
 			});
@@ -197,13 +204,15 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			}
 		},
 	});
-	const finished = async (copied: ModelCopy): Promise<Record<string, unknown>> => {
+	const finished = async (copied: ModelCopy, context: TaskContext): Promise<Record<string, unknown>> => {
 		await d.reportNow();
+		const saved = compressed.get(context);
 		return {
 			device: `${d.nodeName}:${copied.tier}`,
 			revision: copied.revision,
 			size_bytes: copied.size_bytes,
 			content_id: copied.content_id,
+			...(saved === undefined ? {} : { saved_bytes: saved.bytes - saved.wireBytes }),
 		};
 	};
 
@@ -212,7 +221,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const request = context.request as unknown as DownloadRequest;
 			if (isSwarmRequest(request)) {
 				const tier = tierOf(request.target_device);
-				return finished(await receiveInSwarm(d, context, tier, (input) => transfer(context, input)));
+				return finished(await receiveInSwarm(d, context, tier, (input) => transfer(context, input)), context);
 			}
 			context.report({ phase: "resolving" });
 			const source = openSource(request.source_url, {
@@ -232,20 +241,20 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				...bundled(request),
 			});
 			if (request.bundle !== undefined && got.content_id !== request.bundle.content_id) throw otherCopy(got);
-			return finished(got);
+			return finished(got, context);
 		},
-		copy: async (context) => finished(await copy(context)),
+		copy: async (context) => finished(await copy(context), context),
 		async move(context) {
 			const request = context.request as unknown as CopyRequest;
 			const target = await copy(context);
-			if (request.keep_source) return finished(target);
+			if (request.keep_source) return finished(target, context);
 			const source = d.storage.copy(
 				parseModelName(request.model_name),
 				tierOf(request.source_device),
 				target.revision as Revision,
 			);
 			const kept = source === undefined ? undefined : await removeSource(d, source);
-			return { ...(await finished(target)), ...(kept === undefined ? {} : { source_kept: kept }) };
+			return { ...(await finished(target, context)), ...(kept === undefined ? {} : { source_kept: kept }) };
 		},
 		upload: (context) => {
 			const { model_name: name, source_device: device } = context.request as unknown as UploadRequest;
@@ -405,6 +414,7 @@ function progressOf(p: TransferProgress): Parameters<TaskContext["report"]>[0] {
 		bytesTotal: p.bytesTotal,
 		waitingFor: p.waitingFor ?? null,
 		...(p.plane === undefined ? {} : { plane: p.plane }),
+		...(p.compressed === undefined ? {} : { compression: "zstd" as const }),
 	};
 }
 

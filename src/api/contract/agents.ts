@@ -1,5 +1,6 @@
 /** What agents ask each other; bodies are tolerant of unknown fields. */
 import { z } from "zod";
+import { compressionSchema } from "../../schema/compression.ts";
 import { manifestSchema } from "../../schema/manifest.ts";
 import { copySchema } from "../../schema/model.ts";
 import { heartbeatAnswerSchema, heartbeatSchema } from "../../schema/node.ts";
@@ -139,6 +140,8 @@ export const agentsRoutes = {
 			priority: z.enum(PRIORITIES),
 			verify_checksum: z.boolean(),
 			bandwidth_limit: bandwidth.nullable(),
+			/** A host of an earlier version says nothing and means `none`. */
+			compression: compressionSchema.default("none"),
 		}),
 		status: 202,
 		response: submittedOn,

@@ -1,5 +1,6 @@
 /** Fields that several routes share. */
 import { z } from "zod";
+import { compressionSchema } from "../../schema/compression.ts";
 import { PRIORITIES, submittedSchema } from "../../schema/task.ts";
 
 export const HOST = ["host"] as const;
@@ -14,6 +15,8 @@ export const device = z.string().min(1).max(160);
 /** Bytes per second, at least 1 kB. */
 export const bandwidth = z.number().int().min(1000);
 export const size = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
+/** Of what goes from node to node. */
+export const compression = compressionSchema.default("auto");
 export const priority = z.enum(PRIORITIES).default("normal");
 
 /** Tasks of the same queue that have to complete first. How many there may be, and which, the queue says. */

@@ -16,6 +16,7 @@ import {
 	name,
 	device,
 	bandwidth,
+	compression,
 	size,
 	priority,
 	submittedOn,
@@ -24,7 +25,6 @@ import {
 } from "./fields.ts";
 
 const pattern = z.array(z.string().min(1).max(400)).max(64);
-const compression = z.literal("none").default("none");
 
 const paging = {
 	page: queryInteger({ min: 1, max: 1_000_000, fallback: 1 }),

@@ -1,5 +1,6 @@
 /** Several models to several devices in one operation, and what its receivers ask the host and each other. */
 import { z } from "zod";
+import { compressionSchema } from "../../schema/compression.ts";
 import { manifestSchema } from "../../schema/manifest.ts";
 import { taskSchema } from "../../schema/task.ts";
 import { transferItemSchema, transferPlanSchema } from "../../schema/transfer-item.ts";
@@ -10,6 +11,7 @@ import {
 	NODE,
 	PEER,
 	bandwidth,
+	compression,
 	device,
 	name,
 	priority,
@@ -41,6 +43,7 @@ const wanted = z.strictObject({
 	verify_checksum: z.boolean().optional(),
 	/** Of each receiver. */
 	bandwidth_limit: bandwidth.optional(),
+	compression,
 	model_type: z.string().min(1).max(64).optional(),
 	include: pattern.optional(),
 	exclude: pattern.optional(),
@@ -94,6 +97,7 @@ export const swarmRoutes = {
 			priority: z.enum(PRIORITIES),
 			verify_checksum: z.boolean().nullable(),
 			bandwidth_limit: bandwidth.nullable(),
+			compression: compressionSchema.default("none"),
 			model_type: z.string().nullable(),
 			source_url: z.string().nullable(),
 			/** Null for a download. */

@@ -2,7 +2,7 @@ import { defineCommand } from "../command.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
 import { fromAndTo } from "../from-and-to.ts";
 import { isMany, listed, transferMany } from "../transfer-many.ts";
-import { PACE_ARGS, VERIFY_ARG, paceFields, placeArgs } from "../transfer-flags.ts";
+import { COMPRESSION_ARG, PACE_ARGS, VERIFY_ARG, paceFields, placeArgs } from "../transfer-flags.ts";
 import { devices, models } from "../values.ts";
 
 export const command = defineCommand({
@@ -30,6 +30,7 @@ export const command = defineCommand({
 			description: "Device to copy to, or several with commas",
 		},
 		...PACE_ARGS,
+		compression: COMPRESSION_ARG,
 		verify: VERIFY_ARG,
 		"dry-run": { type: "boolean", description: "Print what would be done, and do nothing" },
 		wait: WAIT_ARG,

@@ -2,7 +2,7 @@ import type { TaskDocument } from "../../schema/task.ts";
 import { defineCommand } from "../command.ts";
 import { fromAndTo } from "../from-and-to.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
-import { PACE_ARGS, VERIFY_ARG, paceFields, placeArgs } from "../transfer-flags.ts";
+import { COMPRESSION_ARG, PACE_ARGS, VERIFY_ARG, paceFields, placeArgs } from "../transfer-flags.ts";
 
 export const command = defineCommand({
 	about:
@@ -11,6 +11,7 @@ export const command = defineCommand({
 		...placeArgs("move"),
 		"keep-source": { type: "boolean", description: "Leave the source where it is" },
 		...PACE_ARGS,
+		compression: COMPRESSION_ARG,
 		verify: VERIFY_ARG,
 		wait: WAIT_ARG,
 	},

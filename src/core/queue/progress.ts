@@ -14,6 +14,7 @@ export interface ProgressReport {
 	waitingFor?: string | null;
 	/** How the bytes come. */
 	plane?: Progress["plane"] | undefined;
+	compression?: Progress["compression"] | undefined;
 }
 
 export class ProgressMeter {
@@ -22,6 +23,7 @@ export class ProgressMeter {
 	bytesDone: number;
 	bytesTotal: number;
 	plane: Progress["plane"];
+	compression: Progress["compression"];
 	readonly #startedMs: number;
 	/** Bytes that an earlier attempt had; undefined until the first report. */
 	#firstBytes: number | undefined;
@@ -36,11 +38,15 @@ export class ProgressMeter {
 		this.#startedMs = start.nowMs;
 	}
 
-	report({ phase, bytesDone, bytesTotal, waitingFor, plane }: ProgressReport, nowMs: number): void {
+	report(
+		{ phase, bytesDone, bytesTotal, waitingFor, plane, compression }: ProgressReport,
+		nowMs: number,
+	): void {
 		if (phase !== undefined) this.phase = phase;
 		if (waitingFor !== undefined) this.waitingFor = waitingFor;
 		if (bytesTotal !== undefined) this.bytesTotal = bytesTotal;
 		if (plane !== undefined) this.plane = plane;
+		if (compression !== undefined) this.compression = compression;
 		if (bytesDone === undefined) return;
 		this.bytesDone = bytesDone;
 		this.#firstBytes ??= bytesDone;
@@ -56,6 +62,7 @@ export class ProgressMeter {
 			rate_bytes_per_s: Math.round(rate),
 			eta_s: this.bytesTotal > 0 && rate >= 1 ? Math.max(0, Math.round((left / rate) * 10) / 10) : null,
 			...(this.plane === undefined ? {} : { plane: this.plane }),
+			...(this.compression === undefined ? {} : { compression: this.compression }),
 		};
 	}
 

@@ -22,6 +22,8 @@ export interface ExpectedBytes {
 	sizeBytes: number | undefined;
 	/** Of the description or of the first answer; parts that either side does not tell are not compared. */
 	validator: Validator | undefined;
+	/** The body is another form of these bytes: its length says nothing. */
+	isCoded?: boolean;
 }
 
 export interface ContentRange {
@@ -195,9 +197,9 @@ function changeOf(response: Response, { what, validator }: ExpectedBytes): Gswar
 
 function rangeProblem(
 	response: Response,
-	{ what, range, sizeBytes }: ExpectedBytes,
+	{ what, range, sizeBytes, isCoded }: ExpectedBytes,
 ): GswarmError | undefined {
-	const length = contentLength(response);
+	const length = isCoded === true ? undefined : contentLength(response);
 	const wanted = range ?? { start: 0, end: sizeBytes ?? length ?? 0 };
 	if (response.status === 200) {
 		if (sizeBytes !== undefined && length !== undefined && length !== sizeBytes) {

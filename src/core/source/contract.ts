@@ -36,6 +36,18 @@ export interface SourceDescription {
 	archive: ArchiveKind | undefined;
 }
 
+/** What a read brings; `wireBytes` where other bytes came over the line for it, so far. */
+export type SourceBody = ReadableStream<Uint8Array> & { wireBytes?: () => number };
+
+/** How a body came. */
+export interface Brought {
+	wireBytes: number;
+	/** From the request to its end. */
+	ms: number;
+	/** What ended it, other than its end. */
+	error?: unknown;
+}
+
 /** Half-open byte range. */
 export interface ByteRange {
 	start: number;
@@ -52,16 +64,14 @@ export interface Source {
 	 * @throws GswarmError, retryable or not; reason `source_changed` when size or validator differ, `range_ignored`
 	 * when the whole file came instead of the range, `wrong_range` when another one came.
 	 */
-	read(
-		file: SourceFile,
-		range: ByteRange | undefined,
-		signal: AbortSignal,
-	): Promise<ReadableStream<Uint8Array>>;
+	read(file: SourceFile, range: ByteRange | undefined, signal: AbortSignal): Promise<SourceBody>;
+	/** Hears how what it gave came; whoever reads from several places, or compressed, goes by it. */
+	measured?(body: SourceBody, brought: Brought): void;
 	/**
 	 * Several small files of the description, neighbours in its order, one after the other in one body. Undefined where
 	 * the source has no such request.
 	 */
-	readBundle?(files: readonly SourceFile[], signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+	readBundle?(files: readonly SourceFile[], signal: AbortSignal): Promise<SourceBody>;
 	/** The directory the files can be read from directly, when they are on this machine. */
 	readonly localDirectory: string | undefined;
 	/** Where a file can be had over plain HTTP by a receiver with sockets of its own; undefined where it cannot. */

@@ -11,9 +11,11 @@ import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest } from "../../schema/manifest.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
+import { CODING_HEADER, type Compression } from "../../schema/compression.ts";
 import { checkedBody, rangeHeader, rangeToAsk, statusError } from "./answer.ts";
 import type { PlainPeer, Source, SourceDescription, SourceFile } from "./contract.ts";
 import { describeFiles } from "./description.ts";
+import { createLineCoding } from "./line-coding.ts";
 
 export interface PeerInput {
 	/** Of the peer listener, e.g. `https://10.0.0.7:8002`. */
@@ -29,6 +31,8 @@ export interface PeerInput {
 	device?: string | undefined;
 	/** CA of the cluster (PEM) and the name in the node's certificate. */
 	tls?: { ca: string; serverName?: string } | undefined;
+	/** Default: none. */
+	compression?: Compression | undefined;
 }
 
 export interface PeerSource extends Source {
@@ -60,10 +64,16 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	const indexes = new Map(files.map(({ path }, index) => [path, index]));
 	const bundleUrl = `${input.baseUrl.replace(/\/+$/, "")}/bundles/${contentId}`;
 	const partUrl = `${input.baseUrl.replace(/\/+$/, "")}/parts/${contentId}`;
-	const ask = (index: number, range: string, signal: AbortSignal): Promise<Response> =>
+	const coding = createLineCoding(input.compression ?? "none");
+	const ask = (
+		index: number,
+		range: string,
+		signal: AbortSignal,
+		more: Record<string, string> = {},
+	): Promise<Response> =>
 		requestOnce({ clock }, `${partUrl}/${index}`, {
 			method: "GET",
-			headers: { authorization: `Bearer ${input.grant}`, range },
+			headers: { authorization: `Bearer ${input.grant}`, range, ...more },
 			signal,
 			timeoutMs: ANSWER_TIMEOUT_MS,
 			...(input.tls === undefined ? {} : { tls: input.tls }),
@@ -83,14 +93,12 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			const wanted = rangeToAsk(file, range);
 			if (wanted === undefined || file.sizeBytes === 0) return new Blob([]).stream();
 			const what = `${input.model}/${file.path}`;
-			const response = await ask(index, rangeHeader(wanted), signal);
+			const response = await ask(index, rangeHeader(wanted), signal, coding.headers());
 			if (response.status === 200 || response.status === 206) {
-				return await checkedBody(response, {
-					what,
-					range: wanted,
-					sizeBytes: file.sizeBytes,
-					validator: undefined,
-				});
+				const isCoded = response.headers.has(CODING_HEADER);
+				const expected = { what, range: wanted, sizeBytes: file.sizeBytes, validator: undefined, isCoded };
+				const body = await checkedBody(response, expected);
+				return coding.body(response, body, { what, limitBytes: wanted.end - wanted.start });
 			}
 			await response.body?.cancel();
 			throw peerError(response, what, clock.nowMs());
@@ -102,18 +110,25 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			const what = `${input.model}, ${some.length} files`;
 			const response = await requestOnce({ clock }, `${bundleUrl}?first=${first}&end=${last + 1}`, {
 				method: "GET",
-				headers: { authorization: `Bearer ${input.grant}` },
+				headers: { authorization: `Bearer ${input.grant}`, ...coding.headers() },
 				signal,
 				timeoutMs: ANSWER_TIMEOUT_MS,
 				...(input.tls === undefined ? {} : { tls: input.tls }),
 			});
 			const sizeBytes = some.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0);
-			if (response.status === 200)
-				return await checkedBody(response, { what, range: undefined, sizeBytes, validator: undefined });
+			if (response.status === 200) {
+				const isCoded = response.headers.has(CODING_HEADER);
+				const expected = { what, range: undefined, sizeBytes, validator: undefined, isCoded };
+				const body = await checkedBody(response, expected);
+				return coding.body(response, body, { what, limitBytes: sizeBytes });
+			}
 			await response.body?.cancel();
 			throw peerError(response, what, clock.nowMs());
 		},
+		measured: (_body, brought) => coding.measured(brought),
 		plainPeer(file) {
+			// Receivers with sockets of their own take the bytes as they are.
+			if (input.compression === "zstd") return undefined;
 			const index = indexes.get(file.path);
 			return index === undefined ? undefined : plainPeer(`${partUrl}/${index}`, input.grant);
 		},

@@ -4,10 +4,12 @@
  */
 import type { Clock } from "../../platform/clock.ts";
 import { requestOnce } from "../../platform/request-once.ts";
+import { CODING_HEADER, type Compression } from "../../schema/compression.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { type HaveAnswer, haveAnswerSchema } from "../../schema/swarm.ts";
 import { checkedBody, rangeHeader, readJson } from "./answer.ts";
-import type { ByteRange } from "./contract.ts";
+import type { Brought, ByteRange, SourceBody } from "./contract.ts";
+import { createLineCoding } from "./line-coding.ts";
 import { peerError } from "./peer.ts";
 
 export interface RelayInput {
@@ -18,6 +20,8 @@ export interface RelayInput {
 	key: string;
 	/** CA of the cluster (PEM) and the name in the node's certificate. */
 	tls?: { ca: string; serverName?: string } | undefined;
+	/** Default: none. */
+	compression?: Compression | undefined;
 }
 
 export interface HaveQuestion {
@@ -39,13 +43,19 @@ export interface Relay {
 		file: { index: number; path: string; sizeBytes: number },
 		range: ByteRange,
 		signal: AbortSignal,
-	): Promise<ReadableStream<Uint8Array>>;
+	): Promise<SourceBody>;
+	/** Hears how what it gave came. */
+	measured?(brought: Brought): void;
 }
 
 const ANSWER_TIMEOUT_MS = 30_000;
 const MAX_HAVE_BYTES = 4 << 20;
 
-export function relayReader({ clock }: { clock: Clock }, { baseUrl, grant, key, tls }: RelayInput): Relay {
+export function relayReader(
+	{ clock }: { clock: Clock },
+	{ baseUrl, grant, key, tls, compression = "none" }: RelayInput,
+): Relay {
+	const coding = createLineCoding(compression);
 	const base = baseUrl.replace(/\/+$/, "");
 	const headers = { authorization: `Bearer ${grant}` };
 	const line = tls === undefined ? {} : { tls };
@@ -78,15 +88,20 @@ export function relayReader({ clock }: { clock: Clock }, { baseUrl, grant, key, 
 		async read({ index, path, sizeBytes }, range, signal) {
 			const response = await requestOnce({ clock }, `${base}/parts/${key}/${index}`, {
 				method: "GET",
-				headers: { ...headers, range: rangeHeader(range) },
+				headers: { ...headers, ...coding.headers(), range: rangeHeader(range) },
 				signal,
 				timeoutMs: ANSWER_TIMEOUT_MS,
 				...line,
 			});
-			if (response.status === 206)
-				return await checkedBody(response, { what: path, range, sizeBytes, validator: undefined });
+			if (response.status === 206) {
+				const isCoded = response.headers.has(CODING_HEADER);
+				const expected = { what: path, range, sizeBytes, validator: undefined, isCoded };
+				const body = await checkedBody(response, expected);
+				return coding.body(response, body, { what: path, limitBytes: range.end - range.start });
+			}
 			await response.body?.cancel();
 			throw peerError(response, path, clock.nowMs());
 		},
+		measured: coding.measured,
 	};
 }

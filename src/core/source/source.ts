@@ -126,9 +126,11 @@ export function readSourceUri(text: string, { hub }: Pick<SourceContext, "hub"> 
 export { type ArchiveInput, type ArchiveLimits, extractArchive, type UnpackedArchive } from "./archive.ts";
 export type {
 	ArchiveKind,
+	Brought,
 	ByteRange,
 	PlainPeer,
 	Source,
+	SourceBody,
 	SourceDescription,
 	SourceDigest,
 	SourceFile,

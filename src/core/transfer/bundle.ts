@@ -166,7 +166,7 @@ async function readAll(
 	signal: AbortSignal,
 	onBytes: (bytes: number) => void,
 ): Promise<Uint8Array<ArrayBuffer>> {
-	const { source, stalls, throttle } = receiver;
+	const { source, stalls, throttle, meter } = receiver;
 	if (source.readBundle === undefined) throw new Error("the source has no bundles");
 	const size = files.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0);
 	const stop = new AbortController();
@@ -179,9 +179,11 @@ async function readAll(
 		connection.signal,
 	);
 	opening.catch(() => {});
-	const reader = (await stalls.guard(opening, connection)).getReader();
+	const body = await stalls.guard(opening, connection);
+	const reader = body.getReader();
 	const all = new Uint8Array(size);
 	let position = 0;
+	let wireBytes = 0;
 	try {
 		for (;;) {
 			const { done, value } = await stalls.guard(reader.read(), connection);
@@ -191,9 +193,12 @@ async function readAll(
 			all.set(value, position);
 			position += value.byteLength;
 			onBytes(value.byteLength);
-			await throttle.pass(value.byteLength, connection.signal);
+			const passed = (body.wireBytes?.() ?? position) - wireBytes;
+			wireBytes += passed;
+			await throttle.pass(passed, connection.signal);
 		}
 	} finally {
+		if (body.wireBytes !== undefined) meter.inflated(position, wireBytes);
 		reader.cancel().catch(() => {});
 	}
 	if (position < size) throw new Error(`the bundle ended at byte ${position} of ${size}`);

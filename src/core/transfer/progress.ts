@@ -23,6 +23,8 @@ export interface TransferProgress {
 	waitingFor: string | undefined;
 	/** How bytes come: by the data process, or by the agent itself. Undefined until some do. */
 	plane: TransferPlane | undefined;
+	/** What came compressed: its bytes, and those that came for them; undefined when nothing did. */
+	compressed: { bytes: number; wireBytes: number } | undefined;
 }
 
 export type TransferPlane = "fast" | "portable";
@@ -37,6 +39,8 @@ export interface Meter {
 	wait(what: string | undefined): void;
 	/** What comes now comes this way. */
 	via(plane: TransferPlane): void;
+	/** Of the bytes that landed, so many came as so many. */
+	inflated(bytes: number, wireBytes: number): void;
 	done(): number;
 }
 
@@ -55,6 +59,7 @@ export function createMeter(
 	let shown = 0;
 	let waitingFor: string | undefined;
 	let plane: TransferPlane | undefined;
+	let compressed: TransferProgress["compressed"];
 	let reportedAtMs = -Infinity;
 	let samples: { atMs: number; bytes: number }[] = [];
 
@@ -83,6 +88,7 @@ export function createMeter(
 			etaS: bytesTotal === 0 ? undefined : etaS,
 			waitingFor,
 			plane,
+			compressed,
 		});
 	};
 	return {
@@ -115,6 +121,10 @@ export function createMeter(
 			if (plane === now) return;
 			plane = now;
 			tell();
+		},
+		inflated(bytes, wireBytes) {
+			const { bytes: before, wireBytes: wireBefore } = compressed ?? { bytes: 0, wireBytes: 0 };
+			compressed = { bytes: before + bytes, wireBytes: wireBefore + wireBytes };
 		},
 		done: () => bytesDone,
 	};

@@ -137,6 +137,7 @@ async function receiveOnce(
 	const { file } = request;
 	if (end !== undefined && writer.position() >= end) return;
 	using connection = connectionOf(signal);
+	const startedMs = receiver.clock.monotonicMs();
 	const range =
 		request.parts === undefined || end === undefined ? undefined : { start: writer.position(), end };
 	const opening = source.read(file.source, range, connection.signal);
@@ -146,6 +147,9 @@ async function receiveOnce(
 		throw error instanceof GswarmError || error instanceof Stalled ? error : new ConnectionCut(false, error);
 	});
 	const reader = body.getReader();
+	let taken = 0;
+	let wireBytes = 0;
+	let brokenBy: unknown;
 	try {
 		for (;;) {
 			const { done, value } = await stalls.guard(reader.read(), connection).catch((error: unknown) => {
@@ -154,12 +158,22 @@ async function receiveOnce(
 			signal.throwIfAborted();
 			if (done) break;
 			if (file.sizeBytes === undefined) receiver.onUnannounced(request, writer.position() + value.byteLength);
-			const taken = await writer.write(value);
-			meter.add(taken);
-			if (taken < value.byteLength) throw tooLong(request, end);
-			await throttle.pass(taken, connection.signal);
+			const written = await writer.write(value);
+			meter.add(written);
+			taken += written;
+			if (written < value.byteLength) throw tooLong(request, end);
+			// A limit is on what comes over the line.
+			const passed = (body.wireBytes?.() ?? taken) - wireBytes;
+			wireBytes += passed;
+			await throttle.pass(passed, connection.signal);
 		}
+	} catch (error) {
+		brokenBy = error;
+		throw error;
 	} finally {
+		const ms = receiver.clock.monotonicMs() - startedMs;
+		source.measured?.(body, { wireBytes, ms, error: brokenBy });
+		if (body.wireBytes !== undefined) meter.inflated(taken, wireBytes);
 		// Not waited for: a source that hangs may hang here too.
 		reader.cancel().catch(() => {});
 	}

@@ -8,7 +8,14 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
-import type { ByteRange, Relay, Source, SourceDescription, SourceFile } from "../source/source.ts";
+import type {
+	ByteRange,
+	Relay,
+	Source,
+	SourceBody,
+	SourceDescription,
+	SourceFile,
+} from "../source/source.ts";
 import type { Ledger } from "./ledger.ts";
 import { numberParts, type PartNumbers } from "./part-numbers.ts";
 import type { PlannedFile, PlannedRequest } from "./plan.ts";
@@ -107,6 +114,7 @@ export function createSwarm(d: SwarmDependencies, input: SwarmInput): Swarm {
 			if (current === undefined || range === undefined) return input.base.read(file, range, signal);
 			return current.read(file, range, signal);
 		},
+		measured: (body, brought) => current?.giverOf(body)?.measured?.(brought),
 	};
 	return {
 		source,
@@ -171,6 +179,7 @@ class Session implements SwarmSession, AsyncDisposable {
 	readonly #givenBy = new Map<number, { peer: Peer; xxh64: string }>();
 	readonly #doubtful = new Set<number>();
 	readonly #blamed = new Map<number, Set<Peer>>();
+	readonly #givers = new WeakMap<SourceBody, Relay>();
 
 	constructor(d: SwarmDependencies, input: SwarmInput, key: string, run: SwarmRun, view: SwarmView) {
 		[this.#d, this.#input, this.#key, this.#run, this.#view] = [d, input, key, run, view];
@@ -227,7 +236,11 @@ class Session implements SwarmSession, AsyncDisposable {
 		return places.get(choice.part);
 	}
 
-	async read(file: SourceFile, range: ByteRange, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+	giverOf(body: SourceBody): Relay | undefined {
+		return this.#givers.get(body);
+	}
+
+	async read(file: SourceFile, range: ByteRange, signal: AbortSignal): Promise<SourceBody> {
 		const planned = this.#run.files.find(({ source }) => source === file || source.path === file.path);
 		if (planned === undefined || planned.partSizeBytes === 0)
 			return this.#input.base.read(file, range, signal);
@@ -244,7 +257,9 @@ class Session implements SwarmSession, AsyncDisposable {
 			this.#ask(part, peer, { bytes: range.end - range.start, isWhole });
 			try {
 				const { index, path, sizeBytes = 0 } = planned;
-				return await peer.relay.read({ index, path, sizeBytes }, range, signal);
+				const body = await peer.relay.read({ index, path, sizeBytes }, range, signal);
+				this.#givers.set(body, peer.relay);
+				return body;
 			} catch (error) {
 				// What the source says of itself stands.
 				if (signal.aborted || peer === this.#base) {

@@ -351,6 +351,7 @@ export { hasPartsSince } from "./journal.ts";
 export { createGrants, type Grants } from "./grants.ts";
 export { type Bandwidth, createBandwidth, type Rate } from "./bandwidth.ts";
 export { readBundle } from "./bundle.ts";
+export { compressedPart } from "./compressed-part.ts";
 export { mendingSource } from "./mending-source.ts";
 export { resolvePart } from "./parts.ts";
 export { createShares, type Shares } from "./shares.ts";

@@ -1,0 +1,50 @@
+/** Parts that come compressed: what is inflated, and what may be. */
+import type { Guard } from "./guard.ts";
+
+const BLOCKS = ["test/platform/zstd-blocks.test.ts"];
+const COMPRESSION = ["test/transfer/compression.test.ts"];
+
+export const COMPRESSION_GUARDS: readonly Guard[] = [
+	{
+		name: "inflation_capped",
+		file: "src/platform/zstd-blocks.ts",
+		find: "zstdDecompressSync(coded, { maxOutputLength: rawBytes })",
+		replace: "zstdDecompressSync(coded)",
+		tests: BLOCKS,
+	},
+	{
+		name: "inflated_block_whole",
+		file: "src/platform/zstd-blocks.ts",
+		find: "if (raw.byteLength === rawBytes) return raw;",
+		replace: "return raw;",
+		tests: BLOCKS,
+	},
+	{
+		name: "block_bounded",
+		file: "src/platform/zstd-blocks.ts",
+		find: "rawBytes > BLOCK_BYTES || ",
+		replace: "",
+		tests: BLOCKS,
+	},
+	{
+		name: "inflated_body_bounded",
+		file: "src/platform/zstd-blocks.ts",
+		find: "if (given > limitBytes)",
+		replace: "if (false)",
+		tests: BLOCKS,
+	},
+	{
+		name: "broken_compression_left",
+		file: "src/core/source/line-coding.ts",
+		find: 'if (error instanceof GswarmError && error.reason === "bad_compression") isBroken = true;',
+		replace: "",
+		tests: COMPRESSION,
+	},
+	{
+		name: "compression_only_when_asked",
+		file: "src/core/source/line-coding.ts",
+		find: ' || mode === "none"',
+		replace: "",
+		tests: COMPRESSION,
+	},
+];

@@ -1,0 +1,82 @@
+/**
+ * What one receiver asks of one other node about compression, and what it makes of the answers. It measures the line
+ * by what comes over it, and says so with its requests; whether compressing is worth it the sender finds out, who
+ * has the bytes. A sender of an earlier version does not know the question and sends the bytes as they are.
+ */
+import { inflatedBlocks } from "../../platform/zstd-blocks.ts";
+import {
+	ACCEPT_CODING_HEADER,
+	CODING,
+	CODING_HEADER,
+	type Compression,
+	formatAcceptCoding,
+} from "../../schema/compression.ts";
+import { GswarmError } from "../../schema/errors.ts";
+import type { Brought, SourceBody } from "./contract.ts";
+
+export interface LineCoding {
+	/** For the next request. */
+	headers(): Record<string, string>;
+	/** The bytes of a checked answer, `limitBytes` at most. @throws NETWORK_ERROR bad_compression */
+	body(response: Response, checked: ReadableStream<Uint8Array>, expected: Expected): SourceBody;
+	/** What such a body brought. */
+	measured(brought: Brought): void;
+	/** A request would ask for compression; what cannot compress is better left alone. */
+	asks(): boolean;
+}
+
+interface Expected {
+	what: string;
+	limitBytes: number;
+}
+
+/** With `auto`, of so many requests one asks for the bytes as they are: the line may have become faster. */
+const ANEW = 16;
+/** A faster line is not asked: nothing compresses at such a rate. */
+const FASTEST_BYTES_PER_SECOND = 1_500_000_000;
+/** Less says more about the distance than about the rate. */
+const LEAST_MEASURED_BYTES = 256 * 1024;
+/** What is measured now counts so much. */
+const WEIGHT = 0.3;
+
+export function createLineCoding(mode: Compression): LineCoding {
+	let rate: number | undefined;
+	let requests = 0;
+	let isBroken = false;
+	const asks = (): boolean => {
+		if (mode === "none" || isBroken) return false;
+		return mode === "zstd" || (rate !== undefined && rate < FASTEST_BYTES_PER_SECOND);
+	};
+	return {
+		asks,
+		headers() {
+			if (!asks()) return {};
+			if (mode === "zstd")
+				return { [ACCEPT_CODING_HEADER]: formatAcceptCoding({ rateBytesPerSecond: undefined }) };
+			if (++requests % ANEW === 0) return {};
+			return { [ACCEPT_CODING_HEADER]: formatAcceptCoding({ rateBytesPerSecond: rate }) };
+		},
+		body(response, checked, { what, limitBytes }) {
+			const coding = response.headers.get(CODING_HEADER);
+			if (coding === null) return checked;
+			if (coding !== CODING || mode === "none") {
+				checked.cancel().catch(() => {});
+				throw new GswarmError(
+					"NETWORK_ERROR",
+					`What came of ${what} is compressed as ${JSON.stringify(coding.slice(0, 40))}, which was not asked for.`,
+					{ reason: "bad_compression", retryable: true },
+				);
+			}
+			let taken = 0;
+			const bytes = inflatedBlocks(checked, { what, limitBytes, onCoded: (count) => void (taken += count) });
+			return Object.assign(bytes, { wireBytes: () => taken });
+		},
+		measured({ wireBytes, ms, error }) {
+			// What comes wrong compressed is asked for as it is.
+			if (error instanceof GswarmError && error.reason === "bad_compression") isBroken = true;
+			if (wireBytes < LEAST_MEASURED_BYTES) return;
+			const now = (wireBytes / Math.max(1, ms)) * 1000;
+			rate = rate === undefined ? now : rate + WEIGHT * (now - rate);
+		},
+	};
+}

@@ -1,0 +1,48 @@
+/** Whether a part goes out compressed: the sender finds out on a sample of it. */
+import type { Clock } from "../../platform/clock.ts";
+import { compressedBlocks, compressedSize } from "../../platform/zstd-blocks.ts";
+import type { AcceptedCoding } from "../../schema/compression.ts";
+
+export interface Sampled {
+	bytes: number;
+	compressedBytes: number;
+	/** What compressing it took. */
+	ms: number;
+}
+
+const SAMPLE_BYTES = 64 * 1024;
+/** A smaller part is on its way before it is looked at. */
+const SMALLEST_BYTES = 64 * 1024;
+/** It has to become at least so much smaller. */
+const WORTH = 0.9;
+/** A line that is nearly as fast as compressing gains nothing: the machine has other work, too. */
+const MARGIN = 0.7;
+
+/** Only what shrinks, and only over a line that is slower than compressing is; one of an unknown rate is what is asked for. */
+export function isWorthCompressing(sample: Sampled, { rateBytesPerSecond: rate }: AcceptedCoding): boolean {
+	if (sample.compressedBytes > sample.bytes * WORTH) return false;
+	return rate === undefined || rate < (sample.bytes / Math.max(sample.ms, 0.001)) * 1000 * MARGIN;
+}
+
+/** The part as blocks, where that is worth it; undefined: it goes as it is. */
+export async function compressedPart(
+	{ clock }: { clock: Clock },
+	part: Blob,
+	accepted: AcceptedCoding | undefined,
+): Promise<ReadableStream<Uint8Array> | undefined> {
+	if (accepted === undefined || part.size < SMALLEST_BYTES) return undefined;
+	return isWorthCompressing(await sampled(clock, part), accepted) ? compressedBlocks(part) : undefined;
+}
+
+/** Of its beginning and of its middle: headers say little about weights. */
+async function sampled(clock: Clock, part: Blob): Promise<Sampled> {
+	const sample: Sampled = { bytes: 0, compressedBytes: 0, ms: 0 };
+	for (const start of [0, Math.floor(part.size / 2)]) {
+		const bytes = new Uint8Array(await part.slice(start, start + SAMPLE_BYTES).arrayBuffer());
+		const startedMs = clock.monotonicMs();
+		sample.compressedBytes += compressedSize(bytes);
+		sample.ms += clock.monotonicMs() - startedMs;
+		sample.bytes += bytes.byteLength;
+	}
+	return sample;
+}

@@ -106,10 +106,12 @@ _gswarm_value() {
 		("model copy/--to") REPLY="live:devices" ;;
 		("model copy/--priority") REPLY="words:critical high normal low" ;;
 		("model copy/--bandwidth") REPLY="anything" ;;
+		("model copy/--compression") REPLY="words:auto zstd none" ;;
 		("model move/--from") REPLY="live:devices" ;;
 		("model move/--to") REPLY="live:devices" ;;
 		("model move/--priority") REPLY="words:critical high normal low" ;;
 		("model move/--bandwidth") REPLY="anything" ;;
+		("model move/--compression") REPLY="words:auto zstd none" ;;
 		("model verify/--device") REPLY="live:devices" ;;
 		("model verify/--sample") REPLY="anything" ;;
 		("model verify/--seed") REPLY="anything" ;;
@@ -240,8 +242,8 @@ _gswarm_flags() {
 		("model show") printf '%s\n' --include --exclude --all-files ;;
 		("model register") printf '%s\n' --source --type --size --meta ;;
 		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
-		("model copy") printf '%s\n' --from --to --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
-		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --verify --no-verify --no-wait ;;
+		("model copy") printf '%s\n' --from --to --priority --bandwidth --compression --verify --no-verify --dry-run --no-wait ;;
+		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --compression --verify --no-verify --no-wait ;;
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --no-wait ;;
 		("model export") printf '%s\n' --from --overwrite ;;
 		("model import") printf '%s\n' --to --name --priority --bandwidth --no-wait ;;

@@ -152,9 +152,9 @@ export const TRANSPORT_GUARDS: readonly Guard[] = [
 	{
 		name: "parts_from_the_named_node",
 		file: "src/core/source/peer.ts",
-		find: ", range },\n\t\t\tsignal,\n\t\t\ttimeoutMs: ANSWER_TIMEOUT_MS,\n\t\t\t...(input.tls === undefined ? {} : { tls: input.tls }),",
+		find: ", range, ...more },\n\t\t\tsignal,\n\t\t\ttimeoutMs: ANSWER_TIMEOUT_MS,\n\t\t\t...(input.tls === undefined ? {} : { tls: input.tls }),",
 		replace:
-			", range },\n\t\t\tsignal,\n\t\t\ttimeoutMs: ANSWER_TIMEOUT_MS,\n\t\t\t...(input.tls === undefined ? {} : { tls: { ca: input.tls.ca } }),",
+			", range, ...more },\n\t\t\tsignal,\n\t\t\ttimeoutMs: ANSWER_TIMEOUT_MS,\n\t\t\t...(input.tls === undefined ? {} : { tls: { ca: input.tls.ca } }),",
 		tests: ["test/agent/tls-cluster.test.ts"],
 	},
 	{

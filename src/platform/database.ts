@@ -19,6 +19,7 @@ import {
 	toFailure,
 } from "./database-batch.ts";
 import { openForReading, openForWriting } from "./database-file.ts";
+import { layOutLog } from "./database-log.ts";
 
 /** Requests that go to the writer's thread together. */
 const LARGEST_MESSAGE = 16;
@@ -173,6 +174,7 @@ export function serveDatabase(modules: readonly WriterModule[]): void {
 		if (open !== undefined) {
 			try {
 				db = openForWriting(open, modules);
+				layOutLog(open);
 				scope.postMessage({ opened: true });
 			} catch (error) {
 				scope.postMessage({ failed: toFailure(error) });

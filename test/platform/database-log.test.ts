@@ -27,13 +27,12 @@ test("what was committed to a log that was laid out is there after a crash, and 
 	const after = join(dir.path, "after.sqlite");
 	for (const end of ["", "-wal"]) copyFileSync(`${path}${end}`, `${after}${end}`);
 	using again = openForWriting(after, [notesModule]);
-	expect(again.query<Note, []>("SELECT * FROM note ORDER BY id").all().map(({ text }) => text)).toEqual([
-		"note 0",
-		"note 1",
-		"note 2",
-		"note 3",
-		"note 4",
-	]);
+	expect(
+		again
+			.query<Note, []>("SELECT * FROM note ORDER BY id")
+			.all()
+			.map(({ text }) => text),
+	).toEqual(["note 0", "note 1", "note 2", "note 3", "note 4"]);
 	expect(again.query("PRAGMA integrity_check").all()).toEqual([{ integrity_check: "ok" }]);
 });
 

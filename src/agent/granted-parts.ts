@@ -8,6 +8,8 @@ export interface GrantedParts {
 	/** Of the source's peer listener. */
 	baseUrl: string;
 	grant: string;
+	/** Undefined: the source is of a version that knows no tags. */
+	tagKey: string | undefined;
 	manifest: Manifest;
 	/** Whom to meet there, on https. */
 	trust: TlsTrust;
@@ -19,11 +21,11 @@ export interface GrantedParts {
  * @throws 503 parts_without_tls
  */
 export function grantedParts(
-	{ base_url: baseUrl, node, server_name: serverName, grant, manifest }: Answer,
+	{ base_url: baseUrl, node, server_name: serverName, grant, tag_key: tagKey, manifest }: Answer,
 	{ ca, trustedNetwork }: { ca: string; trustedNetwork: boolean },
 ): GrantedParts {
 	if (isOpenHttp(baseUrl) && !trustedNetwork) throw partsWithoutTls(node);
-	return { baseUrl, grant, manifest, trust: trustIn(node, { ca, serverName }) };
+	return { baseUrl, grant, tagKey, manifest, trust: trustIn(node, { ca, serverName }) };
 }
 
 /** The host names the key of the node along with it; one of an earlier version names the node alone. */
@@ -49,5 +51,6 @@ interface Answer {
 	node: string;
 	server_name?: string | undefined;
 	grant: string;
+	tag_key?: string | undefined;
 	manifest: Manifest;
 }

@@ -62,6 +62,7 @@ export const ROUTES = {
 	endRepair: ["DELETE", "/api/v1/repairs/{task_id}"],
 	condemn: ["POST", "/api/v1/condemn"],
 	readPart: ["GET", "/parts/{content_id}/{file_index}"],
+	partTags: ["GET", "/tags/{content_id}/{file_index}"],
 	readBundle: ["GET", "/bundles/{content_id}"],
 	transferModels: ["POST", "/api/v1/transfers"],
 	planTransfer: ["POST", "/api/v1/transfer-plan"],

@@ -1,11 +1,12 @@
 /** What a thread of the io pool does: synchronous loops over files. Each stops between two blocks when it was told to. */
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
-import { type StreamingXxh64, sha256Hex, xxh64Hex } from "./hash.ts";
+import { createPartTag, type StreamingXxh64, sha256Hex, xxh64Hex } from "./hash.ts";
 import { syncFilesystem } from "./sync-filesystem.ts";
 
 export type IoJob =
 	| { kind: "hash-file"; path: string; partSizeBytes: number; gitSha1: boolean; sizeBytes: number }
 	| { kind: "hash-parts"; path: string; partSizeBytes: number; parts: readonly number[] }
+	| TagPartsJob
 	| HashOnJob
 	| { kind: "hash-end"; session: number }
 	| { kind: "read-files"; files: readonly FileEntry[] }
@@ -24,6 +25,16 @@ export interface SmallFileDigests {
 	xxh64: string;
 	/** Undefined: not asked for. */
 	sha256: string | undefined;
+}
+
+/** Tags of parts of the file with this number, under a key. */
+export interface TagPartsJob {
+	kind: "tag-parts";
+	path: string;
+	file: number;
+	partSizeBytes: number;
+	parts: readonly number[];
+	key: string;
 }
 
 /** What a job answers, by its kind. */
@@ -77,6 +88,8 @@ export function runIoJob(job: IoJob, tools: IoTools): IoResult {
 			return hashFile(job, tools);
 		case "hash-parts":
 			return hashParts(job, tools);
+		case "tag-parts":
+			return tagParts(job, tools);
 		case "hash-on":
 			return hashOn(job, tools);
 		case "hash-end":
@@ -207,11 +220,23 @@ function writeFiles(
 }
 
 function hashParts(job: Extract<IoJob, { kind: "hash-parts" }>, tools: IoTools): string[] {
+	return digestParts(job, tools, tools.newXxh64);
+}
+
+function tagParts({ key, file, ...job }: TagPartsJob, tools: IoTools): string[] {
+	return digestParts(job, tools, (part) => createPartTag(key, { file, part }));
+}
+
+function digestParts(
+	job: { path: string; partSizeBytes: number; parts: readonly number[] },
+	tools: IoTools,
+	digestOf: (part: number) => Pick<StreamingXxh64, "update" | "digestHex">,
+): string[] {
 	const fd = openSync(job.path, O_RDONLY | O_NOFOLLOW);
 	try {
 		let done = 0;
 		return job.parts.map((part) => {
-			const hash = tools.newXxh64();
+			const hash = digestOf(part);
 			const end = (part + 1) * job.partSizeBytes;
 			let position = part * job.partSizeBytes;
 			while (position < end) {

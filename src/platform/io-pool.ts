@@ -19,6 +19,11 @@ export interface IoPool extends AsyncDisposable {
 		signal: AbortSignal,
 		onBytes?: OnBytes,
 	): Promise<string[]>;
+	/** Tags of the named parts of the file with this number. */
+	tagParts(
+		input: { path: string; file: number; partSizeBytes: number; parts: readonly number[]; key: string },
+		signal: AbortSignal,
+	): Promise<string[]>;
 	/** Bytes of whole small files, one after the other. A file that ends early fails with code SHORT_FILE. */
 	readFiles(files: readonly FileEntry[], signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
 	/**
@@ -187,6 +192,7 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			run({ kind: "hash-file", ...input }, signal, onBytes) as Promise<FileDigests>,
 		hashParts: (input, signal, onBytes) =>
 			run({ kind: "hash-parts", ...input }, signal, onBytes) as Promise<string[]>,
+		tagParts: (input, signal) => run({ kind: "tag-parts", ...input }, signal) as Promise<string[]>,
 		readFiles: (files, signal) =>
 			run({ kind: "read-files", files }, signal) as Promise<Uint8Array<ArrayBuffer>>,
 		writeFiles: ({ entries, bytes, sha256 }, signal) =>

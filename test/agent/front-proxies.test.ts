@@ -214,7 +214,12 @@ describe("behind a proxy", () => {
 		expect(() =>
 			createApp(
 				"peer",
-				{ readPart: () => new Response(), havePart: () => new Response(), readBundle: () => new Response() },
+				{
+					readPart: () => new Response(),
+					havePart: () => new Response(),
+					readBundle: () => new Response(),
+					partTags: () => ({ tags: [] }),
+				},
 				bad,
 			),
 		).toThrow("neither an address nor a range");

@@ -92,6 +92,7 @@ test("the contract's roles are all known, so that no route is open by a slip of 
 		"authority public",
 		"join join",
 		"readPart grant",
+		"partTags grant",
 		"readBundle grant",
 		"havePart grant",
 	]);

@@ -76,6 +76,7 @@ test("what needs no token is known by name: a route more is a decision, not a sl
 		"authority public",
 		"join join",
 		"readPart grant",
+		"partTags grant",
 		"readBundle grant",
 		"havePart grant",
 	];

@@ -377,7 +377,7 @@ test("a data process that skips parts, repeats them or makes some up is not beli
 		plane: {
 			isUsable: () => true,
 			receive(_what: DataJob, { onPart }: DataListener) {
-				for (const part of [0, 2, 0, 7, 1, -1]) onPart(part, `digest of ${part}`);
+				for (const part of [0, 2, 0, 7, 1, -1]) onPart(part, `digest of ${part}`, undefined);
 				return Promise.resolve({ kind: "done" });
 			},
 		} as unknown as DataPlane,
@@ -406,7 +406,7 @@ test("requests that fail one after the other leave the rest to the agent; one th
 			isUsable: () => true,
 			receive(_what: DataJob, { onPart }: DataListener) {
 				const isDone = ends.shift() === true;
-				if (isDone) onPart(0, "digest");
+				if (isDone) onPart(0, "digest", undefined);
 				return Promise.resolve(
 					isDone ? { kind: "done" } : { kind: "failed", failure: "answer", message: "no", code: undefined },
 				);
@@ -510,5 +510,6 @@ function jobAfter(directory: string, request: PlannedRequest, { port }: RawPeer)
 		partSizeBytes: file.partSizeBytes,
 		stallMs: 20_000,
 		progressBytes: 1024,
+		tag: undefined,
 	};
 }

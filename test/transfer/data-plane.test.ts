@@ -51,6 +51,7 @@ function jobFor(peer: Pick<RawPeer, "port">, change: Partial<DataJob> = {}): Dat
 		partSizeBytes: PART,
 		stallMs: 20_000,
 		progressBytes: 16 * KIB,
+		tag: undefined,
 		...change,
 	};
 }

@@ -1,4 +1,6 @@
 /** What the host's queue does: work that needs more than one node, dispatched to nodes as tasks and followed. */
+import type { Contract } from "../../api/contract.ts";
+import type { AnswerOf } from "../../api/route.ts";
 import { type Cluster, isReachable } from "../../core/cluster/cluster.ts";
 import type { Queue, TaskContext, TaskHandler } from "../../core/queue/queue.ts";
 import type { CopyKey, Registry } from "../../core/registry/registry.ts";
@@ -6,7 +8,6 @@ import type { Clock } from "../../platform/clock.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
 import type { Compression } from "../../schema/compression.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
-import type { Manifest } from "../../schema/manifest.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
 import type { Dispatcher, OperationRun } from "./dispatch.ts";
 import { partsWithoutTls } from "../granted-parts.ts";
@@ -227,7 +228,7 @@ export async function grantForOperation(
 	d: OperationDependencies,
 	operation: TaskDocument,
 	receiver: string,
-): Promise<{ base_url: string; node: string; server_name: string; grant: string; manifest: Manifest }> {
+): Promise<AnswerOf<Contract["requestGrant"]>> {
 	const request = operation.request as unknown as CrossCopyRequest;
 	const isCopy =
 		(operation.task_type === "copy" || operation.task_type === "move") && !isSwarmOperation(request);
@@ -243,7 +244,7 @@ export async function grantForOperation(
 	const params = { model_name: request.model_name };
 	const { copy, manifest } = await client.call("resolveModel", { params, query: { device: source.device } });
 	if (copy.status !== "ready") throw modelNotFound(request.model_name, source.device);
-	const { grant } = await client.call("grantParts", {
+	const { grant, tag_key } = await client.call("grantParts", {
 		body: {
 			operation_id: operation.task_id,
 			model_name: request.model_name,
@@ -253,7 +254,14 @@ export async function grantForOperation(
 		},
 	});
 	const { serverName } = d.nodes.trust(source.node);
-	return { base_url: peerUrl, node: source.node, server_name: serverName, grant, manifest };
+	return {
+		base_url: peerUrl,
+		node: source.node,
+		server_name: serverName,
+		grant,
+		...(tag_key === undefined ? {} : { tag_key }),
+		manifest,
+	};
 }
 
 const HEAR_POLL_MS = 100;

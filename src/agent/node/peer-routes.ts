@@ -5,10 +5,12 @@
 import type { Storage } from "../../core/storage/storage.ts";
 import {
 	type Bandwidth,
+	type CheckedGrant,
 	compressedPart,
 	type Grants,
 	type Shares,
 	readBundle,
+	tagParts,
 } from "../../core/transfer/transfer.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
@@ -33,7 +35,7 @@ export function peerHandlers({
 	/** What this node sends to others. */
 	up: Bandwidth;
 }): Handlers<"peer"> {
-	const check = (bearer: string | undefined, key: string): { receiver: string } => {
+	const check = (bearer: string | undefined, key: string): CheckedGrant => {
 		if (bearer === undefined) {
 			throw new GswarmError("UNAUTHORIZED", "Parts are read on a grant of the host.", {
 				reason: "no_valid_token",
@@ -77,6 +79,12 @@ export function peerHandlers({
 				{ request, receiver, status: 200, sizeBytes: bytes.byteLength },
 				{},
 			);
+		},
+		partTags: async ({ params, query, bearer, request }) => {
+			const grant = check(bearer, params.content_id);
+			const fileIndex = Number(params.file_index);
+			const question = { contentId: params.content_id, fileIndex, ...query };
+			return { tags: await tagParts({ storage, io }, grant, question, request.signal) };
 		},
 		readPart: async ({ params, bearer, request }) => {
 			const { receiver } = check(bearer, params.content_id);

@@ -145,10 +145,12 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			});
 		}
 		const { pull } = request;
-		const { baseUrl, grant, manifest, trust } = await d.requestGrant(pull.operation_id);
+		const { baseUrl, grant, tagKey, manifest, trust } = await d.requestGrant(pull.operation_id);
+		const wantsSha256 = request.verify_checksum === true || d.verifySha256;
 		const source = peerSource(d.sources, {
 			baseUrl,
 			grant,
+			tagKey: wantsSha256 ? undefined : tagKey,
 			manifest,
 			contentId: pull.content_id,
 			model,
@@ -164,8 +166,8 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			modelType: pull.model_type,
 			format: pull.format,
 			sourceUrl: pull.source_url,
-			// XXH64 finds accidents and convicts no liar: without TLS between the two, sha256 has to.
-			trustPartDigests: baseUrl.startsWith("https:") && request.verify_checksum !== true && !d.verifySha256,
+			// XXH64 finds accidents and convicts no liar: without TLS between the two, tags have to, or sha256.
+			trustPartDigests: baseUrl.startsWith("https:") && !wantsSha256,
 			streams: 4,
 		};
 		return transfer(context, input, touchOnProgress(d.sources.clock, context, source));

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { compressionSchema } from "../../schema/compression.ts";
 import { manifestSchema } from "../../schema/manifest.ts";
+import { tagsAnswerSchema } from "../../schema/part-tags.ts";
 import { copySchema } from "../../schema/model.ts";
 import { heartbeatAnswerSchema, heartbeatSchema } from "../../schema/node.ts";
 import { operationTokenSchema } from "../../schema/operation.ts";
@@ -107,7 +108,12 @@ export const agentsRoutes = {
 			receiver: name,
 		}),
 		status: 201,
-		response: z.object({ grant: z.string(), expires_in_s: z.number() }),
+		response: z.object({
+			grant: z.string(),
+			/** Secret of the tags of these parts; one of an earlier version has none. */
+			tag_key: z.string().optional(),
+			expires_in_s: z.number(),
+		}),
 	},
 	releaseGrant: {
 		method: "DELETE",
@@ -164,6 +170,7 @@ export const agentsRoutes = {
 			/** By which its certificate is met: it stands for the node's key as the host knows it. */
 			server_name: z.string().optional(),
 			grant: z.string(),
+			tag_key: z.string().optional(),
 			manifest: manifestSchema,
 		}),
 	},
@@ -238,6 +245,21 @@ export const agentsRoutes = {
 		on: PEER,
 		internal: true,
 		status: 206,
+	},
+	partTags: {
+		method: "GET",
+		path: "/tags/{content_id}/{file_index}",
+		summary:
+			"Tags of the parts `first` up to, not including, `end` of a file, under the secret of the grant: who has changed bytes on their way cannot make them",
+		role: "grant",
+		on: PEER,
+		internal: true,
+		query: z.object({
+			first: queryInteger({ min: 0, max: 1_000_000, fallback: 0 }),
+			end: queryInteger({ min: 1, max: 1_000_000, fallback: 1 }),
+		}),
+		status: 200,
+		response: tagsAnswerSchema,
 	},
 	readBundle: {
 		method: "GET",

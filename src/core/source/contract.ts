@@ -85,4 +85,16 @@ export interface PlainPeer {
 	port: number;
 	/** The request, each line with its end, but for its Range and the empty line. Holds the grant. */
 	request: string;
+	/** Undefined where nobody can tell whether bytes were changed on their way. */
+	tags: PeerTags | undefined;
+}
+
+/** What convicts who changes bytes on a line without TLS: the peer makes tags of its bytes, the receiver of what came. */
+export interface PeerTags {
+	/** Both know it by other lines than this one. */
+	key: string;
+	/** Of the file, in the nonce of its tags. */
+	file: number;
+	/** The peer's, of these parts. */
+	ask(parts: { first: number; end: number }, signal: AbortSignal): Promise<string[]>;
 }

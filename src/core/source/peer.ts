@@ -10,10 +10,11 @@ import { sha256Hex } from "../../platform/hash.ts";
 import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest } from "../../schema/manifest.ts";
+import { tagsAnswerSchema } from "../../schema/part-tags.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import { CODING_HEADER, type Compression } from "../../schema/compression.ts";
-import { checkedBody, rangeHeader, rangeToAsk, statusError } from "./answer.ts";
-import type { PlainPeer, Source, SourceDescription, SourceFile } from "./contract.ts";
+import { checkedBody, rangeHeader, rangeToAsk, readJson, statusError } from "./answer.ts";
+import type { PeerTags, PlainPeer, Source, SourceDescription, SourceFile } from "./contract.ts";
 import { describeFiles } from "./description.ts";
 import { createLineCoding } from "./line-coding.ts";
 
@@ -22,6 +23,8 @@ export interface PeerInput {
 	baseUrl: string;
 	/** Bearer for this manifest. */
 	grant: string;
+	/** Secret of the tags of its parts; undefined: none are asked for. */
+	tagKey?: string | undefined;
 	manifest: Manifest;
 	/** What the manifest must be of, where somebody else has said so. */
 	contentId?: string | undefined;
@@ -41,6 +44,7 @@ export interface PeerSource extends Source {
 }
 
 const ANSWER_TIMEOUT_MS = 30_000;
+const MAX_TAGS_BYTES = 64 * 1024;
 
 /**
  * Files are numbered as in the canonical manifest: sorted by path.
@@ -63,21 +67,39 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	const { files } = JSON.parse(canonical) as Manifest;
 	const indexes = new Map(files.map(({ path }, index) => [path, index]));
 	const bundleUrl = `${input.baseUrl.replace(/\/+$/, "")}/bundles/${contentId}`;
+	const tagUrl = `${input.baseUrl.replace(/\/+$/, "")}/tags/${contentId}`;
 	const partUrl = `${input.baseUrl.replace(/\/+$/, "")}/parts/${contentId}`;
 	const coding = createLineCoding(input.compression ?? "none");
+	const get = (url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> =>
+		requestOnce({ clock }, url, {
+			method: "GET",
+			headers: { authorization: `Bearer ${input.grant}`, ...headers },
+			signal,
+			timeoutMs: ANSWER_TIMEOUT_MS,
+			...(input.tls === undefined ? {} : { tls: input.tls }),
+		});
 	const ask = (
 		index: number,
 		range: string,
 		signal: AbortSignal,
 		more: Record<string, string> = {},
-	): Promise<Response> =>
-		requestOnce({ clock }, `${partUrl}/${index}`, {
-			method: "GET",
-			headers: { authorization: `Bearer ${input.grant}`, range, ...more },
-			signal,
-			timeoutMs: ANSWER_TIMEOUT_MS,
-			...(input.tls === undefined ? {} : { tls: input.tls }),
+	): Promise<Response> => get(`${partUrl}/${index}`, { range, ...more }, signal);
+	const askTags = async (
+		index: number,
+		{ first, end }: { first: number; end: number },
+		signal: AbortSignal,
+	): Promise<string[]> => {
+		const response = await get(`${tagUrl}/${index}?first=${first}&end=${end}`, {}, signal);
+		if (response.status !== 200) {
+			await response.body?.cancel();
+			throw peerError(response, `tags of ${input.model}`, clock.nowMs());
+		}
+		const answer = tagsAnswerSchema.safeParse(await readJson(response, input.baseUrl, MAX_TAGS_BYTES));
+		if (answer.success && answer.data.tags.length === end - first) return answer.data.tags;
+		throw new GswarmError("NETWORK_ERROR", `${input.baseUrl} does not tell the tags that were asked for.`, {
+			reason: "bad_answer",
 		});
+	};
 
 	return {
 		localDirectory: undefined,
@@ -108,13 +130,7 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			if (first === undefined || last === undefined || last - first + 1 !== some.length)
 				throw new Error("a bundle is of neighbours");
 			const what = `${input.model}, ${some.length} files`;
-			const response = await requestOnce({ clock }, `${bundleUrl}?first=${first}&end=${last + 1}`, {
-				method: "GET",
-				headers: { authorization: `Bearer ${input.grant}`, ...coding.headers() },
-				signal,
-				timeoutMs: ANSWER_TIMEOUT_MS,
-				...(input.tls === undefined ? {} : { tls: input.tls }),
-			});
+			const response = await get(`${bundleUrl}?first=${first}&end=${last + 1}`, coding.headers(), signal);
 			const sizeBytes = some.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0);
 			if (response.status === 200) {
 				const isCoded = response.headers.has(CODING_HEADER);
@@ -130,7 +146,18 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			// Receivers with sockets of their own take the bytes as they are.
 			if (input.compression === "zstd") return undefined;
 			const index = indexes.get(file.path);
-			return index === undefined ? undefined : plainPeer(`${partUrl}/${index}`, input.grant);
+			if (index === undefined) return undefined;
+			const peer = plainPeer(`${partUrl}/${index}`, input.grant);
+			const { tagKey: key } = input;
+			const tags =
+				key === undefined
+					? undefined
+					: {
+							key,
+							file: index,
+							ask: ((parts, signal) => askTags(index, parts, signal)) satisfies PeerTags["ask"],
+						};
+			return peer && { ...peer, tags };
 		},
 		async touch(signal) {
 			const index = files.findIndex((file) => file.size_bytes > 0);
@@ -143,7 +170,7 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 }
 
 /** Only of a literal address: a name would have to be looked up once more. */
-function plainPeer(partUrl: string, grant: string): PlainPeer | undefined {
+function plainPeer(partUrl: string, grant: string): Omit<PlainPeer, "tags"> | undefined {
 	const { protocol, hostname, port, host, pathname } = new URL(partUrl);
 	const address = hostname.replace(/^\[(.*)\]$/, "$1");
 	if (protocol !== "http:" || isIP(address) === 0 || !/^[\x21-\x7e]+$/.test(grant)) return undefined;

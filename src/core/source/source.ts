@@ -128,6 +128,7 @@ export type {
 	ArchiveKind,
 	Brought,
 	ByteRange,
+	PeerTags,
 	PlainPeer,
 	Source,
 	SourceBody,

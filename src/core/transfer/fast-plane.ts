@@ -5,7 +5,7 @@
  */
 import { closeFile, fileError, openOurs, setLength, syncPath } from "../../platform/durable-file.ts";
 import type { Log } from "../../platform/log.ts";
-import type { PlainPeer } from "../source/source.ts";
+import type { PeerTags, PlainPeer } from "../source/source.ts";
 import type { DataOutcome, DataPlane } from "./plane/data-process.ts";
 import { byteRange, type PlannedRequest, requestFor } from "./plan.ts";
 import type { Receiver } from "./receive.ts";
@@ -81,13 +81,14 @@ export function createFastPlane(input: FastPlaneInput): FastPlane {
 
 /** One job of the data process; what is missing afterwards begins with a part. */
 async function receiveOnce(
-	{ plane, receiver, stallMs }: FastPlaneInput,
+	input: FastPlaneInput,
 	request: PlannedRequest,
-	{ address, port, request: text }: PlainPeer,
+	{ address, port, request: text, tags }: PlainPeer,
 	signal: AbortSignal,
 ): Promise<{ outcome: DataOutcome; missing: PlannedRequest | undefined }> {
 	const { file, parts } = request;
 	if (parts === undefined) throw new Error("only parts are fast");
+	const { plane, receiver, stallMs } = input;
 	const { meter, throttle } = receiver;
 	const path = receiver.pathOf(request);
 	const range = byteRange(file, parts);
@@ -98,11 +99,18 @@ async function receiveOnce(
 	let rows = Promise.resolve();
 	let failure: { error: unknown } | undefined;
 	const passing = new Set<Promise<void>>();
-	const land = async (part: number, xxh64: string, bytes: number): Promise<void> => {
+	const told = tags === undefined ? undefined : askTags(input, request, tags, both);
+	const land = async (
+		part: number,
+		digests: { xxh64: string; tag: string | undefined },
+		bytes: number,
+	): Promise<void> => {
 		if (failure !== undefined) return;
 		try {
 			if (receiver.shouldSync(request, bytes)) await syncPath(path);
-			await receiver.onPart(request, part, xxh64);
+			const wanted = (await told)?.[part - parts.first];
+			const tag = wanted === undefined ? undefined : { wanted, got: digests.tag ?? "" };
+			await receiver.onPart(request, part, digests.xxh64, tag);
 		} catch (error) {
 			failure = { error };
 			stop.abort();
@@ -118,6 +126,7 @@ async function receiveOnce(
 		sizeBytes: file.sizeBytes ?? 0,
 		partSizeBytes: file.partSizeBytes,
 		progressBytes: receiver.limits.progressBytes,
+		tag: tags && { key: tags.key, file: tags.file },
 	};
 	const outcome = await plane.receive(
 		job,
@@ -129,12 +138,12 @@ async function receiveOnce(
 				passing.add(passed);
 				return passed.finally(() => passing.delete(passed));
 			},
-			onPart(part, xxh64) {
+			onPart(part, xxh64, tag) {
 				// Anything but the next part would be a mistake of the process; what it skips is fetched again.
 				if (part !== next || part >= parts.end) return;
 				next++;
 				const { start, end } = byteRange(file, { first: part, end: part + 1 });
-				rows = rows.then(() => land(part, xxh64, end - start));
+				rows = rows.then(() => land(part, { xxh64, tag }, end - start));
 			},
 		},
 		both,
@@ -148,6 +157,24 @@ async function receiveOnce(
 		outcome,
 		missing: next < parts.end ? requestFor(file, { first: next, end: parts.end }) : undefined,
 	};
+}
+
+/** Undefined where they do not come: these parts are then of a file whose sha256 counts. */
+async function askTags(
+	{ receiver, log, transferId }: FastPlaneInput,
+	{ file, parts }: PlannedRequest,
+	{ ask }: PeerTags,
+	signal: AbortSignal,
+): Promise<readonly string[] | undefined> {
+	if (parts === undefined) throw new Error("only parts have tags");
+	const stop = new AbortController();
+	const connection = { signal: AbortSignal.any([signal, stop.signal]), cut: () => stop.abort() };
+	try {
+		return await receiver.stalls.guard(ask(parts, connection.signal), connection);
+	} catch (error) {
+		if (!signal.aborted) log.warn("transfer.no_tags", { transfer_id: transferId, file: file.path, error });
+		return undefined;
+	}
 }
 
 async function prepare(receiver: Receiver, request: PlannedRequest): Promise<void> {

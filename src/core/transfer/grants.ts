@@ -18,21 +18,31 @@ export interface GrantInput {
 }
 
 export interface Grants extends Disposable {
-	/** A new secret for `Authorization`. */
-	grant(input: GrantInput): string;
+	/**
+	 * New secrets: `token` for `Authorization`, `tagKey` for the tags of parts, which is never shown on the line where
+	 * the parts come.
+	 */
+	grant(input: GrantInput): { token: string; tagKey: string };
 	/**
 	 * Counts as a use.
 	 * @throws FORBIDDEN grant_refused; it does not say whether the token or the content was wrong
 	 */
-	check(token: string, contentId: string): { receiver: string };
+	check(token: string, contentId: string): CheckedGrant;
 	revoke(token: string): void;
 }
 
-interface LiveGrant extends GrantInput {
+export interface CheckedGrant {
+	receiver: string;
+	tagKey: string;
+	/** Tags that were made under this key, by file and part: each is made once, whatever becomes of the file. */
+	tags: Map<string, string>;
+}
+
+interface LiveGrant extends GrantInput, Omit<CheckedGrant, "receiver"> {
 	endsAtMs: number;
 }
 
-const TOKEN_LENGTH = 43;
+const SECRET_LENGTH = 43;
 /** The oldest ones go when there are more: nobody waits for ten thousand copies of one node. */
 export const MAX_GRANTS = 10_000;
 /** How long a grant waits for its first use. */
@@ -69,10 +79,12 @@ export function createGrants({ clock, ids }: { clock: Clock; ids: Ids }): Grants
 				if (grants.size < MAX_GRANTS) break;
 				end(oldest);
 			}
-			const token = ids.secret(TOKEN_LENGTH);
-			grants.set(sha256Hex(token), { ...input, endsAtMs: clock.monotonicMs() + UNUSED_MS });
+			const token = ids.secret(SECRET_LENGTH);
+			const tagKey = ids.secret(SECRET_LENGTH);
+			const endsAtMs = clock.monotonicMs() + UNUSED_MS;
+			grants.set(sha256Hex(token), { ...input, tagKey, tags: new Map(), endsAtMs });
 			void keepSweeping();
-			return token;
+			return { token, tagKey };
 		},
 		check(token, contentId) {
 			const grant = grants.get(sha256Hex(token));
@@ -84,7 +96,8 @@ export function createGrants({ clock, ids }: { clock: Clock; ids: Ids }): Grants
 				});
 			}
 			grant.endsAtMs = nowMs + grant.ttlMs;
-			return { receiver: grant.receiver };
+			const { receiver, tagKey, tags } = grant;
+			return { receiver, tagKey, tags };
 		},
 		revoke: (token) => end(sha256Hex(token)),
 		[Symbol.dispose]() {

@@ -9,13 +9,14 @@ import type { Follower } from "./follower.ts";
 import type { Ledger } from "./ledger.ts";
 import { type PlannedFile, type PlannedRequest, requestFor } from "./plan.ts";
 import type { Meter } from "./progress.ts";
+import type { PartTag } from "./receive.ts";
 import { checksumMismatch, verifyFile } from "./verify.ts";
 import type { SwarmSession } from "./swarm.ts";
 import type { WorkQueue } from "./work-queue.ts";
 
 export interface Intake {
 	/** A part's bytes are in the staged file. */
-	part(file: PlannedFile, part: number, xxh64: string): Promise<void>;
+	part(file: PlannedFile, part: number, xxh64: string, tag?: PartTag): Promise<void>;
 	/** All bytes of a file are there: it is verified beside the streams. */
 	whole(file: PlannedFile, sizeBytes: number): void;
 }
@@ -51,14 +52,25 @@ export function createIntake(input: IntakeInput): Intake {
 	const { ledger, follower, meter, work, log, transferId } = input;
 	const partTries = new Map<string, number>();
 	const redone = new Set<number>();
+	/** Parts of which a tag has said that nobody changed them: all of them together stand for a sha256. */
+	const tagged = new Map<number, Set<number>>();
+	const taggedOf = (file: PlannedFile): Set<number> => {
+		const known = tagged.get(file.index) ?? new Set<number>();
+		tagged.set(file.index, known);
+		return known;
+	};
 	const rows = new Set<Promise<void>>();
 
-	const partAgain = (file: PlannedFile, part: number, wanted: string, got: string): void => {
+	const partAgain = (
+		file: PlannedFile,
+		part: number,
+		{ wanted, got, what }: PartTag & { what: "xxh64" | "tag" },
+	): void => {
 		const key = `${file.index} ${part}`;
 		const tries = (partTries.get(key) ?? 0) + 1;
 		partTries.set(key, tries);
 		if (tries >= input.partTries)
-			throw checksumMismatch(file.path, { wanted: `xxh64 ${wanted} of part ${part}`, got });
+			throw checksumMismatch(file.path, { wanted: `${what} ${wanted} of part ${part}`, got });
 		log.warn("transfer.part_mismatch", { transfer_id: transferId, file: file.path, part, tries });
 		const again = requestFor(file, { first: part, end: part + 1 });
 		meter.add(-(again.bytes ?? 0));
@@ -66,7 +78,8 @@ export function createIntake(input: IntakeInput): Intake {
 	};
 	const verify = async (file: PlannedFile, sizeBytes: number): Promise<void> => {
 		const landed = file.partCount === 0 ? undefined : ledger.parts(file);
-		const { trustPartDigests, signal } = input;
+		const { signal } = input;
+		const trustPartDigests = input.trustPartDigests || taggedOf(file).size === file.partCount;
 		const path = input.pathOf(file);
 		const verdict = await verifyFile(
 			input.io,
@@ -88,16 +101,23 @@ export function createIntake(input: IntakeInput): Intake {
 	const whole = (file: PlannedFile, sizeBytes: number): void => work.track(verify(file, sizeBytes));
 	return {
 		whole,
-		async part(file, part, xxh64) {
+		async part(file, part, xxh64, tag) {
 			const claimed = input.others?.claimed(file, part);
 			const wanted = file.source.parts?.xxh64[part] ?? (claimed === "" ? undefined : claimed);
 			input.others?.landed(file, part, xxh64, wanted === undefined || wanted === xxh64);
 			if (wanted !== undefined && wanted !== xxh64) {
-				partAgain(file, part, wanted, xxh64);
+				partAgain(file, part, { wanted, got: xxh64, what: "xxh64" });
+				return;
+			}
+			if (tag !== undefined && tag.wanted !== tag.got) {
+				partAgain(file, part, { ...tag, what: "tag" });
 				return;
 			}
 			const row = ledger.landed(file, part, xxh64);
-			follower?.landed(file);
+			if (tag === undefined) {
+				taggedOf(file).delete(part);
+				follower?.landed(file);
+			} else taggedOf(file).add(part);
 			work.track(row);
 			rows.add(row);
 			row.finally(() => rows.delete(row)).catch(() => {});

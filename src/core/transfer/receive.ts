@@ -14,6 +14,12 @@ import { createRangeWriter, type RangeWriter } from "./range-writer.ts";
 import { Stalled, type StallWatch } from "./stall-watch.ts";
 import type { Throttle } from "./throttle.ts";
 
+/** Of a part as its source made it, and as it came. */
+export interface PartTag {
+	wanted: string;
+	got: string;
+}
+
 export interface Receiver {
 	source: Source;
 	clock: Clock;
@@ -25,7 +31,7 @@ export interface Receiver {
 	limits: ReceiveLimits;
 	/** Absolute path of a staged file; its directory is there. */
 	pathOf: (request: PlannedRequest) => string;
-	onPart: (request: PlannedRequest, part: number, xxh64: string) => Promise<void>;
+	onPart: (request: PlannedRequest, part: number, xxh64: string, tag?: PartTag) => Promise<void>;
 	shouldSync: (request: PlannedRequest, bytes: number) => boolean;
 	/** A file whose size was not told needs room up to here. @throws RESOURCE_UNAVAILABLE insufficient_space */
 	onUnannounced: (request: PlannedRequest, position: number) => void;

@@ -216,7 +216,7 @@ async function fetchAndVerify(
 		stalls,
 		throttle: pace,
 		pathOf: ({ file }) => pathOf(file),
-		onPart: ({ file }, part, xxh64) => intake.part(file, part, xxh64),
+		onPart: ({ file }, part, xxh64, tag) => intake.part(file, part, xxh64, tag),
 		shouldSync: syncRule(storage.tier(input.tier).durable, limits.syncBytes),
 		onUnannounced: unannouncedRoom(() => room.use(storage.reserve(input.tier, UNANNOUNCED_STEP_BYTES))),
 	};

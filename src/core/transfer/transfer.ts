@@ -348,7 +348,7 @@ function changedAgain(transferId: string, change: GswarmError | undefined): Gswa
 
 // The rest of the room, through its door.
 export { hasPartsSince } from "./journal.ts";
-export { createGrants, type Grants } from "./grants.ts";
+export { type CheckedGrant, createGrants, type Grants } from "./grants.ts";
 export { type Bandwidth, createBandwidth, type Rate } from "./bandwidth.ts";
 export { readBundle } from "./bundle.ts";
 export { compressedPart } from "./compressed-part.ts";
@@ -359,6 +359,7 @@ export { createSwarm, type Swarm } from "./swarm.ts";
 export type { SwarmView } from "./swarm-peers.ts";
 export { createDataPlane } from "./plane/data-process.ts";
 export type { TransferProgress } from "./progress.ts";
+export { tagParts } from "./tags.ts";
 export { storageSource } from "./storage-source.ts";
 export { exportCopy } from "./export.ts";
 export { type Uploaded, uploadCopy } from "./upload.ts";

@@ -27,7 +27,7 @@ export interface DataPlane extends AsyncDisposable {
 export interface DataListener {
 	/** So many more bytes are in the file; resolves when more may come. */
 	onBytes(bytes: number): Promise<void>;
-	onPart(part: number, xxh64: string): void;
+	onPart(part: number, xxh64: string, tag: string | undefined): void;
 }
 
 export type DataOutcome =
@@ -109,7 +109,7 @@ export function createDataPlane(
 				pending.heardMs = clock.monotonicMs();
 				order(child, { kind: "passed", job, bytes });
 			});
-		} else if (report.kind === "part") pending.hears.onPart(report.part, report.xxh64);
+		} else if (report.kind === "part") pending.hears.onPart(report.part, report.xxh64, report.tag);
 		else end(child, report.job, outcomeOf(report));
 	};
 	const end = (child: Child, job: number, outcome: DataOutcome): void => {

@@ -16,6 +16,8 @@ export interface DataJob {
 	/** Less than `progressBytes` in so long is a stall. */
 	stallMs: number;
 	progressBytes: number;
+	/** Undefined: no tags are made. */
+	tag: { key: string; file: number } | undefined;
 }
 
 /** From the agent. `passed`: so many bytes more may come. */
@@ -34,7 +36,7 @@ export type JobEvent =
 	/** So many more bytes are in the file. */
 	| { kind: "bytes"; bytes: number }
 	/** All bytes of a part are in the file. */
-	| { kind: "part"; part: number; xxh64: string }
+	| { kind: "part"; part: number; xxh64: string; tag?: string | undefined }
 	| { kind: "done" }
 	| { kind: "failed"; failure: Failure; message: string; code?: string | undefined };
 

@@ -69,7 +69,7 @@ async function standPair(): Promise<Stand> {
 	if (manifest === undefined) throw new Error("no manifest");
 	const deps = { clock: systemClock, ids: systemIds };
 	const grants = stack.use(createGrants(deps));
-	const grant = grants.grant({ contentId: copy.content_id, receiver: "node2", ttlMs: 60_000 });
+	const { token: grant } = grants.grant({ contentId: copy.content_id, receiver: "node2", ttlMs: 60_000 });
 	const shares = createShares({ storage, ...deps });
 	const up = createBandwidth(deps);
 	const handlers = peerHandlers({ shares, grants, storage, io, clock: systemClock, up });

@@ -131,7 +131,7 @@ export const DATA_PLANE_GUARDS: readonly Guard[] = [
 	{
 		name: "plane_part_ends_hash",
 		file: "src/core/transfer/plane/stream.ts",
-		find: "\t\thash = newXxh64();\n\t};",
+		find: "\t\tdigests = digestsAt(position);\n\t};",
 		replace: "\t};",
 		tests: ["test/transfer/data-plane.test.ts"],
 	},

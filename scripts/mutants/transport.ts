@@ -152,9 +152,8 @@ export const TRANSPORT_GUARDS: readonly Guard[] = [
 	{
 		name: "parts_from_the_named_node",
 		file: "src/core/source/peer.ts",
-		find: ", range, ...more },\n\t\t\tsignal,\n\t\t\ttimeoutMs: ANSWER_TIMEOUT_MS,\n\t\t\t...(input.tls === undefined ? {} : { tls: input.tls }),",
-		replace:
-			", range, ...more },\n\t\t\tsignal,\n\t\t\ttimeoutMs: ANSWER_TIMEOUT_MS,\n\t\t\t...(input.tls === undefined ? {} : { tls: { ca: input.tls.ca } }),",
+		find: "...(input.tls === undefined ? {} : { tls: input.tls }),",
+		replace: "...(input.tls === undefined ? {} : { tls: { ca: input.tls.ca } }),",
 		tests: ["test/agent/tls-cluster.test.ts"],
 	},
 	{
@@ -167,15 +166,15 @@ export const TRANSPORT_GUARDS: readonly Guard[] = [
 	{
 		name: "sha256_without_tls",
 		file: "src/agent/node/tasks.ts",
-		find: 'baseUrl.startsWith("https:") && request.verify_checksum !== true',
-		replace: "request.verify_checksum !== true",
+		find: 'baseUrl.startsWith("https:") && !wantsSha256',
+		replace: "!wantsSha256",
 		tests: ["test/cluster/copy.test.ts"],
 	},
 	{
 		name: "sha256_where_asked_for",
 		file: "src/agent/node/tasks.ts",
-		find: " && request.verify_checksum !== true",
-		replace: "",
+		find: "request.verify_checksum === true || d.verifySha256;",
+		replace: "d.verifySha256;",
 		tests: ["test/agent/tls-cluster.test.ts"],
 	},
 	{

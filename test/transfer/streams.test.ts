@@ -5,7 +5,7 @@ import * as fc from "fast-check";
 import { createMeter, type TransferProgress } from "../../src/core/transfer/progress.ts";
 import { createRangeWriter } from "../../src/core/transfer/range-writer.ts";
 import { createStallWatch, Stalled } from "../../src/core/transfer/stall-watch.ts";
-import { createThrottle } from "../../src/core/transfer/throttle.ts";
+import { createBandwidth } from "../../src/core/transfer/bandwidth.ts";
 import { createWorkQueue } from "../../src/core/transfer/work-queue.ts";
 import { closeFile, openOurs } from "../../src/platform/durable-file.ts";
 import { createXxh64Factory, xxh64Hex } from "../../src/platform/hash.ts";
@@ -81,7 +81,7 @@ test("bytes that come in pieces of any size lie where they belong, each part has
 
 test("a limited rate is one rate over all streams", async () => {
 	const clock = new FakeClock();
-	const throttle = createThrottle({ clock }, 1000);
+	const throttle = createBandwidth({ clock }).join("one", 1000);
 	let passed = 0;
 	const streams = [1, 2, 3, 4].map(async () => {
 		for (let piece = 0; piece < 10; piece++) {
@@ -100,7 +100,7 @@ test("a limited rate is one rate over all streams", async () => {
 
 test("a wait for the rate ends with the transfer", async () => {
 	const stop = new AbortController();
-	const throttle = createThrottle({ clock: new FakeClock() }, 1);
+	const throttle = createBandwidth({ clock: new FakeClock() }).join("one", 1);
 	const waiting = throttle.pass(1_000_000, stop.signal);
 	stop.abort();
 	await waiting;

@@ -2,7 +2,12 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openBucketWriter, openSource, type SourceContext } from "../../src/core/source/source.ts";
-import { type Uploaded, uploadCopy } from "../../src/core/transfer/transfer.ts";
+import {
+	type Bandwidth,
+	createBandwidth,
+	type Uploaded,
+	uploadCopy,
+} from "../../src/core/transfer/transfer.ts";
 import { systemClock } from "../../src/platform/clock.ts";
 import { systemIds } from "../../src/platform/ids.ts";
 import { silentLog } from "../../src/platform/log.ts";
@@ -33,6 +38,8 @@ interface World {
 		onBytes?: (bytes: number) => void;
 		to?: string;
 	}): Promise<Uploaded>;
+	/** Of all that the node sends. */
+	up: Bandwidth;
 	/** Where the copy's files are. */
 	directory: string;
 }
@@ -56,11 +63,14 @@ async function inWorld(
 		buckets: { s3: { endpoint: s3.url, region: "us-east-1", pathStyle: true, credentials: KEYS } },
 	};
 	const copy = await stand.run({ source: openSource(`file://${folder}`, context) });
-	const dependencies = { storage: stand.stand.storage, clock: systemClock, ids: systemIds, log: silentLog };
+	const up = createBandwidth({ clock: systemClock });
+	const rooms = { clock: systemClock, ids: systemIds, log: silentLog };
+	const dependencies = { ...rooms, storage: stand.stand.storage, up };
 	try {
 		await work({
 			s3,
 			stand,
+			up,
 			copy,
 			context,
 			directory: stand.stand.storage.pathOf(copy),
@@ -72,6 +82,7 @@ async function inWorld(
 				to = TARGET,
 			} = {}) =>
 				uploadCopy(dependencies, {
+					transferId: "upload-1",
 					copy,
 					...openBucketWriter(to, context),
 					overwrite,
@@ -92,6 +103,18 @@ const failure = (work: Promise<unknown>): Promise<Record<string, unknown>> =>
 const sent = ({ s3 }: World): number => s3.requests.reduce((sum, { bytes }) => sum + bytes, 0);
 
 describe("an upload", () => {
+	test("passes at the rate at which the node may send, and goes on at once when that is let go", () =>
+		inWorld(async (world) => {
+			const { up, upload, s3 } = world;
+			up.setNode({ own: 1_000_000 });
+			const uploading = upload();
+			// The first part pays for what comes after it: at that rate for eight seconds.
+			await until("a part is there", () => sent(world) >= PART);
+			expect(s3.objects.size).toBeLessThan(4);
+			up.setNode({ own: undefined });
+			expect(await uploading).toMatchObject({ sizeBytes: BIG + 1000 });
+		}));
+
 	test("brings every file and the manifest, which a download from there is checked by", () =>
 		inWorld(async (world) => {
 			const { s3, upload, copy, stand, context } = world;

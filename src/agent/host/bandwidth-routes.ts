@@ -30,10 +30,10 @@ export function bandwidthRoutes(d: HostRouteDependencies): BandwidthRoutes {
 		},
 		getNodeBandwidth: ({ params: { node } }) =>
 			node === ALL ? ofCluster() : d.nodes.client(node).call("getNodeBandwidth", { params: { node } }),
-		setNodeBandwidth: ({ params: { node }, body }) => {
+		setNodeBandwidth: async ({ params: { node }, body }) => {
 			if (node !== ALL) return d.nodes.client(node).call("setNodeBandwidth", { params: { node }, body });
 			const { down, up } = body;
-			d.bandwidth.set({ ...(down === undefined ? {} : { down }), ...(up === undefined ? {} : { up }) });
+			await d.bandwidth.set({ ...(down === undefined ? {} : { down }), ...(up === undefined ? {} : { up }) });
 			return ofCluster();
 		},
 	};

@@ -1,15 +1,11 @@
 /** The cluster's limits, split among its nodes at every beat. */
 import { type Cluster, isReachable } from "../../core/cluster/cluster.ts";
-
-/** Bytes per second; null: no limit. */
-export interface Limits {
-	down: number | null;
-	up: number | null;
-}
+import type { KeptLimits, Limits } from "../../core/transfer/transfer.ts";
 
 export interface ClusterBandwidth {
 	limits(): Limits;
-	set(change: Partial<Limits>): void;
+	/** Resolves when it holds after a restart, too. */
+	set(change: Partial<Limits>): Promise<void>;
 	/** What a node is told with its beat. */
 	shareOf(node: string): Limits;
 }
@@ -17,14 +13,14 @@ export interface ClusterBandwidth {
 /** A node that receives gets so many times what an idle one keeps for what may begin before its next beat. */
 const BUSY_WEIGHT = 8;
 
-export function createClusterBandwidth(
-	cluster: Pick<Cluster, "views">,
-	start: Partial<Limits> = {},
-): ClusterBandwidth {
-	const limits: Limits = { down: null, up: null, ...start };
+export function createClusterBandwidth(cluster: Pick<Cluster, "views">, kept: KeptLimits): ClusterBandwidth {
+	let limits = kept.read();
 	return {
 		limits: () => ({ ...limits }),
-		set: (change) => void Object.assign(limits, change),
+		async set(change) {
+			limits = { ...limits, ...change };
+			await kept.keep(limits);
+		},
 		shareOf(node) {
 			const nodes = cluster
 				.views()

@@ -12,12 +12,13 @@ import { isOpenHttp } from "../../platform/plain-http.ts";
 import { asGswarmError } from "../../schema/errors.ts";
 import type { HostCredentials } from "../credentials.ts";
 import type { Handlers } from "../http/app.ts";
-import { type Limits, createClusterBandwidth } from "./cluster-bandwidth.ts";
+import { createClusterBandwidth } from "./cluster-bandwidth.ts";
 import { createAuthPush } from "./auth-push.ts";
 import { type PartLine, createDispatcher } from "./dispatch.ts";
 import { hostHandlers } from "./host-routes.ts";
 import { type Nodes, createNodes } from "./nodes.ts";
 import { createOperations } from "./operations.ts";
+import { type Limits, openKeptLimits } from "../../core/transfer/transfer.ts";
 import { createSwarms } from "./swarms.ts";
 import { createTaskFinder } from "./task-finder.ts";
 
@@ -28,7 +29,7 @@ export interface HostOptions {
 	privateKey: string;
 	maxConcurrentTasks: number;
 	/** Of all nodes together, at the start. */
-	bandwidth?: Partial<Limits>;
+	bandwidth?: Limits;
 	/** The cluster's CA, and what it signs. */
 	credentials: HostCredentials;
 	/** Parts go over plain HTTP between nodes: the operator says that nobody else is on their network. */
@@ -57,6 +58,7 @@ interface Dependencies {
 }
 
 const TICK_MS = 1_000;
+const NO_LIMITS: Limits = { down: null, up: null };
 
 export async function openHost(
 	{ db, clock, ids, log, identity, audit, secrets }: Dependencies,
@@ -117,7 +119,10 @@ export async function openHost(
 			credentials,
 			identity,
 			authPush,
-			bandwidth: createClusterBandwidth(cluster, options.bandwidth),
+			bandwidth: createClusterBandwidth(
+				cluster,
+				openKeptLimits(db, "cluster", options.bandwidth ?? NO_LIMITS),
+			),
 			audit,
 			secrets,
 			joining: createJoining({ db, clock }),

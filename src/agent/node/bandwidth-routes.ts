@@ -1,5 +1,5 @@
 /** The node's routes about how fast bytes may go. */
-import type { Rate } from "../../core/transfer/transfer.ts";
+import type { Bandwidth, Rate } from "../../core/transfer/transfer.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import { isTerminal } from "../../schema/task.ts";
 import type { Handlers } from "../http/app.ts";
@@ -8,7 +8,7 @@ import type { NodeRouteDependencies } from "./node-requests.ts";
 type BandwidthRoutes = Pick<Handlers<"node">, "setTaskBandwidth" | "getNodeBandwidth" | "setNodeBandwidth">;
 
 export function bandwidthRoutes(d: NodeRouteDependencies): BandwidthRoutes {
-	const { down, up } = d.bandwidth;
+	const { down, up, kept } = d.bandwidth;
 	const requireThis = (node: string): void => {
 		if (node !== d.nodeName) throw invalid("wrong_node", `This node is ${d.nodeName}.`, { node });
 	};
@@ -23,17 +23,20 @@ export function bandwidthRoutes(d: NodeRouteDependencies): BandwidthRoutes {
 		setTaskBandwidth: ({ params, body }) => {
 			const task = d.queue.get(params.task_id);
 			if (isTerminal(task.status)) throw alreadyTerminal(task.task_id, task.status);
-			down.setTransfer(task.task_id, body.bandwidth_limit ?? undefined);
+			// What goes to a bucket is sent, all else is received.
+			const direction: Bandwidth = task.task_type === "upload" ? up : down;
+			direction.setTransfer(task.task_id, rateOf(body.bandwidth_limit));
 			return { task_id: task.task_id, bandwidth_limit: body.bandwidth_limit };
 		},
 		getNodeBandwidth: ({ params }) => {
 			requireThis(params.node);
 			return shown();
 		},
-		setNodeBandwidth: ({ params, body }) => {
+		setNodeBandwidth: async ({ params, body }) => {
 			requireThis(params.node);
 			if (body.down !== undefined) down.setNode({ own: rateOf(body.down) });
 			if (body.up !== undefined) up.setNode({ own: rateOf(body.up) });
+			await kept.keep({ down: down.limits().own ?? null, up: up.limits().own ?? null });
 			return shown();
 		},
 	};

@@ -8,6 +8,7 @@ import { modelNotFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
+import { paced } from "./paced.ts";
 import { type DownloadRequest, requireCopy } from "./tasks.ts";
 
 /** Whoever imports waits until its beginning has been read. */
@@ -25,7 +26,8 @@ export function bundleRoutes(
 			if (tier === undefined) throw modelNotFound(model, d.nodeName);
 			const copy = requireCopy(d.storage, model, tier, d.nodeName);
 			const headers = { "content-type": "application/x-tar", "x-gswarm-content-id": copy.content_id };
-			return new Response(await exportCopy(d.storage, copy), { headers });
+			const bytes = paced(await exportCopy(d.storage, copy), d.bandwidth.up, `export ${model}`);
+			return new Response(bytes, { headers });
 		},
 		async importModel({ body, request, caller }) {
 			const tier = tierHere(body.target_device ?? "disk");

@@ -6,7 +6,7 @@ import type { Audit, Caller, PushedTokens } from "../../core/identity/identity.t
 import type { Gateway, Services } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
-import type { Bandwidth, Grants } from "../../core/transfer/transfer.ts";
+import type { Bandwidth, Grants, KeptLimits } from "../../core/transfer/transfer.ts";
 import { parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
@@ -34,8 +34,8 @@ export interface NodeRouteDependencies {
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
-	/** Of what the node receives, and of what it sends to others. */
-	bandwidth: { down: Bandwidth; up: Bandwidth };
+	/** Of what the node receives, and of what it sends to others; what of it was set at run time is kept. */
+	bandwidth: { down: Bandwidth; up: Bandwidth; kept: KeptLimits };
 	/** `transfer.verify: sha256` of the configuration. */
 	verifySha256: boolean;
 	uptimeS(): number;

@@ -17,6 +17,7 @@ import {
 	createShares,
 	createTransfers,
 	hasPartsSince,
+	openKeptLimits,
 } from "../../core/transfer/transfer.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
@@ -116,9 +117,13 @@ export async function openNode(
 	const storage = await openStorage({ db, clock, ids, log, io }, { tiers: options.tiers, bootId });
 	const { dataCommand: command, environment } = options;
 	const plane = command && createDataPlane({ clock, log }, { command, environment });
+	const { down = null, up = null } = options.bandwidth ?? {};
+	const kept = openKeptLimits(db, "node", { down, up });
+	const limits = kept.read();
 	const bandwidth = {
-		down: createBandwidth({ clock }, options.bandwidth?.down),
-		up: createBandwidth({ clock }, options.bandwidth?.up),
+		down: createBandwidth({ clock }, limits.down ?? undefined),
+		up: createBandwidth({ clock }, limits.up ?? undefined),
+		kept,
 	};
 	const received = { db, storage, io, clock, ids, log, plane };
 	const transfers = await createTransfers({ ...received, bandwidth: bandwidth.down });
@@ -233,6 +238,7 @@ export async function openNode(
 		findRepair,
 		endRepair,
 		verifySha256,
+		up: bandwidth.up,
 		removal,
 		room,
 		hosted,
@@ -247,7 +253,7 @@ export async function openNode(
 		queue.onEvent(({ kind, taskId, status }) => {
 			if (kind !== "state") return;
 			poke();
-			if (isTerminal(status)) bandwidth.down.forget(taskId);
+			if (isTerminal(status)) for (const one of [bandwidth.down, bandwidth.up]) one.forget(taskId);
 			// A task that ended without its copy will not run again: nothing of it stays in staging.
 			if (status === "failed" || status === "cancelled") {
 				transfers

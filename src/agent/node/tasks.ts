@@ -16,6 +16,7 @@ import type { Clock } from "../../platform/clock.ts";
 import { type PeerSource, peerSource, openSource } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import {
+	type Bandwidth,
 	type TransferInput,
 	type TransferProgress,
 	type Transfers,
@@ -103,6 +104,8 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	endRepair(place: RepairPlace, taskId: string): Promise<void>;
 	/** `transfer.verify: sha256` of the configuration: sha256 is compared whatever the line. */
 	verifySha256: boolean;
+	/** Of what this node sends. */
+	up: Bandwidth;
 	removal: Pick<Removal, "remove">;
 	room: Pick<Room, "take">;
 	hosted: Pick<HostedWork, "confirm">;

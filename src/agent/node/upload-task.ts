@@ -2,7 +2,7 @@
 import type { TaskContext } from "../../core/queue/queue.ts";
 import { openBucketWriter, type SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
-import { type TransferProgress, uploadCopy } from "../../core/transfer/transfer.ts";
+import { type Bandwidth, type TransferProgress, uploadCopy } from "../../core/transfer/transfer.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 
@@ -15,7 +15,7 @@ export interface UploadRequest {
 }
 
 export async function uploadTask(
-	{ storage, sources, ids }: { storage: Storage; sources: SourceContext; ids: Ids },
+	{ storage, sources, ids, up }: { storage: Storage; sources: SourceContext; ids: Ids; up: Bandwidth },
 	context: TaskContext,
 	{
 		copy,
@@ -27,8 +27,9 @@ export async function uploadTask(
 	const { writer, target } = openBucketWriter(request.target_url, sources);
 	context.report({ phase: "resolving" });
 	const done = await uploadCopy(
-		{ storage, clock: sources.clock, ids, log: context.log },
+		{ storage, clock: sources.clock, ids, log: context.log, up },
 		{
+			transferId: context.taskId,
 			copy,
 			writer,
 			target,

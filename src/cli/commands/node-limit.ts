@@ -6,7 +6,7 @@ import { node, rateOrNone } from "../values.ts";
 
 export const command = defineCommand({
 	about:
-		"Shows or changes how fast a node may receive (--down) and send (--up) parts of models, also while it does; `all` stands for all nodes together, each of which has a share of that. It holds until the agent is started again; `transfer` in its config.yaml says it for good.",
+		"Shows or changes how fast a node may receive (--down) and send (--up) parts of models, also while it does; `all` stands for all nodes together, each of which has a share of that. It holds after a restart, too, until it is changed again or the agent's config.yaml says something else than it did.",
 	args: {
 		node: { type: "positional", value: node, description: "Name of the node, or all" },
 		down: {

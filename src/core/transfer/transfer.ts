@@ -27,7 +27,15 @@ import { planFiles } from "./plan.ts";
 import { createMeter, type Meter, type TransferProgress } from "./progress.ts";
 import { RECEIVE_LIMITS } from "./receive.ts";
 import type { DataPlane } from "./plane/data-process.ts";
+import {
+	createKeptLimits,
+	type KeptLimits,
+	type Limits,
+	type LimitScope,
+	limitWrites,
+} from "./kept-limits.ts";
 import migration1 from "./sql/0001_transfer.sql" with { type: "text" };
+import migration2 from "./sql/0002_bandwidth.sql" with { type: "text" };
 import type { Swarm } from "./swarm.ts";
 import { RangeIgnored, receiveModel, type RunTools, type TransferLimits } from "./transfer-run.ts";
 
@@ -104,9 +112,14 @@ export interface TransferDependencies {
 /** The room's tables and write operations, for the database's writer thread. */
 export const transferModule = {
 	room: "transfer",
-	migrations: [migration1],
-	writes: transferWrites,
+	migrations: [migration1, migration2],
+	writes: { ...transferWrites, ...limitWrites },
 } satisfies WriterModule;
+
+/** Limits that were set at run time, over what the configuration says. */
+export function openKeptLimits(db: Database, scope: LimitScope, configured: Limits): KeptLimits {
+	return createKeptLimits({ db, writes: db.writer(transferModule) }, scope, configured);
+}
 
 const LIMITS: TransferLimits = {
 	...RECEIVE_LIMITS,
@@ -350,6 +363,7 @@ function changedAgain(transferId: string, change: GswarmError | undefined): Gswa
 export { hasPartsSince } from "./journal.ts";
 export { type CheckedGrant, createGrants, type Grants } from "./grants.ts";
 export { type Bandwidth, createBandwidth, type Rate } from "./bandwidth.ts";
+export type { KeptLimits, Limits } from "./kept-limits.ts";
 export { readBundle } from "./bundle.ts";
 export { compressedPart } from "./compressed-part.ts";
 export { mendingSource } from "./mending-source.ts";

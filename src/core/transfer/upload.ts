@@ -17,10 +17,13 @@ import type { ModelCopy } from "../../schema/model.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
 import { BUCKET_MANIFEST, type BucketWriter, type PartBytes } from "../source/source.ts";
 import type { Storage } from "../storage/storage.ts";
+import type { Bandwidth } from "./bandwidth.ts";
 import { createMeter, type Meter, type TransferProgress } from "./progress.ts";
-import { createThrottle, type Throttle } from "./throttle.ts";
+import type { Throttle } from "./throttle.ts";
 
 export interface UploadInput {
+	/** Stable over restarts: the task's id. */
+	transferId: string;
 	copy: ModelCopy;
 	writer: BucketWriter;
 	/** As people know the target. */
@@ -52,6 +55,8 @@ interface Dependencies {
 	clock: Clock;
 	ids: Ids;
 	log: Log;
+	/** Of all that this node sends. */
+	up: Bandwidth;
 }
 
 /** In memory at once, whatever the parts' size. */
@@ -69,7 +74,8 @@ const HASH_BYTES = 2 * 1024 * 1024;
 export async function uploadCopy(d: Dependencies, input: UploadInput): Promise<Uploaded> {
 	const { copy, writer, target, signal } = input;
 	const meter = createMeter(d, input.onProgress ?? (() => {}));
-	const line = { ...input, meter, throttle: createThrottle(d, input.bandwidthLimit) };
+	using throttle = d.up.join(input.transferId, input.bandwidthLimit);
+	const line = { ...input, meter, throttle };
 	const manifest = d.storage.manifest(copy.content_id);
 	if (manifest === undefined) throw modelNotFound(copy.model_name, copy.tier);
 	const held = [parseModelName(copy.model_name), parseRevision(copy.revision)] as const;

@@ -30,9 +30,9 @@ export const SCALAR_BYTES: readonly (number | undefined)[] = [
 /** A read from the file, so that a header of some MB costs some reads. */
 const WINDOW_BYTES = 1 << 20;
 /** Chat templates are the longest real strings, some hundred kB. */
-const MAX_STRING_BYTES = 64 << 20;
+const MAX_STRING_BYTES = 8 << 20;
 /** The largest real vocabularies make headers of some 20 MB; beyond this the file is hostile. */
-const MAX_HEADER_BYTES = 256 << 20;
+const MAX_HEADER_BYTES = 96 << 20;
 const BOOL = 7;
 
 type Fault = "not" | "truncated" | "unsupported" | "corrupt";

@@ -8,14 +8,19 @@
  *
  * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little-endian).
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { basename } from "node:path";
 import { GswarmError } from "../schema/errors.ts";
+import { fdReader } from "./fd-reader.ts";
 import { type ByteReader, Cursor, refuse, SCALAR_BYTES } from "./gguf-cursor.ts";
 import { fileTypeName, TENSOR_TYPES } from "./gguf-types.ts";
 
-/** A metadata value; of an array only the element type and the length are kept. */
-export type GgufValue = string | number | boolean | { arrayOf: number; length: number };
+/** A metadata value; of an array only the element type and the length are kept, and the sum of a short one of numbers. */
+export type GgufValue =
+	| string
+	| number
+	| boolean
+	| { arrayOf: number; length: number; sum?: number | undefined };
 
 export interface GgufTensor {
 	name: string;
@@ -40,6 +45,8 @@ export interface GgufHeader {
 	architecture: string | undefined;
 	/** Elements of all tensors of this file; of a split model the shards add up. */
 	parameterCount: number;
+	/** Of the tensors whose type is known. */
+	tensorBytes: number;
 	/** The context length it was trained with, in tokens. */
 	contextLength: number | undefined;
 	/** e.g. "Q4_K_M". */
@@ -60,21 +67,7 @@ export function readGgufFile(path: string): GgufHeader {
 		});
 	}
 	try {
-		const reader = {
-			name: basename(path),
-			sizeBytes: fstatSync(fd).size,
-			read(offset: number, length: number): Uint8Array {
-				const bytes = new Uint8Array(length);
-				let have = 0;
-				while (have < length) {
-					const got = readSync(fd, bytes, have, length - have, offset + have);
-					if (got === 0) break;
-					have += got;
-				}
-				return bytes.subarray(0, have);
-			},
-		};
-		return parseGguf(reader);
+		return parseGguf(fdReader(fd, basename(path)));
 	} finally {
 		closeSync(fd);
 	}
@@ -115,8 +108,10 @@ const MAGIC = 0x46554747;
 /** A model of 60 layers with 256 experts, each in tensors of its own, has some 50,000. */
 const MAX_TENSORS = 131_072;
 const MAX_METADATA = 16_384;
-/** Elements of arrays that are walked one by one; the largest vocabularies and their merges have half a million. */
-const MAX_WALKED = 4_000_000;
+/** Elements of arrays that are walked one by one, of a whole file; the largest vocabularies and their merges have half a million. */
+const MAX_WALKED = 2_000_000;
+/** Numbers per layer, of which a model has some hundred. */
+const MAX_SUMMED = 1024;
 const MAX_DIMENSIONS = 4;
 const MAX_NESTING = 4;
 /** length 8 + dimension count 4 + type 4 + offset 8. */
@@ -130,6 +125,7 @@ const STRING = 8;
 const ARRAY = 9;
 function readMetadata(cursor: Cursor, count: number): Map<string, GgufValue> {
 	const metadata = new Map<string, GgufValue>();
+	const walk = { left: MAX_WALKED };
 	for (let index = 0; index < count; index++) {
 		const key = cursor.string();
 		if (metadata.has(key))
@@ -138,28 +134,39 @@ function readMetadata(cursor: Cursor, count: number): Map<string, GgufValue> {
 				"corrupt",
 				`is corrupt: key ${JSON.stringify(key.slice(0, 80))} occurs twice`,
 			);
-		metadata.set(key, readValue(cursor, cursor.u32(), 0));
+		metadata.set(key, readValue(cursor, cursor.u32(), 0, walk));
 	}
 	return metadata;
 }
 
-function readValue(cursor: Cursor, type: number, depth: number): GgufValue {
+/** Elements that may still be walked. */
+interface Walk {
+	left: number;
+}
+
+function readValue(cursor: Cursor, type: number, depth: number, walk: Walk): GgufValue {
 	if (type === STRING) return cursor.string();
-	if (type === ARRAY) return skipArray(cursor, depth);
+	if (type === ARRAY) return skipArray(cursor, depth, walk);
 	return cursor.scalar(type);
 }
 
 /** Walks over an array; a vocabulary of 150,000 strings is not worth keeping for anybody who asks what a model is. */
-function skipArray(cursor: Cursor, depth: number): GgufValue {
+function skipArray(cursor: Cursor, depth: number, walk: Walk): GgufValue {
 	if (depth === MAX_NESTING)
 		throw refuse(cursor.reader, "corrupt", `is corrupt: arrays are nested deeper than ${MAX_NESTING}`);
 	const arrayOf = cursor.u32();
 	const fixed = SCALAR_BYTES[arrayOf];
-	const length = cursor.count("array length", fixed ?? 8, fixed === undefined ? MAX_WALKED : undefined);
+	const length = cursor.count("array length", fixed ?? 8, fixed === undefined ? walk.left : undefined);
+	if (fixed !== undefined && length <= MAX_SUMMED) {
+		let sum = 0;
+		for (let index = 0; index < length; index++) sum += Number(cursor.scalar(arrayOf));
+		return { arrayOf, length, sum };
+	}
+	if (fixed === undefined) walk.left -= length;
 	if (fixed !== undefined) cursor.skip(length * fixed);
 	else if (arrayOf === STRING)
 		for (let index = 0; index < length; index++) cursor.skip(cursor.stringLength());
-	else for (let index = 0; index < length; index++) readValue(cursor, arrayOf, depth + 1);
+	else for (let index = 0; index < length; index++) readValue(cursor, arrayOf, depth + 1, walk);
 	return { arrayOf, length };
 }
 
@@ -264,6 +271,7 @@ function describe(metadata: ReadonlyMap<string, GgufValue>, tensors: readonly Gg
 	return {
 		architecture,
 		parameterCount: tensors.reduce((sum, tensor) => sum + elementCount(tensor.dimensions), 0),
+		tensorBytes: tensors.reduce((sum, { sizeBytes = 0 }) => sum + sizeBytes, 0),
 		contextLength: architecture === undefined ? undefined : number(`${architecture}.context_length`),
 		fileType: fileType === undefined ? undefined : fileTypeName(fileType),
 		splitCount: Math.max(1, number("split.count") ?? 1),

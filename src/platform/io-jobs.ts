@@ -2,6 +2,7 @@
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import { createPartTag, type StreamingXxh64, sha256Hex, xxh64Hex } from "./hash.ts";
 import { syncFilesystem } from "./sync-filesystem.ts";
+import { readWeightsHeader, type WeightsFormat, type WeightsHeader } from "./weights-header.ts";
 
 export type IoJob =
 	| { kind: "hash-file"; path: string; partSizeBytes: number; gitSha1: boolean; sizeBytes: number }
@@ -12,6 +13,7 @@ export type IoJob =
 	| { kind: "read-files"; files: readonly FileEntry[] }
 	| { kind: "write-files"; files: readonly FileEntry[]; bytes: Uint8Array<ArrayBuffer>; sha256: boolean }
 	| { kind: "sync-filesystem"; path: string }
+	| { kind: "read-header"; path: string; format: WeightsFormat }
 	| { kind: "copy-range"; from: string; to: string; start: number; end: number; partSizeBytes: number };
 
 export interface FileEntry {
@@ -38,7 +40,13 @@ export interface TagPartsJob {
 }
 
 /** What a job answers, by its kind. */
-export type IoResult = FileDigests | string[] | SmallFileDigests[] | Uint8Array<ArrayBuffer> | boolean;
+export type IoResult =
+	| FileDigests
+	| string[]
+	| SmallFileDigests[]
+	| Uint8Array<ArrayBuffer>
+	| WeightsHeader
+	| boolean;
 
 /** The next bytes of a file that is read as it grows; the hashes so far are kept under `session`. */
 export interface HashOnJob {
@@ -80,7 +88,7 @@ export interface HashSession {
 	parts: ReturnType<typeof partHasher> | undefined;
 }
 
-const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants;
 
 export function runIoJob(job: IoJob, tools: IoTools): IoResult {
 	switch (job.kind) {
@@ -100,6 +108,8 @@ export function runIoJob(job: IoJob, tools: IoTools): IoResult {
 			return writeFiles(job, tools);
 		case "sync-filesystem":
 			return syncFilesystem(job.path);
+		case "read-header":
+			return readWeightsHeader(job.format, job.path);
 		case "copy-range":
 			return copyRange(job, tools);
 	}
@@ -184,7 +194,8 @@ function readFiles(files: readonly FileEntry[], { step }: IoTools): Uint8Array<A
 	const all = new Uint8Array(files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
 	let at = 0;
 	for (const { path, sizeBytes } of files) {
-		const fd = openSync(path, O_RDONLY | O_NOFOLLOW);
+		// A pipe would wait for who writes to it.
+		const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 		try {
 			for (let position = 0; position < sizeBytes; ) {
 				const count = readSync(fd, all, at, sizeBytes - position, position);

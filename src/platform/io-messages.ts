@@ -16,5 +16,6 @@ export interface IoReply {
 	/** Only while it goes on. */
 	bytesDone?: number;
 	result?: IoResult;
-	failed?: { message: string; code: string | undefined };
+	/** `reason` of a GswarmError, whose code is INVALID_REQUEST then. */
+	failed?: { message: string; code: string | undefined; reason?: string | undefined };
 }

@@ -4,7 +4,9 @@
  * of the filesystem come back with their `code`, as from node:fs.
  */
 import type { FileDigests, FileEntry, IoJob, IoResult, SmallFileDigests } from "./io-jobs.ts";
+import { GswarmError } from "../schema/errors.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
+import type { WeightsFormat, WeightsHeader } from "./weights-header.ts";
 
 export interface IoPool extends AsyncDisposable {
 	/** Reads a whole file. `gitSha1` needs the size that the file is meant to have. */
@@ -34,6 +36,8 @@ export interface IoPool extends AsyncDisposable {
 		input: { entries: readonly FileEntry[]; bytes: Uint8Array<ArrayBuffer>; sha256: boolean },
 		signal: AbortSignal,
 	): Promise<SmallFileDigests[]>;
+	/** The header of a file of weights. @throws {not,truncated,unsupported,corrupt}_{gguf,safetensors} */
+	readHeader(input: { path: string; format: WeightsFormat }, signal: AbortSignal): Promise<WeightsHeader>;
 	/** Brings all that was written to the filesystem of a directory to the device; false where that is not possible. */
 	syncFilesystem(directory: string, signal: AbortSignal): Promise<boolean>;
 	/** Hashes a file while it is written, from its start on; dispose it when it is not ended. */
@@ -111,7 +115,7 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 		thread.current = undefined;
 		thread.worker.unref();
 		if (reply.failed === undefined) current.call.resolve(reply.result ?? []);
-		else current.call.reject(Object.assign(new Error(reply.failed.message), { code: reply.failed.code }));
+		else current.call.reject(toError(reply.failed));
 		next();
 	};
 	const start = (): Thread => {
@@ -197,6 +201,7 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			run({ kind: "read-files", files }, signal) as Promise<Uint8Array<ArrayBuffer>>,
 		writeFiles: ({ entries, bytes, sha256 }, signal) =>
 			run({ kind: "write-files", files: entries, bytes, sha256 }, signal) as Promise<SmallFileDigests[]>,
+		readHeader: (input, signal) => run({ kind: "read-header", ...input }, signal) as Promise<WeightsHeader>,
 		syncFilesystem: (path, signal) => run({ kind: "sync-filesystem", path }, signal) as Promise<boolean>,
 		followFile(input) {
 			const session = nextSession++;
@@ -231,4 +236,10 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			return Promise.resolve();
 		},
 	};
+}
+
+function toError({ message, code, reason }: NonNullable<IoReply["failed"]>): Error {
+	return reason === undefined
+		? Object.assign(new Error(message), { code })
+		: new GswarmError("INVALID_REQUEST", message, { reason });
 }

@@ -1,6 +1,7 @@
 /** The entry of an io thread: takes jobs one after the other, answers each. A build must make it an entry point. */
 import { createXxh64Factory } from "./hash.ts";
 import { type HashSession, runIoJob } from "./io-jobs.ts";
+import { GswarmError } from "../schema/errors.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
 
 const BLOCK_BYTES = 4 * 1024 * 1024;
@@ -35,6 +36,7 @@ async function answer({ id, job, control }: IoRequest): Promise<void> {
 		scope.postMessage({ id, result }, result instanceof Uint8Array ? [result.buffer] : []);
 	} catch (error) {
 		const { message, code } = error as NodeJS.ErrnoException;
-		scope.postMessage({ id, failed: { message, code } });
+		const reason = error instanceof GswarmError ? error.reason : undefined;
+		scope.postMessage({ id, failed: { message, code, reason } });
 	}
 }

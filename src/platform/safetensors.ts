@@ -17,6 +17,8 @@ export interface SafetensorsHeader {
 	parameterCount: number;
 	/** Elements by type, e.g. `BF16`. */
 	parametersByType: ReadonlyMap<string, number>;
+	/** Of all tensors. */
+	tensorBytes: number;
 	/** Length field and JSON. */
 	headerBytes: number;
 }
@@ -24,9 +26,11 @@ export interface SafetensorsHeader {
 /** The length field before the JSON. */
 export const SAFETENSORS_PREFIX_BYTES = 8;
 /** The format allows 100 MB; the largest real ones, of thousands of experts, have a few MB. */
-const MAX_HEADER_BYTES = 32 * 1024 * 1024;
+const MAX_HEADER_BYTES = 16 * 1024 * 1024;
 const MAX_TENSORS = 131_072;
 const MAX_DIMENSIONS = 16;
+/** Of `__metadata__`; a tensor has three. */
+const MAX_METADATA_KEYS = 16_384;
 const METADATA = "__metadata__";
 
 /** Bits of an element; a type that is newer than this table is counted but not measured. */
@@ -83,17 +87,20 @@ export function parseSafetensors(header: Uint8Array, name: string, sizeBytes: nu
 	const dataBytes = sizeBytes - headerBytes;
 	const parametersByType = new Map<string, number>();
 	let parameterCount = 0;
+	let tensorBytes = 0;
 	for (const [key, value] of entries) {
-		const { type, elements } = readTensor(key, value, { name, dataBytes });
+		const { type, elements, bytes } = readTensor(key, value, { name, dataBytes });
 		parameterCount += elements;
+		tensorBytes += bytes;
 		parametersByType.set(type, (parametersByType.get(type) ?? 0) + elements);
 	}
 	if (!Number.isSafeInteger(parameterCount))
 		throw refuse(name, "corrupt", "its tensors have no possible size");
-	return { tensorCount: entries.length, parameterCount, parametersByType, headerBytes };
+	return { tensorCount: entries.length, parameterCount, parametersByType, tensorBytes, headerBytes };
 }
 
 function readObject(bytes: Uint8Array, name: string): object {
+	if (!hasShape(bytes)) throw refuse(name, "corrupt", "its header is not built as the format says");
 	let text: string;
 	let value: unknown;
 	try {
@@ -114,11 +121,46 @@ function readObject(bytes: Uint8Array, name: string): object {
 	return value;
 }
 
+/**
+ * Whether the text is nested as a header is: an object of flat objects whose lists are short. A pass over the bytes, so
+ * that a header made to keep a JSON parser busy (millions of brackets, a list without end) is refused before that.
+ */
+function hasShape(bytes: Uint8Array): boolean {
+	if (bytes[0] !== OPEN_OBJECT) return false;
+	const mostCommas = [0, MAX_TENSORS, MAX_METADATA_KEYS, MAX_DIMENSIONS];
+	const commas = [0, 0, 0, 0];
+	let depth = 0;
+	for (let at = 0; at < bytes.length; at++) {
+		const byte = bytes[at] ?? 0;
+		if (byte === QUOTE) {
+			for (at++; at < bytes.length && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++;
+		} else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
+			if (++depth >= commas.length) return false;
+			commas[depth] = 0;
+		} else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) {
+			if (--depth < 0) return false;
+		} else if (byte === COMMA) {
+			const count = (commas[depth] ?? 0) + 1;
+			if (count > (mostCommas[depth] ?? 0)) return false;
+			commas[depth] = count;
+		}
+	}
+	return depth === 0;
+}
+
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const BACKSLASH = 0x5c;
+const OPEN_ARRAY = 0x5b;
+const CLOSE_ARRAY = 0x5d;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+
 function readTensor(
 	key: string,
 	value: unknown,
 	{ name, dataBytes }: { name: string; dataBytes: number },
-): { type: string; elements: number } {
+): { type: string; elements: number; bytes: number } {
 	const shown = JSON.stringify(key.slice(0, 80));
 	const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
 	if (
@@ -138,7 +180,7 @@ function readTensor(
 	const fits = bits === undefined || Math.ceil((elements * bits) / 8) === end - begin;
 	if (!Number.isSafeInteger(elements) || !fits)
 		throw refuse(name, "corrupt", `the tensor ${shown} is not as long as its shape says`);
-	return { type: dtype, elements };
+	return { type: dtype, elements, bytes: end - begin };
 }
 
 function isNaturals(value: unknown): value is number[] {

@@ -31,14 +31,25 @@ export function detectFormat(paths: readonly string[]): ModelFormat {
 	return found?.[0] ?? "unknown";
 }
 
-/** `config` is the parsed config.json, if there is one. */
-export function guessModelType(paths: readonly string[], config?: unknown): ModelKind {
+/** `general.architecture` of GGUF files that are no language models; first match wins. */
+const GGUF_ARCHITECTURES: readonly [RegExp, ModelKind][] = [
+	[/^(.*-?bert.*|t5encoder|gemma-embedding)$/, "embedding"],
+	[/^clip$/, "vision"],
+	[/^(whisper|wavtokenizer.*)$/, "audio"],
+	[/^(sd\d?.*|flux|lumina\d?|wan|hyvid)$/, "other"],
+];
+
+/** `config` is the parsed config.json, if there is one; `architecture` what a header of weights says. */
+export function guessModelType(paths: readonly string[], config?: unknown, architecture?: string): ModelKind {
 	if (paths.some((path) => /(^|\/)(1_Pooling\/|config_sentence_transformers\.json$)/.test(path)))
 		return "embedding";
 	const names = architecturesOf(config);
 	for (const [pattern, kind] of ARCHITECTURES) if (names.some((name) => pattern.test(name))) return kind;
 	if (paths.some((path) => /(^|\/)mmproj[^/]*\.gguf$/i.test(path))) return "multimodal";
-	if (detectFormat(paths) === "gguf") return "llm";
+	if (detectFormat(paths) === "gguf") {
+		const known = GGUF_ARCHITECTURES.find(([pattern]) => pattern.test(architecture ?? ""));
+		return known?.[1] ?? "llm";
+	}
 	if (paths.some((path) => /(^|\/)(generation_config|tokenizer)\.json$/.test(path))) return "llm";
 	return paths.some((path) => /(^|\/)preprocessor_config\.json$/.test(path)) ? "vision" : "other";
 }

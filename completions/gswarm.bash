@@ -29,6 +29,7 @@ _gswarm_step() {
 		("model/show") REPLY="model show" ;;
 		("model/locations") REPLY="model locations" ;;
 		("model/register") REPLY="model register" ;;
+		("model/describe") REPLY="model describe" ;;
 		("model/download") REPLY="model download" ;;
 		("model/copy") REPLY="model copy" ;;
 		("model/move") REPLY="model move" ;;
@@ -95,6 +96,8 @@ _gswarm_value() {
 		("model register/--type") REPLY="anything" ;;
 		("model register/--size") REPLY="anything" ;;
 		("model register/--meta") REPLY="anything" ;;
+		("model describe/--type") REPLY="anything" ;;
+		("model describe/--meta") REPLY="anything" ;;
 		("model download/--source") REPLY="anything" ;;
 		("model download/--to") REPLY="live:devices" ;;
 		("model download/--include") REPLY="anything" ;;
@@ -180,6 +183,7 @@ _gswarm_argument() {
 		("model show/0") REPLY="live:models" ;;
 		("model locations/0") REPLY="live:models" ;;
 		("model register/0") REPLY="live:models" ;;
+		("model describe/0") REPLY="live:models" ;;
 		("model download/0") REPLY="live:models" ;;
 		("model copy/0") REPLY="live:models" ;;
 		("model copy/1") REPLY="live:devices" ;;
@@ -223,7 +227,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register download copy move verify export import upload serve delete ;;
+		("model") printf '%s\n' list show locations register describe download copy move verify export import upload serve delete ;;
 		("service") printf '%s\n' list status logs stop ;;
 		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
 		("node") printf '%s\n' list limit approve remove reset ;;
@@ -241,6 +245,7 @@ _gswarm_flags() {
 		("model list") printf '%s\n' --type --location --status --page --per-page ;;
 		("model show") printf '%s\n' --include --exclude --all-files ;;
 		("model register") printf '%s\n' --source --type --size --meta ;;
+		("model describe") printf '%s\n' --type --meta ;;
 		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
 		("model copy") printf '%s\n' --from --to --priority --bandwidth --compression --verify --no-verify --dry-run --no-wait ;;
 		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --compression --verify --no-verify --no-wait ;;

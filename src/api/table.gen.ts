@@ -7,6 +7,7 @@ export const ROUTES = {
 	listModels: ["GET", "/api/v1/models"],
 	getModel: ["GET", "/api/v1/models/{model_name}"],
 	registerModel: ["POST", "/api/v1/models"],
+	describeModel: ["PUT", "/api/v1/models/{model_name}/metadata"],
 	deleteModel: ["DELETE", "/api/v1/models/{model_name}"],
 	listLocations: ["GET", "/api/v1/models/{model_name}/locations"],
 	addLocation: ["POST", "/api/v1/models/{model_name}/locations"],

@@ -39,6 +39,10 @@ export const TREE: Branch = {
 					summary: "Give a source a name, without downloading it",
 					load: () => import("./commands/model-register.ts"),
 				},
+				describe: {
+					summary: "Say what a model is",
+					load: () => import("./commands/model-describe.ts"),
+				},
 				download: {
 					summary: "Download a model to a device",
 					load: () => import("./commands/model-download.ts"),

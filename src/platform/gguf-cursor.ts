@@ -125,6 +125,22 @@ export class Cursor {
 		return readNumber(this.#view, at, type);
 	}
 
+	/** Steps over strings, of which a vocabulary has hundreds of thousands. */
+	skipStrings(count: number): void {
+		for (let index = 0; index < count; index++) {
+			const at = this.offset - this.#windowStart;
+			// The usual case, without the steps of the general one.
+			if (at >= 0 && at + 8 <= this.#window.length && this.#view.getUint32(at + 4, true) === 0) {
+				const end = this.offset + 8 + this.#view.getUint32(at, true);
+				if (end <= this.#windowStart + this.#window.length) {
+					this.offset = end;
+					continue;
+				}
+			}
+			this.skip(this.stringLength());
+		}
+	}
+
 	skip(length: number): void {
 		this.#need(length);
 		this.offset += length;

@@ -108,8 +108,8 @@ const MAGIC = 0x46554747;
 /** A model of 60 layers with 256 experts, each in tensors of its own, has some 50,000. */
 const MAX_TENSORS = 131_072;
 const MAX_METADATA = 16_384;
-/** Elements of arrays that are walked one by one, of a whole file; the largest vocabularies and their merges have half a million. */
-const MAX_WALKED = 2_000_000;
+/** Elements of arrays that are walked one by one, of a whole file; the largest vocabularies with their merges have 0.8 million. */
+const MAX_WALKED = 1_250_000;
 /** Numbers per layer, of which a model has some hundred. */
 const MAX_SUMMED = 1024;
 const MAX_DIMENSIONS = 4;
@@ -164,8 +164,7 @@ function skipArray(cursor: Cursor, depth: number, walk: Walk): GgufValue {
 	}
 	if (fixed === undefined) walk.left -= length;
 	if (fixed !== undefined) cursor.skip(length * fixed);
-	else if (arrayOf === STRING)
-		for (let index = 0; index < length; index++) cursor.skip(cursor.stringLength());
+	else if (arrayOf === STRING) cursor.skipStrings(length);
 	else for (let index = 0; index < length; index++) readValue(cursor, arrayOf, depth + 1, walk);
 	return { arrayOf, length };
 }

@@ -1,5 +1,6 @@
 /** Models and where they are, as the API shows them. */
 import { z } from "zod";
+import { detectedSchema } from "./detected.ts";
 
 export const MODEL_STATUSES = ["ready", "downloading", "moving", "unavailable", "queued"] as const;
 export type ModelStatus = (typeof MODEL_STATUSES)[number];
@@ -31,6 +32,8 @@ export const copySchema = z.object({
 	pinned: z.boolean().optional(),
 	/** `preload`: brought because it is expected to be used; the first to go. */
 	purpose: z.enum(COPY_PURPOSES).optional(),
+	/** Read from its files; left out while nobody has looked. */
+	detected: detectedSchema.optional(),
 });
 export type ModelCopy = z.infer<typeof copySchema>;
 
@@ -43,6 +46,8 @@ export const modelSchema = z.object({
 	/** Front URL per node. */
 	services: z.record(z.string(), z.string()),
 	status: z.enum(MODEL_STATUSES),
+	/** Of the newest copy; null while nobody has looked at one. */
+	detected: detectedSchema.nullable().optional(),
 });
 export type ModelSummary = z.infer<typeof modelSchema>;
 
@@ -58,6 +63,7 @@ export type ModelLocation = z.infer<typeof locationSchema>;
 
 export const modelDetailSchema = modelSchema.extend({
 	source_url: z.string().nullable(),
+	/** What was detected, and over it what people said. */
 	metadata: metadataSchema,
 	revision: z.string().nullable(),
 	format: z.string().nullable(),

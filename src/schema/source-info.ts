@@ -40,6 +40,12 @@ export const sourceInfoSchema = z.object({
 	license: z.string().nullable(),
 	/** Tokens. */
 	context_length: z.number().int().positive().nullable(),
+	/** Bytes of all tensors; left out by nodes that do not count them. */
+	weights_bytes: bytes.nullable().optional(),
+	/** What a token of context takes besides, in 16 bits per element. */
+	kv_cache_bytes_per_token: bytes.nullable().optional(),
+	/** An estimate: weights and the cache of one full context. */
+	memory_bytes: bytes.nullable().optional(),
 	archive: z.enum(["tar", "tar.gz"]).nullable(),
 	/** Sum of the sizes that are known. */
 	total_size: bytes,

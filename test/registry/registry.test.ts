@@ -107,6 +107,7 @@ test("a registered model is shown as it was registered, and a second one of that
 		locations: [],
 		services: {},
 		status: "unavailable",
+		detected: null,
 		source_url: "hf:acme/tiny",
 		metadata: { a: [1] },
 		revision: null,
@@ -483,3 +484,61 @@ test("a page of a thousand models on three nodes is listed in a moment, with any
 	expect(s.registry.all()).toHaveLength(1000);
 	expect(performance.now() - before).toBeLessThan(5_000);
 }, 20_000);
+
+const DETECTED = {
+	detector: 1,
+	format: "gguf",
+	model_type: "llm",
+	architecture: "llama",
+	parameters: 7,
+	precision: "Q4_K_M",
+	context_length: 2048,
+	license: null,
+	weights_bytes: 12,
+	kv_cache_bytes_per_token: 64,
+	memory_bytes: 131_084,
+};
+
+test("what a node detected is shown with a model, under what people said of it", async () => {
+	await using s = stand();
+	await s.register("a", { metadata: { precision: "fp16", team: "search" } });
+	await s.registry.takeInventory("node1", [copy("a", { detected: DETECTED })]);
+	const { metadata, detected } = s.registry.get("a");
+	expect(detected).toEqual(DETECTED);
+	expect(metadata).toEqual({
+		format: "gguf",
+		architecture: "llama",
+		parameters: 7,
+		precision: "fp16",
+		context_length: 2048,
+		weights_bytes: 12,
+		kv_cache_bytes_per_token: 64,
+		memory_bytes: 131_084,
+		team: "search",
+	});
+	// A node that does not look, of the same revision, takes nothing away; of another revision nothing is known.
+	await s.registry.takeInventory("node2", [copy("a")]);
+	expect(s.registry.get("a").detected).toEqual(DETECTED);
+	await s.registry.takeInventory("node2", [copy("a", { revision: "r2" })]);
+	expect(s.registry.get("a").detected).toBeNull();
+});
+
+test("a type that a person said stays whatever is detected, until they say auto", async () => {
+	await using s = stand();
+	const typeOf = (name: string): string => s.registry.get(name).model_type;
+	await s.register("guessed", { modelType: "unknown" });
+	await s.register("said", { modelType: "vision" });
+	const inventory = ["guessed", "said"].map((name) => copy(name, { detected: DETECTED }));
+	await s.registry.takeInventory("node1", inventory);
+	expect([typeOf("guessed"), typeOf("said")]).toEqual(["llm", "vision"]);
+	await s.registry.describe("guessed", { modelType: "embedding" });
+	await s.registry.describe("said", { modelType: null });
+	await s.registry.takeInventory("node1", inventory);
+	expect([typeOf("guessed"), typeOf("said")]).toEqual(["embedding", "llm"]);
+	await s.registry.describe("said", { metadata: { team: "x" } });
+	expect(s.registry.get("said")).toMatchObject({
+		model_type: "llm",
+		metadata: { team: "x", format: "gguf" },
+	});
+	expect(await reasonOf(() => s.registry.describe("none", {}))).toBe("404 MODEL_NOT_FOUND model_not_found");
+});

@@ -1,13 +1,16 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { guessModelType } from "../../src/core/source/detect.ts";
 import {
+	detectModel,
 	inspectFiles,
 	type ModelFacts,
 	openSource,
 	type SourceOptions,
 } from "../../src/core/source/source.ts";
 import { systemClock } from "../../src/platform/clock.ts";
+import { createIoPool } from "../../src/platform/io-pool.ts";
 import { silentLog } from "../../src/platform/log.ts";
 import { createOutbound } from "../../src/platform/outbound.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
@@ -124,6 +127,7 @@ describe("before anything is downloaded", () => {
 			license: "tiny-licence",
 			parameterCount: undefined,
 		});
+		expect(facts.format).toBe("unknown");
 		expect(facts.notes[0]).toContain("corrupt_safetensors");
 		expect(facts.notes[1]).toContain("0 of 1 headers");
 	});
@@ -133,6 +137,72 @@ describe("before anything is downloaded", () => {
 		expect(facts.parameterCount).toBeUndefined();
 		expect(facts.license).toBe("MIT License");
 		expect(facts.notes[0]).toContain("truncated_gguf");
+		expect(facts).toMatchObject({ format: "unknown", weightsBytes: undefined });
+	});
+
+	test("weights and the memory of a token of context are told by either form of a model", async () => {
+		const [repository, gguf] = [await inspect("acme/tiny"), await inspect("acme/gguf")];
+		expect(repository.weightsBytes).toBe((repository.parameterCount ?? 0) * 4);
+		expect(gguf.weightsBytes).toBe((gguf.parameterCount ?? 0) * 4);
+		expect(gguf.kvCacheBytesPerToken).toBe(repository.kvCacheBytesPerToken);
+		expect(gguf.kvCacheBytesPerToken).toBeGreaterThan(0);
+	});
+
+	test("files that are here tell what their source told", async () => {
+		await using io = createIoPool({ threads: 1 });
+		for (const name of ["tiny", "gguf"]) {
+			const directory = join(dir.path, name);
+			const sizes = readdirSync(directory).map((path) => ({
+				path,
+				size_bytes: statSync(join(directory, path)).size,
+			}));
+			const facts = await inspect(`acme/${name}`);
+			expect(await detectModel(io, directory, sizes, AbortSignal.timeout(20_000))).toMatchObject({
+				format: facts.format,
+				model_type: facts.modelType,
+				architecture: facts.architecture ?? null,
+				parameters: facts.parameterCount ?? null,
+				precision: facts.precision ?? null,
+				context_length: facts.contextLength ?? null,
+				license: facts.license ?? null,
+				weights_bytes: facts.weightsBytes ?? null,
+				kv_cache_bytes_per_token: facts.kvCacheBytesPerToken ?? null,
+				memory_bytes: (facts.weightsBytes ?? 0) + (facts.kvCacheBytesPerToken ?? 0) * 2048,
+			});
+		}
+	});
+
+	test("an encoder keeps no cache, and an architecture of GGUF tells what kind it is", async () => {
+		expect(guessModelType(["x.gguf"], undefined, "nomic-bert")).toBe("embedding");
+		await using io = createIoPool({ threads: 1 });
+		const directory = join(dir.path, "encoder");
+		mkdirSync(directory);
+		const config = {
+			architectures: ["BertModel"],
+			num_hidden_layers: 12,
+			num_attention_heads: 12,
+			hidden_size: 768,
+		};
+		const text = JSON.stringify(config);
+		writeFileSync(join(directory, "config.json"), text);
+		const listed = [{ path: "config.json", size_bytes: text.length }];
+		expect(await detectModel(io, directory, listed, AbortSignal.timeout(20_000))).toMatchObject({
+			model_type: "embedding",
+			kv_cache_bytes_per_token: null,
+		});
+	});
+
+	test("a link among the files of a model is not followed", async () => {
+		await using io = createIoPool({ threads: 1 });
+		const directory = join(dir.path, "links");
+		mkdirSync(directory);
+		for (const name of ["config.json", "model-00001-of-00003.safetensors"])
+			symlinkSync(join(dir.path, "tiny", name), join(directory, name));
+		const listed = readdirSync(directory).map((path) => ({ path, size_bytes: 100_000 }));
+		expect(await detectModel(io, directory, listed, AbortSignal.timeout(20_000))).toMatchObject({
+			architecture: null,
+			parameters: null,
+		});
 	});
 
 	test.each([true, false])(

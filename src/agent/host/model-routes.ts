@@ -21,6 +21,7 @@ type ModelRoutes = Pick<
 	| "listModels"
 	| "getModel"
 	| "registerModel"
+	| "describeModel"
 	| "deleteModel"
 	| "listLocations"
 	| "addLocation"
@@ -136,6 +137,13 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 				sourceUrl: body.source_url ?? null,
 				metadata: body.metadata,
 			});
+			return shown(d.registry.get(model));
+		},
+		describeModel: async ({ params, body }) => {
+			const model = parseModelName(params.model_name);
+			d.registry.get(model);
+			if (body.metadata !== undefined) checkMetadata(body.metadata);
+			await d.registry.describe(model, { modelType: body.model_type, metadata: body.metadata });
 			return shown(d.registry.get(model));
 		},
 		deleteModel: async ({ params, query, request }) => {

@@ -1,5 +1,5 @@
 /** A node's models as the API shows them. */
-import { type Activity, modelStatus, servicesOf } from "../../core/registry/registry.ts";
+import { type Activity, detectedMetadata, modelStatus, servicesOf } from "../../core/registry/registry.ts";
 import type { Services } from "../../core/service/service.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import type { ModelCopy, ModelDetail, ModelSummary } from "../../schema/model.ts";
@@ -31,17 +31,18 @@ export function modelSummaries(d: NodeFacts): ModelSummary[] {
 				copies.map((c) => c.status),
 				activities.filter((a) => a.model_name === name).map((a) => a.status),
 			),
+			detected: newestOf(copies)?.detected ?? null,
 		}));
 }
 
 /** With where its copies are. */
 export function modelDetail(summary: ModelSummary, copies: ModelCopy[], nodeName: string): ModelDetail {
 	const mine = copies.filter((c) => c.model_name === summary.model_name);
-	const [newest] = [...mine].sort((a, b) => b.ready_at - a.ready_at);
+	const newest = newestOf(mine);
 	return {
 		...summary,
 		source_url: newest?.source_url ?? null,
-		metadata: {},
+		metadata: detectedMetadata(summary.detected),
 		revision: newest?.revision ?? null,
 		format: newest?.format ?? null,
 		created_at: Math.min(...mine.map((c) => c.ready_at), newest?.ready_at ?? 0),
@@ -54,4 +55,8 @@ export function modelDetail(summary: ModelSummary, copies: ModelCopy[], nodeName
 			node_status: "alive",
 		})),
 	};
+}
+
+function newestOf(copies: readonly ModelCopy[]): ModelCopy | undefined {
+	return [...copies].sort((a, b) => b.ready_at - a.ready_at)[0];
 }

@@ -33,6 +33,7 @@ import type { TaskDocument } from "../../schema/task.ts";
 import { isTerminal } from "../../schema/task.ts";
 import { type GrantedParts, grantedParts } from "../granted-parts.ts";
 import type { Handlers } from "../http/app.ts";
+import { createDetection } from "./detection.ts";
 import { createCredentialLookUp } from "./credential-look-up.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
 import { createHostedWork } from "./hosted-work.ts";
@@ -245,6 +246,7 @@ export async function openNode(
 		reportNow,
 	});
 	await discardEnded(queue, transfers);
+	const detection = createDetection({ storage, io, log });
 	const poke = (): void => link?.poke();
 	const subscriptions = [
 		storage.onChange(poke),
@@ -330,6 +332,7 @@ export async function openNode(
 		async [Symbol.asyncDispose]() {
 			for (const subscription of subscriptions) subscription[Symbol.dispose]();
 			await hosted[Symbol.asyncDispose]();
+			await detection[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
 			await services[Symbol.asyncDispose]();
 			await link?.[Symbol.asyncDispose]();

@@ -1,6 +1,7 @@
 /** The node's route about sources: what a source has, asked before anything is downloaded. */
 import {
 	inspectFiles,
+	memoryBytes,
 	type ModelFacts,
 	openSource,
 	type Source,
@@ -127,6 +128,9 @@ function infoOf(
 		precision: facts.precision ?? null,
 		license: facts.license ?? null,
 		context_length: facts.contextLength ?? null,
+		weights_bytes: facts.weightsBytes ?? null,
+		kv_cache_bytes_per_token: facts.kvCacheBytesPerToken ?? null,
+		memory_bytes: memoryBytes(facts) ?? null,
 		archive: archive ?? null,
 		total_size: totalBytes,
 		file_count: files.length,

@@ -78,6 +78,22 @@ export const modelsRoutes = {
 		status: 201,
 		response: modelDetailSchema,
 	},
+	describeModel: {
+		method: "PUT",
+		path: "/api/v1/models/{model_name}/metadata",
+		summary: "Say what a model is: its type in place of the detected one, and notes over what was detected",
+		role: "operator",
+		on: HOST,
+		audited: ["model_type"],
+		body: z.strictObject({
+			/** null: what is detected. */
+			model_type: z.string().min(1).max(64).nullable().optional(),
+			/** All of what people said of it. */
+			metadata: metadataSchema.optional(),
+		}),
+		status: 200,
+		response: modelDetailSchema,
+	},
 	deleteModel: {
 		method: "DELETE",
 		path: "/api/v1/models/{model_name}",

@@ -2,6 +2,7 @@ import type { ApiClient } from "../../api/client.ts";
 import { MODEL_STATUS_NAMES } from "../words.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
+import { DETECTED_COLUMNS, detectedCells } from "../render/detected.ts";
 import { formatBytes } from "../render/format.ts";
 import { safeLine } from "../render/safe-text.ts";
 import { paintStatus } from "../render/style.ts";
@@ -38,6 +39,7 @@ export const command = defineCommand({
 	examples: [
 		["model list", "every model, its size, its devices, its services"],
 		["model list --location node1:dram", "what is in the memory of node1"],
+		["model list -o wide", "what they are, too: parameters, precision, context, memory that they take"],
 		["model list -o name", "the names alone, for a script"],
 	],
 	next: ["model show NAME", "model download hf:ORG/NAME"],
@@ -60,6 +62,7 @@ export const command = defineCommand({
 				const rows = body.models.map((model) => [
 					safeLine(model.model_name),
 					safeLine(model.model_type),
+					...(wide ? detectedCells(model.detected) : []),
 					formatBytes(model.model_size),
 					paintStatus(style, safeLine(model.status)),
 					safeLine(model.locations.join(", ")) || "-",
@@ -73,6 +76,7 @@ export const command = defineCommand({
 					[
 						{ title: "MODEL" },
 						{ title: "TYPE" },
+						...(wide ? DETECTED_COLUMNS : []),
 						{ title: "SIZE", align: "right" },
 						{ title: "STATUS" },
 						{ title: "LOCATIONS", shrink: true },

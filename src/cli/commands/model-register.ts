@@ -1,6 +1,6 @@
-import { invalid } from "../../schema/errors.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
+import { keysAndValues } from "../key-value.ts";
 import { safeLine } from "../render/safe-text.ts";
 import { model, size } from "../values.ts";
 
@@ -14,7 +14,11 @@ export const command = defineCommand({
 			valueHint: "URI",
 			description: "Where it comes from: hf:org/name, https://host/model.gguf",
 		},
-		type: { type: "string", valueHint: "TYPE", description: "What it is, e.g. llm or embedding" },
+		type: {
+			type: "string",
+			valueHint: "TYPE",
+			description: "What it is, e.g. llm or embedding; left out: what its files say",
+		},
 		size: {
 			type: "string",
 			value: size,
@@ -35,7 +39,7 @@ export const command = defineCommand({
 			"a file, with notes",
 		],
 	],
-	next: ["model download NAME"],
+	next: ["model download NAME", "model describe NAME --type TYPE"],
 	async run({ api, out, say }, { name, source, type, size: sizeBytes, meta }) {
 		const body = await (await api()).call("registerModel", {
 			body: {
@@ -43,7 +47,7 @@ export const command = defineCommand({
 				...(source === undefined ? {} : { source_url: source }),
 				...(type === undefined ? {} : { model_type: type }),
 				...(sizeBytes === undefined ? {} : { model_size: sizeBytes }),
-				...(meta.length === 0 ? {} : { metadata: Object.fromEntries(meta.map(keyAndValue)) }),
+				...(meta.length === 0 ? {} : { metadata: keysAndValues(meta) }),
 			},
 		});
 		await out.show(body, { names: () => [body.model_name], human: () => safeLine(body.model_name) });
@@ -52,9 +56,3 @@ export const command = defineCommand({
 		return EXIT.done;
 	},
 });
-
-function keyAndValue(text: string): [string, string] {
-	const at = text.indexOf("=");
-	if (at < 1) throw invalid("usage", `--meta ${JSON.stringify(text)}: wanted KEY=VALUE.`);
-	return [text.slice(0, at), text.slice(at + 1)];
-}

@@ -1,8 +1,10 @@
 import { GswarmError, invalid } from "../../schema/errors.ts";
+import type { ModelDetail } from "../../schema/model.ts";
 import { isModelName, parseModelName } from "../../schema/names.ts";
 import { type NamedSource, hubSourceOf, parseNamedSource } from "../../schema/source-name.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
+import { detectedFields } from "../render/detected.ts";
 import { fields } from "../render/fields.ts";
 import { formatBytes, formatTime } from "../render/format.ts";
 import { locationTable } from "../render/locations.ts";
@@ -51,14 +53,13 @@ Given a source, such as hf:ORG/NAME or https://host/model.gguf, a node looks at 
 						["Model", body.model_name],
 						["Type", body.model_type],
 						["Format", body.format],
+						...(body.detected ? detectedFields(body.detected) : []),
 						["Size", formatBytes(body.model_size)],
 						["Status", { painted: paintStatus(style, safeLine(body.status)) }],
 						["Source", body.source_url],
 						["Revision", body.revision],
 						["Registered", formatTime(body.created_at)],
-						...Object.entries(body.metadata).map(
-							([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)] as const,
-						),
+						...notesOf(body),
 						...Object.entries(body.services).map(([node, url]) => [`Served on ${node}`, url] as const),
 					]),
 					...(body.location_details.length === 0
@@ -73,6 +74,14 @@ Given a source, such as hf:ORG/NAME or https://host/model.gguf, a node looks at 
 		return EXIT.done;
 	},
 });
+
+/** What people said; what was detected stands above it. */
+function notesOf({ metadata, detected }: ModelDetail): (readonly [string, string])[] {
+	const found: Record<string, unknown> = detected ?? {};
+	return Object.entries(metadata)
+		.filter(([key, value]) => found[key] !== value)
+		.map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
+}
 
 async function showSource(
 	{ api, out, say, style, width }: Context,

@@ -110,3 +110,10 @@ export function parseDuration(text: string): number | undefined {
 	const ms = Math.round(seconds * 1000);
 	return ms <= 10 * 365 * 86_400_000 ? ms : undefined;
 }
+
+/** `8.03 billion`, `135 million`. */
+export function formatCount(count: number): string {
+	const [unit, word] = count >= 1e9 ? [1e9, " billion"] : count >= 1e6 ? [1e6, " million"] : [1, ""];
+	const value = count / unit;
+	return `${unit === 1 ? count : value >= 100 ? value.toFixed(0) : value.toFixed(2)}${word}`;
+}

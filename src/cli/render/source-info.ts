@@ -1,5 +1,6 @@
 /** What a source has, and what downloading it would do, for people. */
 import type { DownloadPlan, SourceInfo } from "../../schema/source-info.ts";
+import { detectedFields } from "./detected.ts";
 import { fields } from "./fields.ts";
 import { formatBytes } from "./format.ts";
 import { safeLine } from "./safe-text.ts";
@@ -24,11 +25,12 @@ export function sourceSummary(info: SourceInfo, style: Style): string {
 		["Revision", info.revision],
 		["Type", info.model_type],
 		["Format", info.archive === null ? info.format : `${info.archive} archive`],
-		["Architecture", info.architecture],
-		["Parameters", info.parameters === null ? null : formatCount(info.parameters)],
-		["Precision", info.precision],
-		["Context", info.context_length === null ? null : `${info.context_length} tokens`],
-		["Licence", info.license],
+		...detectedFields({
+			...info,
+			weights_bytes: info.weights_bytes ?? null,
+			kv_cache_bytes_per_token: info.kv_cache_bytes_per_token ?? null,
+			memory_bytes: info.memory_bytes ?? null,
+		}),
 		[
 			"Size",
 			`${formatBytes(info.total_size)} in ${info.file_count} ${info.file_count === 1 ? "file" : "files"}`,
@@ -66,11 +68,4 @@ export function planSummary(plan: DownloadPlan, style: Style): string {
 		["Also on", plan.other_locations.join(", ")],
 		["On its way", plan.task_id],
 	]);
-}
-
-/** `8.03 billion`, `135 million`. */
-export function formatCount(count: number): string {
-	const [unit, word] = count >= 1e9 ? [1e9, " billion"] : count >= 1e6 ? [1e6, " million"] : [1, ""];
-	const value = count / unit;
-	return `${unit === 1 ? count : value >= 100 ? value.toFixed(0) : value.toFixed(2)}${word}`;
 }

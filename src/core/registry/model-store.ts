@@ -1,9 +1,11 @@
 /** Rows of models and their locations; every write is one transaction. */
 import type { Database as Sqlite } from "bun:sqlite";
 import type { WriterModule } from "../../platform/database.ts";
+import type { Detected } from "../../schema/detected.ts";
 import { GswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy, ModelStatus } from "../../schema/model.ts";
-import sql from "./sql/0001_registry.sql" with { type: "text" };
+import migration1 from "./sql/0001_registry.sql" with { type: "text" };
+import migration2 from "./sql/0002_detected.sql" with { type: "text" };
 
 export interface ModelRow {
 	model_name: string;
@@ -16,7 +18,14 @@ export interface ModelRow {
 	format: string | null;
 	created_at: number;
 	implied: number;
+	/** JSON; what was read from the files of the newest copy that a node told of. */
+	detected: string | null;
+	/** 1: a person said what type it is. */
+	typed: number;
 }
+
+/** What a person gives; the rest is learned. */
+export type GivenModel = Omit<ModelRow, "revision" | "format" | "detected">;
 
 export interface LocationRow {
 	model_name: string;
@@ -36,15 +45,23 @@ export interface CopyKey {
 	revision: string;
 }
 
+interface DescribeInput {
+	model_name: string;
+	/** null: what was detected. */
+	model_type?: string | null | undefined;
+	/** JSON, in place of what was there. */
+	metadata?: string | undefined;
+}
+
 const registryWrites = {
 	/** @throws 409 model_exists */
-	insertModel(db: Sqlite, row: ModelRow): void {
+	insertModel(db: Sqlite, row: GivenModel): void {
 		const { changes } = db
 			.query(
 				`INSERT INTO registry_model
-				 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at, implied)
-				 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at, $implied)
-				 ON CONFLICT (model_name) DO UPDATE SET model_type = $model_type, model_size = $model_size,
+				 (model_name, model_type, model_size, source_url, metadata, created_at, implied, typed)
+				 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $created_at, $implied, $typed)
+				 ON CONFLICT (model_name) DO UPDATE SET model_type = $model_type, typed = $typed, model_size = $model_size,
 				 source_url = $source_url, metadata = $metadata, implied = 0 WHERE implied = 1`,
 			)
 			.run({ ...row });
@@ -61,14 +78,31 @@ const registryWrites = {
 		}
 	},
 	/** Registers what a download names; a model that is known keeps its row but learns a missing source. */
-	ensureModel(db: Sqlite, row: ModelRow): void {
+	ensureModel(db: Sqlite, row: GivenModel): void {
 		db.query(
 			`INSERT INTO registry_model
-			 (model_name, model_type, model_size, source_url, metadata, revision, format, created_at, implied)
-			 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $revision, $format, $created_at, $implied)
+			 (model_name, model_type, model_size, source_url, metadata, created_at, implied, typed)
+			 VALUES ($model_name, $model_type, $model_size, $source_url, $metadata, $created_at, $implied, $typed)
 			 ON CONFLICT (model_name) DO UPDATE SET
+			 model_type = CASE WHEN typed = 0 AND $typed = 1 THEN $model_type ELSE model_type END, typed = max(typed, $typed),
 			 source_url = CASE WHEN implied = 1 THEN $source_url ELSE coalesce(source_url, $source_url) END`,
 		).run({ ...row });
+	},
+	/** Changes what is named. @throws 404 MODEL_NOT_FOUND */
+	describeModel(db: Sqlite, { model_name, model_type, metadata }: DescribeInput): void {
+		const [row] = db
+			.query<ModelRow, [string]>("SELECT * FROM registry_model WHERE model_name = ?1")
+			.all(model_name);
+		if (row === undefined) throw modelNotFound(model_name);
+		const guess = row.detected === null ? "unknown" : (JSON.parse(row.detected) as Detected).model_type;
+		db.query(
+			"UPDATE registry_model SET model_type = $model_type, typed = $typed, metadata = $metadata WHERE model_name = $model_name",
+		).run({
+			model_name,
+			model_type: model_type === undefined ? row.model_type : (model_type ?? guess),
+			typed: model_type === undefined ? row.typed : model_type === null ? 0 : 1,
+			metadata: metadata ?? row.metadata,
+		});
 	},
 	/**
 	 * Replaces what one node holds by its inventory. Models that only nodes know are registered; tombstoned copies
@@ -87,11 +121,12 @@ const registryWrites = {
 		const condemned: CopyKey[] = [];
 		db.query("DELETE FROM registry_location WHERE node = ?1 AND claimed = 0").run(node);
 		const addModel = db.query(
-			`INSERT INTO registry_model (model_name, model_type, model_size, source_url, metadata, revision, format, created_at)
-			 VALUES ($model_name, $model_type, $size, $source_url, '{}', $revision, $format, $now)
+			`INSERT INTO registry_model (model_name, model_type, model_size, source_url, metadata, revision, format, created_at, detected)
+			 VALUES ($model_name, $model_type, $size, $source_url, '{}', $revision, $format, $now, $detected)
 			 ON CONFLICT (model_name) DO UPDATE SET
+			 detected = CASE WHEN $detected IS NULL AND revision IS $revision THEN detected ELSE $detected END,
 			 model_size = $size, revision = $revision, format = $format, implied = 0,
-			 model_type = CASE WHEN model_type = 'unknown' THEN $model_type ELSE model_type END,
+			 model_type = CASE WHEN typed = 0 THEN $model_type ELSE model_type END,
 			 source_url = coalesce(source_url, $source_url)`,
 		);
 		const addLocation = db.query(
@@ -117,6 +152,7 @@ const registryWrites = {
 				source_url: copy.source_url,
 				revision: copy.revision,
 				format: copy.format,
+				detected: copy.detected === undefined ? null : JSON.stringify(copy.detected),
 				now,
 			});
 			dropClaim.run(copy.model_name, node, copy.tier);
@@ -212,7 +248,7 @@ const registryWrites = {
 
 export const registryModule = {
 	room: "registry",
-	migrations: [sql],
+	migrations: [migration1, migration2],
 	writes: registryWrites,
 } satisfies WriterModule;
 

@@ -5,10 +5,17 @@
  */
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
+import type { Detected } from "../../schema/detected.ts";
 import { modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy, ModelDetail, ModelLocation, ModelStatus, ModelSummary } from "../../schema/model.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
-import { type CopyKey, type LocationRow, type ModelRow, registryModule } from "./model-store.ts";
+import {
+	type CopyKey,
+	type GivenModel,
+	type LocationRow,
+	type ModelRow,
+	registryModule,
+} from "./model-store.ts";
 import { type Activity, modelStatus } from "./status.ts";
 
 export { type CopyKey, type LocationRow, registryModule } from "./model-store.ts";
@@ -32,6 +39,7 @@ export interface ModelFilter {
 
 export interface NewModel {
 	modelName: string;
+	/** `unknown`: what is detected once there is a copy. */
 	modelType: string;
 	modelSize: number;
 	sourceUrl: string | null;
@@ -47,6 +55,14 @@ export interface Registry {
 	register(model: NewModel): Promise<void>;
 	/** Registers what is not known yet. */
 	ensure(model: NewModel): Promise<void>;
+	/**
+	 * Changes what people said of a model: its type (null: what is detected), their metadata (all of it).
+	 * @throws 404 MODEL_NOT_FOUND
+	 */
+	describe(
+		name: string,
+		change: { modelType?: string | null | undefined; metadata?: Record<string, unknown> | undefined },
+	): Promise<void>;
 	locations(name: string): LocationRow[];
 	/** Takes a node's inventory; returns the copies that were deleted while it was away. */
 	takeInventory(node: string, copies: ModelCopy[]): Promise<CopyKey[]>;
@@ -105,18 +121,18 @@ export function createRegistry({
 				locations.map((l) => l.status),
 				activities.filter((a) => a.model_name === row.model_name).map((a) => a.status),
 			),
+			detected: detectedOf(row),
 		};
 	};
-	const rowOf = (modelName: string, m: NewModel, implied: number): ModelRow => ({
+	const rowOf = (modelName: string, m: NewModel, implied: number): GivenModel => ({
 		model_name: modelName,
 		model_type: m.modelType,
 		model_size: m.modelSize,
 		source_url: m.sourceUrl,
 		metadata: JSON.stringify(m.metadata),
-		revision: null,
-		format: null,
 		created_at: clock.nowMs() / 1000,
 		implied,
+		typed: m.modelType === "unknown" ? 0 : 1,
 	});
 	const filtered = (
 		filter: Omit<ModelFilter, "page" | "perPage">,
@@ -192,7 +208,10 @@ export function createRegistry({
 			return {
 				...summaryOf(row, facts.activities(), facts.services()),
 				source_url: row.source_url,
-				metadata: JSON.parse(row.metadata) as Record<string, unknown>,
+				metadata: {
+					...detectedMetadata(detectedOf(row)),
+					...(JSON.parse(row.metadata) as Record<string, unknown>),
+				},
 				revision: row.revision,
 				format: row.format,
 				created_at: row.created_at,
@@ -202,6 +221,12 @@ export function createRegistry({
 		has: (name) => oneModel.all({ name, bringing: bringing() }).length > 0,
 		register: (model) => write.insertModel(rowOf(model.modelName, model, 0)),
 		ensure: (model) => write.ensureModel(rowOf(model.modelName, model, 1)),
+		describe: (name, { modelType, metadata }) =>
+			write.describeModel({
+				model_name: name,
+				model_type: modelType,
+				metadata: metadata === undefined ? undefined : JSON.stringify(metadata),
+			}),
 		locations: (name) => locationsOf.all(name),
 		takeInventory: (node, copies) => write.takeInventory({ node, copies, now: clock.nowMs() / 1000 }),
 		claim: (name, node, tier) => write.claimLocation({ model_name: name, node, tier }),
@@ -233,6 +258,17 @@ export function createRegistry({
 				.map((row) => summaryOf(row, activities, services));
 		},
 	};
+}
+
+function detectedOf({ detected }: ModelRow): Detected | null {
+	// Checked when a node told it.
+	return detected === null ? null : (JSON.parse(detected) as Detected);
+}
+
+/** What was detected as keys beside those that people gave; what could not be told is left out. */
+export function detectedMetadata(detected: Detected | null | undefined): Record<string, unknown> {
+	const { detector: _detector, model_type: _type, ...told } = detected ?? {};
+	return Object.fromEntries(Object.entries(told).filter(([, value]) => value !== null));
 }
 
 /** Front URL per node of the model's ready services. */

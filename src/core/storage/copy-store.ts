@@ -1,6 +1,7 @@
 /** The rows of the storage room: copies with their states, manifests, staging, tiers, the inventory's version. */
 import type { Database as Sqlite } from "bun:sqlite";
 import type { Database } from "../../platform/database.ts";
+import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { CopyPurpose, ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
@@ -43,11 +44,15 @@ export const storageWrites = {
 	rememberTier(db: Sqlite, { tier, storeId }: { tier: string; storeId: string }): void {
 		db.query("INSERT OR REPLACE INTO storage_tier (tier, store_id) VALUES (?1, ?2)").run(tier, storeId);
 	},
-	beginPublish(db: Sqlite, { row, manifest }: { row: CopyRow; manifest: string }): void {
+	beginPublish(
+		db: Sqlite,
+		{ row, manifest, detected }: { row: CopyRow; manifest: string; detected: Detected | undefined },
+	): void {
 		db.query("INSERT OR IGNORE INTO storage_manifest (content_id, manifest) VALUES (?1, ?2)").run(
 			row.contentId,
 			manifest,
 		);
+		if (detected !== undefined) writeDetected(db, row.contentId, detected);
 		db.query(
 			`INSERT INTO storage_copy (tier, model_name, revision, state, content_id, size_bytes, model_type, source_url, format, ready_at, boot_id, purpose)
 			 VALUES (?1, ?2, ?3, 'publishing', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
@@ -72,6 +77,11 @@ export const storageWrites = {
 			key.revision,
 			state,
 		);
+		return raiseVersion(db);
+	},
+	/** Of a content whose last copy went meanwhile nothing is kept. */
+	setDetected(db: Sqlite, { contentId, detected }: { contentId: string; detected: Detected }): number {
+		writeDetected(db, contentId, detected);
 		return raiseVersion(db);
 	},
 	setPinned(db: Sqlite, { key, pinned }: { key: CopyKey; pinned: boolean }): number {
@@ -113,6 +123,13 @@ export const storageWrites = {
 	},
 };
 
+function writeDetected(db: Sqlite, contentId: string, detected: Detected): void {
+	db.query("UPDATE storage_manifest SET detected = ?2 WHERE content_id = ?1").run(
+		contentId,
+		JSON.stringify(detected),
+	);
+}
+
 function raiseVersion(db: Sqlite): number {
 	db.run("UPDATE storage_inventory SET version = version + 1");
 	return readVersion(db);
@@ -132,6 +149,17 @@ export function readCopyRows({ read }: Pick<Database, "read">): CopyRow[] {
 		)
 		.all()
 		.map((row) => ({ ...row, pinned: row.pinned === 1 }));
+}
+
+/** What is known of contents, by content id. */
+export function readDetected({ read }: Pick<Database, "read">): Map<string, Detected> {
+	const rows = read
+		.query<{ contentId: string; detected: string }, []>(
+			"SELECT content_id AS contentId, detected FROM storage_manifest WHERE detected IS NOT NULL",
+		)
+		.all();
+	// Written by us.
+	return new Map(rows.map((row) => [row.contentId, JSON.parse(row.detected) as Detected]));
 }
 
 export function readStagingRows({ read }: Pick<Database, "read">): StagingRow[] {
@@ -162,7 +190,8 @@ export function readInventoryVersion({ read }: Pick<Database, "read">): number {
 }
 
 /** A row as the API shows it. */
-export function toModelCopy(row: CopyRow): ModelCopy {
+export function toModelCopy(row: CopyRow, detected: ReadonlyMap<string, Detected>): ModelCopy {
+	const found = detected.get(row.contentId);
 	return {
 		model_name: row.model,
 		revision: row.revision,
@@ -177,5 +206,6 @@ export function toModelCopy(row: CopyRow): ModelCopy {
 		last_used_at: row.lastUsedAt,
 		pinned: row.pinned,
 		purpose: row.purpose,
+		...(found === undefined ? {} : { detected: found }),
 	};
 }

@@ -8,6 +8,7 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileError, renameDurably, syncPath } from "../../platform/durable-file.ts";
 import { GswarmError } from "../../schema/errors.ts";
+import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { CopyPurpose } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
@@ -28,6 +29,8 @@ export interface PublishInput {
 	/** Without secrets. */
 	sourceUrl: string | null;
 	format: string;
+	/** What was read from the files; left out: nobody has looked, or it is known of this content. */
+	detected?: Detected | undefined;
 	/** Default: somebody asked for it. */
 	purpose?: CopyPurpose | undefined;
 }
@@ -108,7 +111,8 @@ async function publishNew(
 			durable,
 			syncFilesystem: shelf.syncFilesystem,
 		});
-		await shelf.writes.beginPublish({ row, manifest: text });
+		await shelf.writes.beginPublish({ row, manifest: text, detected: input.detected });
+		if (input.detected !== undefined) shelf.detected.set(contentId, input.detected);
 		shelf.rows.set(keyOf(row), row);
 		await mkdir(dirname(target), { recursive: true, mode: DIRECTORY_MODE });
 		if (durable) await syncPath(root.modelsPath);

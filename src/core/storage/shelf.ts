@@ -6,6 +6,7 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Database, Writer } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
+import type { Detected } from "../../schema/detected.ts";
 import { notFound } from "../../schema/errors.ts";
 import type { CopyKey, CopyRow, CopyState, StagingRow, storageWrites } from "./copy-store.ts";
 import type { TierRoot } from "./tier-root.ts";
@@ -24,6 +25,8 @@ export interface Shelf {
 	roots: Map<string, TierRoot>;
 	rows: Map<string, CopyRow>;
 	staging: Map<string, StagingRow>;
+	/** What was read from contents of copies that are here, by content id. */
+	detected: Map<string, Detected>;
 	/** Why a copy is in use, once per holder. */
 	holds: Map<string, string[]>;
 	version: number;
@@ -40,6 +43,7 @@ export function createShelf(
 		roots: new Map(),
 		rows: new Map(),
 		staging: new Map(),
+		detected: new Map(),
 		holds: new Map(),
 		listeners: new Set(),
 		inTurn: createTurns(),
@@ -69,6 +73,14 @@ export async function setState(shelf: Shelf, row: CopyRow, state: CopyState): Pr
 	return changed;
 }
 
+export async function setDetected(shelf: Shelf, contentId: string, detected: Detected): Promise<void> {
+	const version = await shelf.writes.setDetected({ contentId, detected });
+	// Its last copy may have gone meanwhile.
+	if (![...shelf.rows.values()].some((row) => row.contentId === contentId)) return;
+	shelf.detected.set(contentId, detected);
+	tell(shelf, version);
+}
+
 export async function setPinned(shelf: Shelf, row: CopyRow, pinned: boolean): Promise<CopyRow> {
 	const { tier, model, revision } = row;
 	const version = await shelf.writes.setPinned({ key: { tier, model, revision }, pinned });
@@ -83,6 +95,8 @@ export async function dropRow(shelf: Shelf, row: CopyRow): Promise<void> {
 	const { tier, model, revision } = row;
 	const version = await shelf.writes.dropCopy({ tier, model, revision });
 	shelf.rows.delete(keyOf(row));
+	if (![...shelf.rows.values()].some(({ contentId }) => contentId === row.contentId))
+		shelf.detected.delete(row.contentId);
 	tell(shelf, version);
 }
 

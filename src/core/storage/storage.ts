@@ -15,6 +15,7 @@ import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { modelNotFound } from "../../schema/errors.ts";
+import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { type ModelName, parseModelName, parseRevision, type Revision } from "../../schema/names.ts";
@@ -23,6 +24,7 @@ import { createReservations, type Reservation } from "./capacity.ts";
 import {
 	type CopyKey,
 	type CopyRow,
+	readDetected,
 	readInventoryVersion,
 	readManifest,
 	storageWrites,
@@ -31,13 +33,14 @@ import {
 import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
-import { createShelf, keyOf, rootOf, setPinned, type Shelf, setState } from "./shelf.ts";
 import { createStagedBytes } from "./staged-bytes.ts";
+import { createShelf, keyOf, rootOf, setDetected, setPinned, type Shelf, setState } from "./shelf.ts";
 import { allocatedBytes } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
 import { createUseRecord, type CopyUse, type UseListener } from "./use.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
 import migration2 from "./sql/0002_budgets.sql" with { type: "text" };
+import migration3 from "./sql/0003_detected.sql" with { type: "text" };
 import {
 	copyPath,
 	DIRECTORY_MODE,
@@ -91,6 +94,10 @@ export interface Storage extends AsyncDisposable {
 	/** The copy on a tier; without a revision the newest ready one. */
 	copy(model: ModelName, tier: string, revision?: Revision): ModelCopy | undefined;
 	manifest(contentId: string): Manifest | undefined;
+	/** What was read from the files of a content that is here. */
+	detected(contentId: string): Detected | undefined;
+	/** Keeps what was read from a content's files for as long as one of its copies is here. */
+	setDetected(contentId: string, detected: Detected): Promise<void>;
 	/** The directory an engine gets. @throws when the copy is not ready */
 	pathOf(copy: ModelCopy): string;
 	/**
@@ -143,7 +150,7 @@ export interface StorageOptions {
 /** The room's tables and write operations, for the database's writer thread. */
 export const storageModule = {
 	room: "storage",
-	migrations: [migration1, migration2],
+	migrations: [migration1, migration2, migration3],
 	writes: storageWrites,
 } satisfies WriterModule;
 
@@ -174,6 +181,7 @@ export async function openStorage(
 	});
 	for (const options of tiers) shelf.roots.set(options.name, await openTierRoot(options));
 	await recover(shelf);
+	shelf.detected = readDetected(db);
 	return createStorage(shelf, io);
 }
 
@@ -227,6 +235,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		shelf.log.error("storage.copy_damaged", { model, revision, tier, files: damaged.length });
 		if (row.state === "ready") await setState(shelf, row, "unavailable");
 	};
+	const shown = (row: CopyRow): ModelCopy => toModelCopy(row, shelf.detected);
 	const storage: Storage = {
 		tiers: () => [...shelf.roots.values()].map((root) => root.tier),
 		tier: (name) => rootOf(shelf, name).tier,
@@ -266,12 +275,12 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			return row === undefined ? 0 : allocatedBytes(stagingRootOf(rootOf(shelf, row.tier), transferId));
 		},
 		staged: () => [...shelf.staging.values()].map(({ transferId, tier }) => ({ transferId, tier })),
-		publish: async (input) => toModelCopy(await publishStaging(shelf, input)),
-		copies: () => [...shelf.rows.values()].filter(listed).map(toModelCopy),
+		publish: async (input) => shown(await publishStaging(shelf, input)),
+		copies: () => [...shelf.rows.values()].filter(listed).map(shown),
 		copy(model, tier, revision) {
 			if (revision !== undefined) {
 				const row = shelf.rows.get(keyOf({ model, revision, tier }));
-				return row !== undefined && listed(row) ? toModelCopy(row) : undefined;
+				return row !== undefined && listed(row) ? shown(row) : undefined;
 			}
 			const rows = [...shelf.rows.values()].filter(
 				(row) => listed(row) && row.model === model && row.tier === tier,
@@ -279,7 +288,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			const newest = rows.sort(
 				(a, b) => Number(b.state === "ready") - Number(a.state === "ready") || b.readyAt - a.readyAt,
 			)[0];
-			return newest === undefined ? undefined : toModelCopy(newest);
+			return newest === undefined ? undefined : shown(newest);
 		},
 		manifest(contentId) {
 			const manifest = manifests.get(contentId) ?? readManifest(shelf.db, contentId);
@@ -291,6 +300,8 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			}
 			return manifest;
 		},
+		detected: (contentId) => shelf.detected.get(contentId),
+		setDetected: (contentId, detected) => setDetected(shelf, contentId, detected),
 		pathOf(copy) {
 			const row = readyRow(keyOfCopy(copy));
 			return copyPath(rootOf(shelf, row.tier), row);
@@ -301,7 +312,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		pin: (model, revision, tier, pinned) =>
 			shelf.inTurn(`${tier} ${model}`, async () => {
 				const row = listedRow({ model, revision, tier });
-				return toModelCopy(row.pinned === pinned ? row : await setPinned(shelf, row, pinned));
+				return shown(row.pinned === pinned ? row : await setPinned(shelf, row, pinned));
 			}),
 		remove: (model, revision, tier) =>
 			shelf.inTurn(`${tier} ${model}`, async () => {

@@ -53,7 +53,7 @@ export function createUseRecord(shelf: Shelf): UseRecord {
 			shelf.rows.set(key, used);
 			unwritten.add(key);
 			waiting ??= flushLater();
-			for (const listener of listeners) listener(toModelCopy(used), use);
+			for (const listener of listeners) listener(toModelCopy(used, shelf.detected), use);
 		},
 		onUse(listener) {
 			// Its own entry, so that one function may listen twice.

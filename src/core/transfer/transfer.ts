@@ -7,7 +7,6 @@
  * both staging and journal until it is run again or discarded.
  * It does not decide when to run again (queue), and it never changes its source.
  */
-import { join } from "node:path";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database, WriterModule } from "../../platform/database.ts";
 import { createXxh64Factory, sha256Hex } from "../../platform/hash.ts";
@@ -18,7 +17,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import { canonicalManifest, type ManifestFile } from "../../schema/manifest.ts";
 import type { CopyPurpose, ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
-import { detectFormat, guessModelType, type Source, type SourceDescription } from "../source/source.ts";
+import { detectModel, type Source, type SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
 import { readTransfer, readTransfers, type TransferRow, transferWrites } from "./journal.ts";
 import { type Bandwidth, createBandwidth } from "./bandwidth.ts";
@@ -253,15 +252,20 @@ export async function createTransfers(
 				});
 				if (input.contentId !== undefined) checkContent(files, input.contentId, model);
 				meter.enter("publishing");
+				const directory = storage.stagingPath(tier, transferId);
+				// A sealed copy's identity is its content: what is known of that need not be read again.
+				const known = storage.detected(input.contentId ?? description.sourceId);
+				const detected = known ?? (await detectModel(tools.io, directory, files, signal));
 				return await storage.publish({
 					tier,
 					transferId,
 					model,
 					revision,
 					manifest: { files, total_bytes: files.reduce((sum, file) => sum + file.size_bytes, 0) },
-					modelType: input.modelType ?? (await guessType(storage.stagingPath(tier, transferId), files)),
+					modelType: input.modelType ?? detected.model_type,
 					sourceUrl: input.sourceUrl === undefined ? description.uri : input.sourceUrl,
-					format: input.format ?? detectFormat(files.map((file) => file.path)),
+					format: input.format ?? detected.format,
+					detected,
 					purpose: input.purpose,
 				});
 			} catch (error) {
@@ -378,18 +382,3 @@ export { storageSource } from "./storage-source.ts";
 export { exportCopy } from "./export.ts";
 export { type Uploaded, uploadCopy } from "./upload.ts";
 export type { TransferLimits } from "./transfer-run.ts";
-
-const MAX_CONFIG_BYTES = 1 << 20;
-
-/** What kind of model was received, by its files and, where it has one, its config.json. */
-async function guessType(directory: string, files: readonly ManifestFile[]): Promise<string> {
-	const paths = files.map((file) => file.path);
-	const config = files.find((file) => file.path === "config.json");
-	if (config === undefined || config.size_bytes > MAX_CONFIG_BYTES) return guessModelType(paths);
-	try {
-		return guessModelType(paths, await Bun.file(join(directory, "config.json")).json());
-	} catch {
-		// Not JSON: the files alone have to tell.
-		return guessModelType(paths);
-	}
-}

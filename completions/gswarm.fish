@@ -15,7 +15,7 @@ function __gswarm_at
 				continue
 			case '-*'
 				switch "$path/$word"
-					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model download/--source' 'model download/--to' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'service logs/--lines' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
+					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'service logs/--lines' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
 						set flag $word
 				end
 				continue
@@ -73,6 +73,8 @@ function __gswarm_at
 				set path 'model locations'
 			case 'model/register'
 				set path 'model register'
+			case 'model/describe'
+				set path 'model describe'
 			case 'model/download'
 				set path 'model download'
 			case 'model/copy'
@@ -206,6 +208,7 @@ complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a list -d 'List models'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a show -d 'Show one model'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a locations -d 'Show where a model is'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a register -d 'Give a source a name, without downloading it'
+complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a describe -d 'Say what a model is'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a download -d 'Download a model to a device'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a copy -d 'Copy a model to another device or node'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a move -d 'Move a model to another device or node'
@@ -227,9 +230,12 @@ complete -c gswarm -n "__gswarm_in 'model show'" -l all-files -d 'Also the older
 complete -c gswarm -n "test (__gswarm_at) = 'model locations/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "test (__gswarm_at) = 'model register/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "__gswarm_in 'model register'" -l source -x -a '' -d 'Where it comes from: hf:org/name, https://host/model.gguf'
-complete -c gswarm -n "__gswarm_in 'model register'" -l type -x -a '' -d 'What it is, e.g. llm or embedding'
+complete -c gswarm -n "__gswarm_in 'model register'" -l type -x -a '' -d 'What it is, e.g. llm or embedding; left out: what its files say'
 complete -c gswarm -n "__gswarm_in 'model register'" -l size -x -a '' -d 'Its size, when it is known before the download'
 complete -c gswarm -n "__gswarm_in 'model register'" -l meta -x -a '' -d 'Something to remember about it'
+complete -c gswarm -n "test (__gswarm_at) = 'model describe/0'" -a '(__gswarm_live models)'
+complete -c gswarm -n "__gswarm_in 'model describe'" -l type -x -a '' -d 'What it is, e.g. llm, embedding or vision; auto: what its files say'
+complete -c gswarm -n "__gswarm_in 'model describe'" -l meta -x -a '' -d 'Something to remember about it; all notes that are not given are forgotten'
 complete -c gswarm -n "test (__gswarm_at) = 'model download/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "__gswarm_in 'model download'" -l source -x -a '' -d 'Where it comes from, when NAME does not say so'
 complete -c gswarm -n "__gswarm_in 'model download'" -l to -x -a '(__gswarm_live devices)' -d 'Where it goes, e.g. node1:disk; several with commas (default: the agent chooses)'

@@ -171,9 +171,9 @@ export const FAR_SOURCES_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "inspect_little",
-		file: "src/core/source/inspect.ts",
-		find: "const headerBytes = safetensorsHeaderBytes(",
-		replace: "const headerBytes = Math.min(sizeBytes, 1e9) || safetensorsHeaderBytes(",
+		file: "src/core/source/heads.ts",
+		find: "safetensors: 64 * 1024,",
+		replace: "safetensors: 1e9,",
 		tests: INSPECT,
 	},
 	{

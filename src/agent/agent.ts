@@ -286,6 +286,7 @@ async function openHostRole(base: Base): Promise<OpenedHost> {
 					down: config.transfer.cluster_down ?? null,
 					up: config.transfer.cluster_up ?? null,
 				},
+				epoch: { before: dataDir.hostEpoch(), keep: (epoch) => dataDir.keepHostEpoch(epoch) },
 				approveJoins: config.cluster.approve_joins,
 				hostUrl: () => reach.urlForOthers(port()),
 			},

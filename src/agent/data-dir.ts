@@ -93,6 +93,9 @@ export interface DataDir extends Disposable {
 	removeAgent(): void;
 	/** Rises at every start. */
 	nextIncarnation(): number;
+	/** The highest epoch of a host that began here; 0 before the first. */
+	hostEpoch(): number;
+	keepHostEpoch(epoch: number): void;
 }
 
 /** Magic numbers of statfs(2): filesystems on which SQLite's locks and WAL break. */
@@ -175,6 +178,15 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 		writePem: (name, text) => writePrivate(file(name), text),
 		writeAgent: (agent) => writePrivate(file("agent.json"), `${JSON.stringify(agent)}\n`),
 		removeAgent: () => rmSync(file("agent.json"), { force: true }),
+		hostEpoch() {
+			const epoch = (readJson(file("host-epoch.json")) as { epoch?: unknown } | undefined)?.epoch ?? 0;
+			if (typeof epoch === "number" && Number.isSafeInteger(epoch + 1) && epoch >= 0) return epoch;
+			throw new GswarmError("INVALID_REQUEST", `${file("host-epoch.json")} does not hold an epoch.`, {
+				reason: "bad_data_file",
+				hint: "Restore it from a backup; without the file the next start goes by the database alone.",
+			});
+		},
+		keepHostEpoch: (epoch) => writePrivate(file("host-epoch.json"), `${JSON.stringify({ epoch })}\n`),
 		nextIncarnation() {
 			const next = ((readJson(file("incarnation.json")) as { n: number } | undefined)?.n ?? 0) + 1;
 			writePrivate(file("incarnation.json"), `${JSON.stringify({ n: next })}\n`);

@@ -22,6 +22,9 @@ export const LEASE_S = 30;
 /** The header of a call that dispatches a task. */
 export const OPERATION_HEADER = "gswarm-operation";
 
+/** The header of a call that renews a lease: when the host sent it, in milliseconds by the host's wall clock. */
+export const SENT_HEADER = "gswarm-sent-ms";
+
 /** `<host_epoch>.<n> <operation>`, the operation in percent-encoding. */
 export function formatToken({ operation, host_epoch, n }: OperationToken): string {
 	return `${host_epoch}.${n} ${encodeURIComponent(operation)}`;

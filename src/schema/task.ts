@@ -107,6 +107,9 @@ export const taskSchema = z.object({
 	/** What it produced (e.g. `{ service_id, url }`, `{ source_kept }`); null until then. */
 	result: z.record(z.string(), z.unknown()).nullable(),
 	error: storedErrorSchema.nullable(),
+	/** The failed or cancelled task that it does again, and the one that does it again. */
+	retry_of: z.string().nullable().default(null),
+	retried_as: z.string().nullable().default(null),
 });
 export type TaskDocument = z.infer<typeof taskSchema>;
 

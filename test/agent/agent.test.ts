@@ -1,5 +1,14 @@
 import { expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+	chmodSync,
+	copyFileSync,
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { createApiClient } from "../../src/api/client.ts";
 import type { NodeFile } from "../../src/agent/data-dir.ts";
@@ -196,3 +205,24 @@ async function makeJoinString(dataDir: string, url: string): Promise<string> {
 	const client = createApiClient({ baseUrl: url, token: () => token });
 	return (await client.call("createToken", { body: { kind: "join" } })).token;
 }
+
+test("a host's epoch rises at every start, also on a database that was restored from before", async () => {
+	using dir = tempDir();
+	const dataDir = join(dir.path, "home");
+	const backup = join(dir.path, "backup.sqlite");
+	const epoch = (): number =>
+		(JSON.parse(readFileSync(join(dataDir, "host-epoch.json"), "utf8")) as { epoch: number }).epoch;
+	const run = async (): Promise<number> => {
+		await using agent = await startAgent({ dataDir });
+		await agent.stop();
+		return epoch();
+	};
+	expect(await run()).toBe(1);
+	copyFileSync(join(dataDir, "agent.sqlite"), backup);
+	expect([await run(), await run()]).toEqual([2, 3]);
+	for (const suffix of ["", "-wal", "-shm"]) rmSync(join(dataDir, `agent.sqlite${suffix}`), { force: true });
+	copyFileSync(backup, join(dataDir, "agent.sqlite"));
+	expect(await run()).toBe(4);
+	rmSync(join(dataDir, "host-epoch.json"));
+	expect(await run()).toBe(5);
+}, 60_000);

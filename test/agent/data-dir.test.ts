@@ -38,6 +38,7 @@ test("a new directory is 0700 and every file in it 0600, whatever the umask is",
 		data.ensureNode("node1");
 		data.ensureCluster();
 		data.nextIncarnation();
+		data.keepHostEpoch(1);
 		data.writeAgent({ pid: 1, role: "node", name: "node1", version: "0", started_at: 0 });
 	} finally {
 		process.umask(umask);
@@ -48,6 +49,7 @@ test("a new directory is 0700 and every file in it 0600, whatever the umask is",
 		"admin.token": "file 600",
 		"agent.json": "file 600",
 		"cluster.json": "file 600",
+		"host-epoch.json": "file 600",
 		"incarnation.json": "file 600",
 		"lock.sqlite": "file 600",
 		"node.json": "file 600",

@@ -290,6 +290,30 @@ test("a lease that ends makes the node ask; an operation that goes on renews it"
 	expect(operation(world, id)).toMatchObject({ status: "completed" });
 });
 
+test("a lease counts the time that the machine slept, and from when its renewal was sent", async () => {
+	await using world = await OperationsWorld.open();
+	world.workMs = 10 * 60_000;
+	const id = await copyUnderWay(world);
+	world.deaf.add("node1");
+	await world.pass(1_000);
+	world.clock.suspend(30_000);
+	await world.pass(5_000);
+	expect(world.asked).toHaveLength(1);
+	// Renewed just now; what the network kept for 25 seconds adds nothing to that, what is fresh does.
+	const token = tokenOf(world, id);
+	const { hosted } = world.node("node1");
+	await world.pass(20_000);
+	await hosted.follow(token, world.clock.nowMs() - 25_000);
+	await world.pass(15_000);
+	expect(world.asked).toHaveLength(2);
+	await world.pass(20_000);
+	await hosted.follow(token, world.clock.nowMs());
+	await world.pass(25_000);
+	expect(world.asked).toHaveLength(2);
+	await world.settle();
+	expect(operation(world, id)).toMatchObject({ status: "completed" });
+});
+
 test("a task that was cancelled on its node fails the operation and is not made anew", async () => {
 	await using world = await OperationsWorld.open();
 	const id = await copyUnderWay(world);

@@ -349,7 +349,13 @@ export class OperationsWorld implements AsyncDisposable {
 			if (this.down.has(name) || this.#random() < this.faults.lose) throw lost("host");
 			this.host.dispatcher.confirm(name, token);
 		};
-		const hosted = createHostedWork({ clock: this.clock, log: silentLog, queue, ask });
+		const hosted = createHostedWork({
+			clock: this.clock,
+			log: silentLog,
+			queue,
+			ask,
+			hostNowMs: () => this.clock.nowMs(),
+		});
 		const life: NodeLife = { kind: "node", dead: false, db, path, queue, hosted };
 		this.#all.push(life);
 		const disk = this.disks[name];

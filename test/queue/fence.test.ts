@@ -113,17 +113,32 @@ test("a later token counts from when the host asks with it, and nobody takes it 
 });
 
 test("each dispatch of a task has a token of its own that outlives the process", async () => {
-	await using first = await testQueue({ hostEpoch: 7 });
+	await using first = await testQueue({ epochAbove: 6 });
 	first.start();
 	const id = await first.add();
 	const { context } = await first.job(id);
 	expect(await context.nextFence()).toEqual({ hostEpoch: 7, n: 1 });
 	expect(await context.nextFence()).toEqual({ hostEpoch: 7, n: 2 });
-	await using second = await first.afterDeath({ hostEpoch: 8 });
+	await using second = await first.afterDeath();
 	second.start();
 	const again = await second.job(id);
 	expect(await again.context.nextFence()).toEqual({ hostEpoch: 8, n: 1 });
 	again.finish();
 	await second.ended(id);
 	await expect(again.context.nextFence()).rejects.toMatchObject({ reason: "stale_token" });
+});
+
+test("an old database restored under a newer epoch gives no token that was given before", async () => {
+	await using backup = await testQueue();
+	const id = await backup.add();
+	await using newest = await backup.afterDeath({ epochAbove: 40 });
+	expect(newest.queue.epoch).toBe(41);
+	// The backup again: its own count is 1 still.
+	await using restored = await backup.afterDeath({ epochAbove: newest.queue.epoch });
+	restored.start();
+	const { context } = await restored.job(id);
+	expect(await context.nextFence()).toEqual({ hostEpoch: 42, n: 1 });
+	// The database keeps it too, should the other place be lost.
+	await using next = await restored.afterDeath({ epochAbove: 0 });
+	expect(next.queue.epoch).toBe(43);
 });

@@ -20,7 +20,8 @@ test("a retry is a new task that does the same, and what failed stays as it was"
 	expect(joined).toBe(false);
 	expect(task).toMatchObject({ task_type: "move", priority: "high", request: { a: 1 }, max_attempts: 2 });
 	await at.finish(task.task_id);
-	expect(at.queue.get(id)).toEqual(before);
+	expect(at.queue.get(id)).toEqual({ ...before, retried_as: task.task_id });
+	expect(at.queue.get(task.task_id)).toMatchObject({ retry_of: id, retried_as: null });
 });
 
 test("a second retry finds the first one while that waits or runs, and does it again when it failed too", async () => {

@@ -255,6 +255,7 @@ function shiftedClock(): ShiftedClock {
 	return {
 		nowMs: () => systemClock.nowMs() + offsetMs,
 		monotonicMs: () => systemClock.monotonicMs() + offsetMs,
+		bootMs: () => systemClock.bootMs() + offsetMs,
 		sleep: (ms, signal) => systemClock.sleep(ms, signal),
 		shift(ms) {
 			offsetMs += ms;

@@ -9,6 +9,7 @@ interface Sleeper {
 export class FakeClock implements Clock {
 	#wallMs: number;
 	#monotonicMs = 0;
+	#asleepMs = 0;
 	#sleepers = new Set<Sleeper>();
 
 	constructor(wallMs = Date.UTC(2026, 0, 1)) {
@@ -21,6 +22,10 @@ export class FakeClock implements Clock {
 
 	monotonicMs(): number {
 		return this.#monotonicMs;
+	}
+
+	bootMs(): number {
+		return this.#monotonicMs + this.#asleepMs;
 	}
 
 	sleep(ms: number, signal?: AbortSignal): Promise<void> {
@@ -57,6 +62,12 @@ export class FakeClock implements Clock {
 		}
 		this.#pass(endMs - this.#monotonicMs);
 		await settled();
+	}
+
+	/** The machine sleeps: the wall clock goes on, and no duration notices. */
+	suspend(ms: number): void {
+		this.#asleepMs += ms;
+		this.#wallMs += ms;
 	}
 
 	/** Sets the wall clock as an administrator or NTP does; durations do not notice. */

@@ -10,6 +10,7 @@ import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
 import { asGswarmError } from "../../schema/errors.ts";
+import { SENT_HEADER } from "../../schema/operation.ts";
 import type { HostCredentials } from "../credentials.ts";
 import type { Handlers } from "../http/app.ts";
 import { createClusterBandwidth } from "./cluster-bandwidth.ts";
@@ -36,6 +37,8 @@ export interface HostOptions {
 	trustedNetwork: boolean;
 	/** As other machines reach it. */
 	hostUrl: () => string;
+	/** The highest epoch that a host of this cluster had, kept outside the database. */
+	epoch?: { before: number; keep(epoch: number): void };
 	/** Nodes wait for an admin's approval; default false. */
 	approveJoins?: boolean;
 }
@@ -77,8 +80,15 @@ export async function openHost(
 	});
 	const queue = await openQueue(
 		{ db, clock, ids, log },
-		{ queue: "host", node: options.name, maxConcurrentTasks: options.maxConcurrentTasks },
+		{
+			queue: "host",
+			node: options.name,
+			maxConcurrentTasks: options.maxConcurrentTasks,
+			epochAbove: options.epoch?.before,
+		},
 	);
+	// Before anything is dispatched under it.
+	options.epoch?.keep(queue.epoch);
 	const { credentials, trustedNetwork, privateKey } = options;
 	const { caCertificate } = credentials;
 	const nodes = createNodes({ cluster, registry, clock, privateKey, caCertificate });
@@ -87,7 +97,7 @@ export async function openHost(
 	const dispatcher = createDispatcher({
 		clock,
 		log,
-		line: (node) => partLine(nodes, node),
+		line: (node) => partLine({ nodes, clock }, node),
 		operation(taskId) {
 			try {
 				return queue.get(taskId);
@@ -163,9 +173,14 @@ export async function openHost(
 }
 
 /** Calls about parts of operations; the node is looked up for each, because one that restarted may have another port. */
-function partLine(nodes: Nodes, node: string): PartLine {
+function partLine({ nodes, clock }: { nodes: Nodes; clock: Clock }, node: string): PartLine {
 	return {
-		follow: (token, signal) => nodes.client(node).call("followPart", { query: token, signal }),
+		follow: (token, signal) =>
+			nodes.client(node).call("followPart", {
+				query: token,
+				headers: { [SENT_HEADER]: String(clock.nowMs()) },
+				signal,
+			}),
 		revoke: (token, signal) => nodes.client(node).call("revokePart", { body: token, signal }),
 	};
 }

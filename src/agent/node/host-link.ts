@@ -20,7 +20,7 @@ export interface HostLink extends AsyncDisposable {
 	/** To where the host is now. */
 	readonly client: ApiClient;
 	/**
-	 * The host's wall clock as it was in the last answer, moved on by our monotonic clock; our own before the first
+	 * The host's wall clock as it was in the last answer, moved on by our clock, sleep included; our own before the first
 	 * one, because the host may call as soon as it has heard of us.
 	 */
 	hostNowMs(): number;
@@ -88,7 +88,7 @@ export function createHostLink(
 				signal: stop.signal,
 			});
 			sentInventory = answer.want_inventory ? undefined : now.inventory_version;
-			hostOffsetMs = answer.host_time_ms - clock.monotonicMs();
+			hostOffsetMs = answer.host_time_ms - clock.bootMs();
 			if (!connected) log.info("host_link.connected", { host: hostUrl() });
 			connected = true;
 			refused = false;
@@ -156,7 +156,7 @@ export function createHostLink(
 		get client() {
 			return client();
 		},
-		hostNowMs: () => (hostOffsetMs === undefined ? clock.nowMs() : clock.monotonicMs() + hostOffsetMs),
+		hostNowMs: () => (hostOffsetMs === undefined ? clock.nowMs() : clock.bootMs() + hostOffsetMs),
 		poke() {
 			poked = true;
 			wake.abort();

@@ -25,8 +25,11 @@ export interface PartStanding extends OperationToken {
 export interface HostedWork extends AsyncDisposable {
 	/** Refuses a dispatch that comes too late: an older one, or one that was revoked before. @throws 409 stale_token */
 	accept(token: OperationToken): void;
-	/** Renews the lease and tells how the part stands. @throws 409 stale_token */
-	follow(token: OperationToken): Promise<PartStanding>;
+	/**
+	 * Renews the lease, from when the host sent its question by its own clock, and tells how the part stands.
+	 * @throws 409 stale_token
+	 */
+	follow(token: OperationToken, sentMs?: number): Promise<PartStanding>;
 	/** Ends the part, or sees to it that it never begins. @throws 409 stale_token */
 	revoke(token: OperationToken): Promise<PartStanding>;
 	/**
@@ -45,6 +48,8 @@ export interface HostedWorkDependencies {
 	queue: Pick<Queue, "dispatched" | "dispatches" | "fence" | "cancel" | "get">;
 	/** Asks the host about a part. @throws what it answers, NETWORK_ERROR */
 	ask(token: OperationToken): Promise<unknown>;
+	/** The host's wall clock, as far as it is known here. */
+	hostNowMs(): number;
 }
 
 const LEASE_MS = LEASE_S * 1000;
@@ -58,15 +63,15 @@ interface Floor {
 	revoked: boolean;
 }
 
-export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependencies): HostedWork {
+export function createHostedWork({ clock, log, queue, ask, hostNowMs }: HostedWorkDependencies): HostedWork {
 	const stop = new AbortController();
-	const startedMs = clock.monotonicMs();
-	/** When the lease of a part ends, on the monotonic clock. */
+	const startedMs = clock.bootMs();
+	/** When the lease of a part ends; the time that the machine sleeps counts. */
 	const leases = new Map<string, number>();
 	const floors = new Map<string, Floor>();
 	let looking: Promise<void> | undefined;
 
-	const renew = ({ operation }: OperationToken, fromMs = clock.monotonicMs()): void => {
+	const renew = ({ operation }: OperationToken, fromMs = clock.bootMs()): void => {
 		leases.set(operation, Math.max(fromMs + LEASE_MS, leases.get(operation) ?? 0));
 	};
 	const refuseBelowFloor = (token: OperationToken): void => {
@@ -81,8 +86,12 @@ export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependenc
 		const [oldest] = floors.keys();
 		if (floors.size > MAX_FLOORS && oldest !== undefined) floors.delete(oldest);
 	};
+	/** What the network kept for a while renews the lease from when it was sent. */
+	const arrivedFrom = (sentMs: number | undefined): number =>
+		clock.bootMs() - (sentMs === undefined ? 0 : Math.min(LEASE_MS, Math.max(0, hostNowMs() - sentMs)));
 	/** The task under this token, which counts from now on. @throws 409 stale_token */
-	const raised = async (token: OperationToken): Promise<TaskDocument | undefined> => {
+	const raised = async (token: OperationToken, sentMs?: number): Promise<TaskDocument | undefined> => {
+		const fromMs = arrivedFrom(sentMs);
 		refuseBelowFloor(token);
 		const known = queue.dispatched(token.operation);
 		// Asked five times a second: only a token that is new is written.
@@ -91,7 +100,7 @@ export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependenc
 				? known.task
 				: await queue.fence(toDispatch(token));
 		if (task === undefined) raiseFloor({ token, revoked: floors.get(token.operation)?.revoked ?? false });
-		renew(token);
+		renew(token, fromMs);
 		return task;
 	};
 	const standing = (token: OperationToken, task: TaskDocument | undefined): PartStanding => ({
@@ -104,7 +113,7 @@ export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependenc
 		const known = queue.dispatched(operationId);
 		if (known === undefined) throw new Error(`no part ${operationId} is here`);
 		const token = toToken(known);
-		const askedMs = clock.monotonicMs();
+		const askedMs = clock.bootMs();
 		try {
 			await ask(token);
 		} catch (error) {
@@ -137,7 +146,7 @@ export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependenc
 	};
 	const lookAround = async (): Promise<void> => {
 		const live = queue.dispatches();
-		const now = clock.monotonicMs();
+		const now = clock.bootMs();
 		for (const { taskId, dispatch } of live) {
 			if ((leases.get(dispatch.operationId) ?? startedMs + LEASE_MS) > now) continue;
 			await look(taskId, dispatch.operationId).catch((error: unknown) =>
@@ -155,7 +164,7 @@ export function createHostedWork({ clock, log, queue, ask }: HostedWorkDependenc
 			if (floor?.revoked === true && isSameToken(floor.token, token)) throw staleToken(token, floor.token);
 			renew(token);
 		},
-		follow: async (token) => standing(token, await raised(token)),
+		follow: async (token, sentMs) => standing(token, await raised(token, sentMs)),
 		async revoke(token) {
 			const task = await raised(token);
 			raiseFloor({ token, revoked: true });

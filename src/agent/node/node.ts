@@ -204,6 +204,7 @@ export async function openNode(
 		clock,
 		log,
 		queue,
+		hostNowMs: () => link?.hostNowMs() ?? clock.nowMs(),
 		ask: (token) => {
 			if (link === undefined) throw hostUnreachable(undefined);
 			return link.client.call("confirmPart", { query: token });

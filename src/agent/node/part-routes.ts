@@ -1,5 +1,6 @@
 /** What the host asks of this node about parts of its operations. */
 import type { Handlers } from "../http/app.ts";
+import { SENT_HEADER } from "../../schema/operation.ts";
 import type { HostedWork } from "./hosted-work.ts";
 
 export function partRoutes({
@@ -8,7 +9,10 @@ export function partRoutes({
 	hosted: HostedWork;
 }): Pick<Handlers<"node">, "followPart" | "revokePart"> {
 	return {
-		followPart: ({ query }) => hosted.follow(query),
+		followPart: ({ query, request }) => {
+			const sentMs = Number(request.headers.get(SENT_HEADER) ?? Number.NaN);
+			return hosted.follow(query, Number.isFinite(sentMs) ? sentMs : undefined);
+		},
 		revokePart: ({ body }) => hosted.revoke(body),
 	};
 }

@@ -57,6 +57,8 @@ export function taskDetail(
 		["Priority", task.priority],
 		["Attempt", `${task.attempt} of ${task.max_attempts}`],
 		["After", task.dependencies.join(", ")],
+		["Retry of", task.retry_of],
+		["Retried as", task.retried_as],
 		...obstacles.map(
 			(obstacle, at) => [at === 0 ? "Waits for" : "and for", waitSentence(obstacle, nowMs)] as const,
 		),

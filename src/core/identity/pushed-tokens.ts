@@ -42,7 +42,7 @@ export function createPushedTokens({ clock }: { clock: Clock }): PushedTokens {
 	let answers = 0;
 	let said: number | undefined;
 	const current = (): typeof held => {
-		if (held !== undefined && clock.monotonicMs() - heardMs > FORGET_AFTER_MS) held = undefined;
+		if (held !== undefined && clock.bootMs() - heardMs > FORGET_AFTER_MS) held = undefined;
 		return held;
 	};
 	return {
@@ -51,20 +51,20 @@ export function createPushedTokens({ clock }: { clock: Clock }): PushedTokens {
 			// One heartbeat is under way at a time: that of the second answer began after what we hold was pushed.
 			if (before !== undefined && version < before && !(answers > 1 && said === version)) return before;
 			held = { version, tokens: new Map(tokens.filter(hasKnownRole).map((t) => [t.token_id, t])) };
-			heardMs = clock.monotonicMs();
+			heardMs = clock.bootMs();
 			answers = 0;
 			return version;
 		},
 		confirm(version) {
 			answers++;
 			said = version;
-			if (version !== undefined && version === current()?.version) heardMs = clock.monotonicMs();
+			if (version !== undefined && version === current()?.version) heardMs = clock.bootMs();
 		},
 		version: () => current()?.version,
 		find(tokenId) {
 			const token = current()?.tokens.get(tokenId);
 			if (token === undefined) return undefined;
-			const role = roleAfter(clock.monotonicMs() - heardMs, token.role);
+			const role = roleAfter(clock.bootMs() - heardMs, token.role);
 			return role === undefined ? undefined : { token, role };
 		},
 	};

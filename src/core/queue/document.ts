@@ -48,6 +48,8 @@ export function toDocument(
 		request: shownRequest(JSON.parse(row.request) as Record<string, unknown>),
 		result: row.result === null ? null : (JSON.parse(row.result) as Record<string, unknown>),
 		error: row.error === null ? null : (JSON.parse(row.error) as StoredError),
+		retry_of: row.retry_of === null ? null : shown.reader.idOf(row.retry_of),
+		retried_as: row.state === "failed" || row.state === "cancelled" ? shown.reader.retriedAs(row.seq) : null,
 	};
 }
 
@@ -88,6 +90,8 @@ export function newDocument(
 		request: input.request,
 		result: null,
 		error: null,
+		retry_of: null,
+		retried_as: null,
 	};
 }
 

@@ -74,7 +74,7 @@ export interface Queue extends AsyncDisposable {
 	 * @throws 409 stale_token when a later token is known
 	 */
 	fence(dispatch: Dispatch): Promise<TaskDocument | undefined>;
-	/** Rises with every open of this queue. */
+	/** Rises with every open of this queue; the first part of the tokens of its dispatches. */
 	readonly epoch: number;
 	/** @throws 404 task_not_found */
 	get(taskId: string): TaskDocument;
@@ -143,8 +143,11 @@ export interface QueueOptions {
 	resourceTracking?: boolean | undefined;
 	/** Bytes that tasks may hold together now, by reservation key, what running ones have written included. */
 	capacity?: (() => Capacity) | undefined;
-	/** The first part of the tokens of this queue's dispatches; rises at each start and restore of the host. */
-	hostEpoch?: number | undefined;
+	/**
+	 * An epoch that an earlier open had, kept outside the database: this one's is higher, also where the database is a
+	 * backup from before. Default 0.
+	 */
+	epochAbove?: number | undefined;
 	retention?: Retention | undefined;
 	/** Whether a journal outside the queue shows progress of the task since then; asked at open about tasks that died. */
 	hasProgressSince?: ((taskId: string, sinceMs: number) => boolean) | undefined;

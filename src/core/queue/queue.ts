@@ -74,13 +74,13 @@ export function historyCursor({ completed_at, seq }: Pick<TaskDocument, "complet
 /** Opens the queue: gives back at once what a dead agent was running; starts nothing before `start`. */
 export async function openQueue(dependencies: QueueDependencies, options: QueueOptions): Promise<Queue> {
 	const { db, clock } = dependencies;
-	const { queue, hasProgressSince = () => false } = options;
+	const { queue, epochAbove = 0, hasProgressSince = () => false } = options;
 	const progressed = orphans(db.read, queue)
 		.filter(({ task_id, started_at_ms }) => hasProgressSince(task_id, started_at_ms ?? 0))
 		.map(({ task_id }) => task_id);
 	const { epoch, changes } = await db
 		.writer(queueModule)
-		.recover({ queue, progressed, nowMs: clock.nowMs() });
+		.recover({ queue, progressed, above: epochAbove, nowMs: clock.nowMs() });
 	for (const { taskId, state } of changes)
 		dependencies.log.info("task.recovered", { task_id: taskId, state });
 	return new TaskQueue(dependencies, options, { epoch, changes });

@@ -15,6 +15,8 @@ export interface RecoverInput {
 	queue: QueueName;
 	/** Tasks of which a journal elsewhere shows progress since their claim. */
 	progressed: readonly string[];
+	/** An epoch that was given out before, whatever this database says: it may be an old one. */
+	above: number;
 	nowMs: number;
 }
 
@@ -24,13 +26,13 @@ export interface RecoverResult {
 	changes: Change[];
 }
 
-export function recover(db: Sqlite, { queue, progressed, nowMs }: RecoverInput): RecoverResult {
+export function recover(db: Sqlite, { queue, progressed, above, nowMs }: RecoverInput): RecoverResult {
 	const [{ epoch } = { epoch: 1 }] = db
-		.query<{ epoch: number }, [string]>(
-			`INSERT INTO queue_epoch (queue, epoch) VALUES (?1, 1)
-			ON CONFLICT DO UPDATE SET epoch = epoch + 1 RETURNING epoch`,
+		.query<{ epoch: number }, [string, number]>(
+			`INSERT INTO queue_epoch (queue, epoch) VALUES (?1, ?2 + 1)
+			ON CONFLICT DO UPDATE SET epoch = max(epoch, ?2) + 1 RETURNING epoch`,
 		)
-		.all(queue);
+		.all(queue, above);
 	forgetRoom(db, queue);
 	const changes = orphans(db, queue).flatMap((row) =>
 		giveBack(db, row, row.progressed === 1 || progressed.includes(row.task_id), nowMs),

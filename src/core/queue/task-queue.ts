@@ -98,7 +98,6 @@ export class TaskQueue implements Queue {
 		this.#worker = new QueueWorker(deps, {
 			queue: options.queue,
 			epoch,
-			hostEpoch: options.hostEpoch ?? epoch,
 			limits: () => this.#limits,
 			rules: () => ({ tracksDevices: this.#config.resource_tracking, capacity: this.#capacity() }),
 			measures: this.#reader.measures(),

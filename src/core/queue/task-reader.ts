@@ -93,6 +93,25 @@ export class TaskReader {
 			);
 	}
 
+	/** Null when the task has been thrown away since. */
+	idOf(seq: number): string | null {
+		const [row] = this.#db
+			.query<{ task_id: string }, [number]>("SELECT task_id FROM queue_task WHERE seq = ?1")
+			.all(seq);
+		return row?.task_id ?? null;
+	}
+
+	/** The task that does this one again; null when nobody asked for that. */
+	retriedAs(seq: number): string | null {
+		const [row] = this.#db
+			.query<{ task_id: string }, [number]>(
+				`SELECT task_id FROM queue_task INDEXED BY queue_retried WHERE retry_of = ${param(1)} AND retry_of IS NOT NULL
+				ORDER BY seq DESC LIMIT 1`,
+			)
+			.all(seq);
+		return row?.task_id ?? null;
+	}
+
 	dispatched(operationId: string): TaskRow | undefined {
 		return findDispatched(this.#db, this.#queue, operationId);
 	}

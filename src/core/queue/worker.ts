@@ -28,9 +28,8 @@ export interface WorkerDependencies {
 
 export interface WorkerOptions {
 	queue: QueueName;
+	/** Also the first part of the tokens of dispatches. */
 	epoch: number;
-	/** The first part of the tokens of dispatches. */
-	hostEpoch: number;
 	limits: () => Limits;
 	/** What else counts for the next claim; asked at each. */
 	rules: () => Pick<ClaimInput, "tracksDevices" | "capacity">;
@@ -168,13 +167,13 @@ export class QueueWorker {
 	}
 
 	#begin(row: ClaimedRow): void {
-		const { queue, hostEpoch, rules, onProgress } = this.#options;
+		const { queue, epoch, rules, onProgress } = this.#options;
 		const attempt = new Attempt(
 			{
 				clock: this.#clock,
 				log: this.#log,
 				saveCheckpoint: this.#write.saveCheckpoint,
-				raiseFence: (task) => this.#write.raiseFence({ ...task, hostEpoch }),
+				raiseFence: (task) => this.#write.raiseFence({ ...task, hostEpoch: epoch }),
 				reserve: async (task) => {
 					const { capacity } = rules();
 					const missing = await this.#write.reserveMore({ ...task, queue, capacity });

@@ -51,6 +51,7 @@ export async function run(words: readonly string[], options: WorldOptions = {}):
 		clock: {
 			nowMs: () => NOW_MS + elapsedMs,
 			monotonicMs: () => elapsedMs,
+			bootMs: () => elapsedMs,
 			sleep: (ms, signal) =>
 				new Promise((resolve) => {
 					setImmediate(() => {

@@ -29,6 +29,8 @@ export function sampleTask(change: Partial<TaskDocument> = {}): TaskDocument {
 		request: { model_name: "acme/tiny", source_url: "hf:acme/tiny" },
 		result: null,
 		error: null,
+		retry_of: null,
+		retried_as: null,
 		...change,
 	};
 }

@@ -134,4 +134,32 @@ export const OPERATION_GUARDS: readonly Guard[] = [
 		replace: "",
 		tests: CLUSTER,
 	},
+	{
+		name: "condemn_token",
+		file: "src/agent/host/condemn-store.ts",
+		find: "if (operation !== undefined)",
+		replace: "if (operation?.n === -1)",
+		tests: ["test/cluster/condemn.test.ts"],
+	},
+	{
+		name: "condemn_of_the_running",
+		file: "src/core/queue/dispatch.ts",
+		find: 'row?.state === "running" && known?.n',
+		replace: "known?.n",
+		tests: ["test/cluster/condemn.test.ts"],
+	},
+	{
+		name: "host_epoch_outside",
+		file: "src/core/queue/recover.ts",
+		find: "max(epoch, ?2) + 1",
+		replace: "epoch + 1 + 0 * ?2",
+		tests: ["test/queue/fence.test.ts"],
+	},
+	{
+		name: "lease_from_when_sent",
+		file: "src/agent/node/hosted-work.ts",
+		find: "renew(token, fromMs);\n		return task;",
+		replace: "renew(token);\n		return task;",
+		tests: ["test/cluster/operations-tokens.test.ts"],
+	},
 ];

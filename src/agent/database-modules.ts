@@ -7,6 +7,7 @@ import { serviceModule } from "../core/service/service.ts";
 import { storageModule } from "../core/storage/storage.ts";
 import { transferModule } from "../core/transfer/transfer.ts";
 import type { WriterModule } from "../platform/database.ts";
+import { condemnModule } from "./host/condemn-store.ts";
 
 export const databaseModules: readonly WriterModule[] = [
 	identityModule,
@@ -18,4 +19,5 @@ export const databaseModules: readonly WriterModule[] = [
 	storageModule,
 	transferModule,
 	serviceModule,
+	condemnModule,
 ];

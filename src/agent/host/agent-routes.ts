@@ -52,14 +52,16 @@ export function agentRoutes(d: HostRouteDependencies): AgentRoutes {
 			const alive = d.cluster
 				.views()
 				.filter((v) => isReachable(v.liveness) && d.inventoryVersions.has(v.name));
-			const granted = await d.registry.condemn(
-				{ model_name: parseModelName(body.model_name), node, tier: body.tier, revision: body.revision },
-				{
-					alive: alive.map((v) => v.name),
-					force: body.force || isUnregistering(d.queue, body.model_name),
-					dryRun: body.dry_run,
-				},
-			);
+			const granted = await d.condemn({
+				model_name: parseModelName(body.model_name),
+				node,
+				tier: body.tier,
+				revision: body.revision,
+				operation: body.operation,
+				alive: alive.map((v) => v.name),
+				force: body.force || isUnregistering(d.queue, body.model_name),
+				dry_run: body.dry_run,
+			});
 			return { granted, reason: granted ? null : "last_durable_copy" };
 		},
 	};

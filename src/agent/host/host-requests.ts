@@ -10,6 +10,7 @@ import type { Submitted, TaskType } from "../../schema/task.ts";
 import type { HostCredentials } from "../credentials.ts";
 import { idempotencyKey } from "../http/answers.ts";
 import type { AuthPush } from "./auth-push.ts";
+import type { CondemnInput } from "./condemn-store.ts";
 import type { ClusterBandwidth } from "./cluster-bandwidth.ts";
 import type { OperationDependencies } from "./operations.ts";
 import type { TaskFinder } from "./task-finder.ts";
@@ -39,6 +40,8 @@ export interface HostRouteDependencies extends OperationDependencies {
 	hostUrl(): string;
 	authPush: AuthPush;
 	bandwidth: ClusterBandwidth;
+	/** Leave for a node to destroy a durable copy; false when it is the last one. @throws 409 stale_token */
+	condemn(input: CondemnInput): Promise<boolean>;
 	/** Copies that were deleted while their node was away and came back with its inventory. */
 	removeAgain(copies: { model_name: string; node: string; tier: string }[]): void;
 	inventoryVersions: Map<string, string>;

@@ -15,6 +15,7 @@ import type { HostCredentials } from "../credentials.ts";
 import type { Handlers } from "../http/app.ts";
 import { createClusterBandwidth } from "./cluster-bandwidth.ts";
 import { createAuthPush } from "./auth-push.ts";
+import { condemnModule } from "./condemn-store.ts";
 import { type PartLine, createDispatcher } from "./dispatch.ts";
 import { hostHandlers } from "./host-routes.ts";
 import { type Nodes, createNodes } from "./nodes.ts";
@@ -144,6 +145,7 @@ export async function openHost(
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),
 			hostUrl: options.hostUrl,
 			inventoryVersions,
+			condemn: (input) => db.writer(condemnModule).condemn(input),
 			removeAgain(copies) {
 				for (const { model_name, node, tier } of copies) {
 					removeFrom(node, model_name, tier).catch((error: unknown) => {

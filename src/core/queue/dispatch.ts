@@ -3,7 +3,7 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError } from "../../schema/errors.ts";
 import { isTerminal } from "../../schema/task.ts";
 import { type Fence, checkFence, staleFence } from "./fence.ts";
-import { type QueueName, type TaskRow, param, quoted } from "./task-row.ts";
+import { type QueueName, type TaskRow, findTask, param, quoted } from "./task-row.ts";
 
 /** A dispatch as the host names it: what is to be done, and the token of this try. */
 export interface Dispatch {
@@ -40,6 +40,21 @@ export function fenceDispatch(
 	refuseStale(row, dispatch);
 	if (!isTerminal(row.state)) bindDispatch(db, row.seq, dispatch);
 	return { taskId: row.task_id };
+}
+
+/**
+ * Refuses who acts for a part of a task of the host's queue that does not run any more, or not under this token. The
+ * host's epoch may be higher than the row's: a node remembered more than this database.
+ * @throws 409 stale_token
+ */
+export function refuseEndedDispatch(
+	db: Sqlite,
+	{ taskId, operationId, fence }: Dispatch & { taskId: string },
+): void {
+	const row = findTask(db, "host", taskId);
+	const known = row === undefined ? undefined : fenceOf(row);
+	const counts = row?.state === "running" && known?.n === fence.n && known.hostEpoch <= fence.hostEpoch;
+	if (!counts) throw staleFence(operationId, known, fence);
 }
 
 export function bindDispatch(

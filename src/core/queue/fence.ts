@@ -26,17 +26,16 @@ export function nextFence(last: Fence | undefined, hostEpoch: number): Fence {
 }
 
 /** 409 stale_token. */
-export function staleFence(operationId: string, known: Fence, presented: Fence): GswarmError {
+export function staleFence(operationId: string, known: Fence | undefined, presented: Fence): GswarmError {
 	return new GswarmError(
 		"CONFLICT",
-		`A later dispatch of ${operationId} is known here, so this one may not write any more.`,
+		`A later dispatch of ${operationId} is known here, or it has ended, so this one may not write any more.`,
 		{
 			reason: "stale_token",
 			details: {
 				operation: operationId,
 				// What is known here; who presents less is too late.
-				host_epoch: known.hostEpoch,
-				n: known.n,
+				...(known === undefined ? {} : { host_epoch: known.hostEpoch, n: known.n }),
 				presented: { host_epoch: presented.hostEpoch, n: presented.n },
 			},
 		},

@@ -21,7 +21,7 @@ import { priorityRank } from "./task-row.ts";
 import { queueModule } from "./task-store.ts";
 
 export type { Capacity, Reservation, ReservationMode } from "./conflicts.ts";
-export type { Dispatch } from "./dispatch.ts";
+export { type Dispatch, refuseEndedDispatch } from "./dispatch.ts";
 export type { EventPage, TaskEvent } from "./event-log.ts";
 export type { Explanation, Obstacle } from "./explain.ts";
 export { type Fence, type FenceVerdict, checkFence } from "./fence.ts";

@@ -69,8 +69,6 @@ export interface Registry {
 	claim(name: string, node: string, tier: string): Promise<void>;
 	dropClaim(name: string, node: string, tier: string): Promise<void>;
 	forget(name: string, tombstones: CopyKey[]): Promise<void>;
-	/** Leave for a node to destroy a durable copy; false when it is the last one on the alive nodes. */
-	condemn(copy: CopyKey, options: { alive: string[]; force: boolean; dryRun: boolean }): Promise<boolean>;
 	/** Models of which this node has the only ready durable copy of a revision, as far as the `alive` nodes go. */
 	onlyOn(node: string, alive: readonly string[]): string[];
 	/** Forgets what a node holds. */
@@ -233,7 +231,6 @@ export function createRegistry({
 		dropClaim: (name, node, tier) => write.dropClaim({ model_name: name, node, tier }),
 		forget: (name, tombstones) =>
 			write.forgetModel({ model_name: name, tombstones, now: clock.nowMs() / 1000 }),
-		condemn: (copy, { alive, force, dryRun }) => write.condemn({ ...copy, alive, force, dry_run: dryRun }),
 		onlyOn: (node, alive) =>
 			read
 				.query<{ model_name: string }, [string, string]>(

@@ -103,7 +103,7 @@ export const DOOR_GUARDS: readonly Guard[] = [
 	{
 		name: "role_for_force",
 		file: "src/agent/http/rights.ts",
-		find: "if (force === true && !allows(caller.role, route.forceRole))",
+		find: "if ((force === true || deleteFiles === true) && !allows(caller.role, route.forceRole))",
 		replace: "if (false)",
 		tests: ["test/security/rows-access.test.ts"],
 	},

@@ -1,5 +1,6 @@
 /** Every guard that is taken out once, by theme. */
 import { COMPRESSION_GUARDS } from "./compression.ts";
+import { ADOPTION_GUARDS } from "./adoption.ts";
 import { COPIES_GUARDS } from "./copies.ts";
 import { DATA_PLANE_GUARDS } from "./data-plane.ts";
 import { DOOR_GUARDS } from "./door.ts";
@@ -19,6 +20,7 @@ import { WORK_GUARDS } from "./work.ts";
 
 export const GUARDS: readonly Guard[] = [
 	...COMPRESSION_GUARDS,
+	...ADOPTION_GUARDS,
 	...COPIES_GUARDS,
 	...DATA_PLANE_GUARDS,
 	...DOOR_GUARDS,

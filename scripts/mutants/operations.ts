@@ -95,7 +95,7 @@ export const OPERATION_GUARDS: readonly Guard[] = [
 	{
 		name: "retry_with_force",
 		file: "src/agent/retry-rights.ts",
-		find: 'task.request["force"] === true ? (route.forceRole ?? route.role) : route.role',
+		find: "isForced ? (route.forceRole ?? route.role) : route.role",
 		replace: "route.role",
 		tests: ROUTES,
 	},

@@ -151,7 +151,7 @@ export const SOURCES_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "links_in_import_folders",
-		file: "src/core/source/beneath.ts",
+		file: "src/platform/beneath.ts",
 		find: "O_RDONLY | O_NOFOLLOW | (isLast ? O_NONBLOCK : O_DIRECTORY)",
 		replace: "O_RDONLY | (isLast ? O_NONBLOCK : O_DIRECTORY)",
 		tests: ["test/source/file.test.ts"],

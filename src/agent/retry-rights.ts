@@ -14,6 +14,7 @@ const SUBMITTED_BY: Record<TaskType, RouteId> = {
 	stop: "stopService",
 	verify: "verifyModel",
 	upload: "uploadModel",
+	adopt: "adoptModel",
 };
 
 interface PartOf {
@@ -23,7 +24,8 @@ interface PartOf {
 /** @throws 403 role_not_allowed, 409 part_of_operation */
 export function checkRetry(caller: Caller | undefined, task: TaskDocument): void {
 	const route: Route = contract[SUBMITTED_BY[task.task_type]];
-	const needed = task.request["force"] === true ? (route.forceRole ?? route.role) : route.role;
+	const isForced = task.request["force"] === true || task.request["delete_files"] === true;
+	const needed = isForced ? (route.forceRole ?? route.role) : route.role;
 	if (caller !== undefined && !allows(caller.role, needed)) throw roleRefused(caller.role, needed);
 	const request = task.request as { pull?: PartOf; swarm?: PartOf };
 	const { operation_id: operation } = request.pull ?? request.swarm ?? {};

@@ -2,6 +2,7 @@
  * The contract of host, node and peer listeners, as data. No behaviour here.
  * A route that both roles answer is one record: the host forwards it to the node that the device, task or service names.
  */
+import { adoptionsRoutes } from "./contract/adoptions.ts";
 import { agentsRoutes } from "./contract/agents.ts";
 import { bandwidthRoutes } from "./contract/bandwidth.ts";
 import { gatewayRoutes } from "./contract/gateway.ts";
@@ -19,6 +20,7 @@ import type { Route } from "./route.ts";
 export const contract = {
 	...systemRoutes,
 	...modelsRoutes,
+	...adoptionsRoutes,
 	...servicesRoutes,
 	...queueRoutes,
 	...bandwidthRoutes,

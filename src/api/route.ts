@@ -28,7 +28,7 @@ export interface Route {
 	path: `/${string}`;
 	summary: string;
 	role: Role;
-	/** With `force=true` in the query the call needs this role. */
+	/** With `force=true` or `delete_files=true` in the query the call needs this role. */
 	forceRole?: Role;
 	/** A user may do it to the task that the path names only when they submitted it; an operator to any. */
 	ownTask?: true;

@@ -20,6 +20,8 @@ export const ROUTES = {
 	moveModel: ["POST", "/api/v1/models/{model_name}/move"],
 	copyModel: ["POST", "/api/v1/models/{model_name}/copy"],
 	verifyModel: ["POST", "/api/v1/models/{model_name}/verify"],
+	findAdoptable: ["POST", "/api/v1/adoptions/find"],
+	adoptModel: ["POST", "/api/v1/models/{model_name}/adopt"],
 	listServices: ["GET", "/api/v1/services"],
 	startService: ["POST", "/api/v1/services"],
 	stopService: ["DELETE", "/api/v1/services/{service_id}"],

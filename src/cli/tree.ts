@@ -63,6 +63,10 @@ export const TREE: Branch = {
 					summary: "Write a model and its manifest to one file",
 					load: () => import("./commands/model-export.ts"),
 				},
+				adopt: {
+					summary: "Register models that lie on a node already",
+					load: () => import("./commands/model-adopt.ts"),
+				},
 				import: {
 					summary: "Take in a model from such a file",
 					load: () => import("./commands/model-import.ts"),

@@ -27,6 +27,7 @@ export const TASK_TYPE_NAMES = keys<TaskType>({
 	stop: 0,
 	verify: 0,
 	upload: 0,
+	adopt: 0,
 });
 
 /** A record must name every word, and no other. */

@@ -12,6 +12,10 @@ export const metadataSchema = z.record(z.string().min(1).max(128), z.unknown());
 export const COPY_PURPOSES = ["asked", "preload"] as const;
 export type CopyPurpose = (typeof COPY_PURPOSES)[number];
 
+/** Whose the bytes are: the store's, or somebody's that were registered where they lay. */
+export const COPY_PLACES = ["store", "adopted"] as const;
+export type CopyPlace = (typeof COPY_PLACES)[number];
+
 /** One copy of one revision of a model on one device of a node; the node's own record is the truth. */
 export const copySchema = z.object({
 	model_name: z.string(),
@@ -34,6 +38,10 @@ export const copySchema = z.object({
 	purpose: z.enum(COPY_PURPOSES).optional(),
 	/** Read from its files; left out while nobody has looked. */
 	detected: detectedSchema.optional(),
+	/** Left out: `store`. */
+	place: z.enum(COPY_PLACES).optional(),
+	/** Of an adopted copy: what on its node was adopted. */
+	adopted_from: z.string().optional(),
 });
 export type ModelCopy = z.infer<typeof copySchema>;
 
@@ -58,6 +66,8 @@ export const locationSchema = z.object({
 	size_bytes: z.number().int().nonnegative(),
 	content_id: z.string().nullable(),
 	node_status: z.string(),
+	place: z.enum(COPY_PLACES).optional(),
+	adopted_from: z.string().optional(),
 });
 export type ModelLocation = z.infer<typeof locationSchema>;
 

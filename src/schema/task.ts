@@ -14,6 +14,7 @@ export const TASK_TYPES = [
 	"stop",
 	"verify",
 	"upload",
+	"adopt",
 ] as const;
 export type TaskType = (typeof TASK_TYPES)[number];
 

@@ -157,7 +157,9 @@ describe("before anything is downloaded", () => {
 				size_bytes: statSync(join(directory, path)).size,
 			}));
 			const facts = await inspect(`acme/${name}`);
-			expect(await detectModel(io, directory, sizes, AbortSignal.timeout(20_000))).toMatchObject({
+			expect(
+				await detectModel(io, (path) => join(directory, path), sizes, AbortSignal.timeout(20_000)),
+			).toMatchObject({
 				format: facts.format,
 				model_type: facts.modelType,
 				architecture: facts.architecture ?? null,
@@ -186,7 +188,9 @@ describe("before anything is downloaded", () => {
 		const text = JSON.stringify(config);
 		writeFileSync(join(directory, "config.json"), text);
 		const listed = [{ path: "config.json", size_bytes: text.length }];
-		expect(await detectModel(io, directory, listed, AbortSignal.timeout(20_000))).toMatchObject({
+		expect(
+			await detectModel(io, (path) => join(directory, path), listed, AbortSignal.timeout(20_000)),
+		).toMatchObject({
 			model_type: "embedding",
 			kv_cache_bytes_per_token: null,
 		});
@@ -199,7 +203,9 @@ describe("before anything is downloaded", () => {
 		for (const name of ["config.json", "model-00001-of-00003.safetensors"])
 			symlinkSync(join(dir.path, "tiny", name), join(directory, name));
 		const listed = readdirSync(directory).map((path) => ({ path, size_bytes: 100_000 }));
-		expect(await detectModel(io, directory, listed, AbortSignal.timeout(20_000))).toMatchObject({
+		expect(
+			await detectModel(io, (path) => join(directory, path), listed, AbortSignal.timeout(20_000)),
+		).toMatchObject({
 			architecture: null,
 			parameters: null,
 		});

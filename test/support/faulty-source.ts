@@ -101,7 +101,6 @@ export function faultySource(
 		reads,
 		descriptions: 0,
 		bytesSent: () => reads.reduce((sum, read) => sum + read.sent, 0),
-		localDirectory: undefined,
 		describe() {
 			source.descriptions++;
 			described = files;

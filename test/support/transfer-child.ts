@@ -99,7 +99,6 @@ function endlessSource(sizeBytes: number): Source {
 	const path = parseSafePath(CHILD_FILE);
 	const file = { path, sizeBytes, digest: undefined, rangeable: true, parts: undefined };
 	return {
-		localDirectory: undefined,
 		describe: () =>
 			Promise.resolve({
 				uri: "test:endless",

@@ -133,7 +133,6 @@ async function standSwarm(names: readonly string[]): Promise<Stand> {
 
 function sealed(files: Parameters<typeof describeSealed>[0]): Source {
 	return {
-		localDirectory: undefined,
 		describe: () => Promise.resolve(describeSealed(files, { uri: "test", model: MODEL, revision: REVISION })),
 		read: () => Promise.reject(new Error("not from here")),
 	};

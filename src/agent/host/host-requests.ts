@@ -43,7 +43,7 @@ export interface HostRouteDependencies extends OperationDependencies {
 	/** Leave for a node to destroy a durable copy; false when it is the last one. @throws 409 stale_token */
 	condemn(input: CondemnInput): Promise<boolean>;
 	/** Copies that were deleted while their node was away and came back with its inventory. */
-	removeAgain(copies: { model_name: string; node: string; tier: string }[]): void;
+	removeAgain(copies: { model_name: string; node: string; tier: string; revision: string }[]): void;
 	inventoryVersions: Map<string, string>;
 }
 

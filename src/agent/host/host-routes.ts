@@ -4,6 +4,7 @@ import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
 import { seesDetails } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
+import { adoptRoutes } from "./adopt-routes.ts";
 import { agentRoutes } from "./agent-routes.ts";
 import { bandwidthRoutes } from "./bandwidth-routes.ts";
 import { type HostRouteDependencies, createHostRequests } from "./host-requests.ts";
@@ -30,6 +31,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...queueRoutes(d, requests),
 		...sourceRoutes(d, inspections),
 		...uploadRoutes(d, requests),
+		...adoptRoutes(d, requests),
 		...bundleRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		...agentRoutes(d),

@@ -112,8 +112,13 @@ export async function openHost(
 	const operationDependencies = { clock, cluster, registry, nodes, dispatcher, swarms, trustedNetwork };
 	const gateway = createGateway({ clock, log, local: servicesOfNodes(cluster, nodes) });
 	const inventoryVersions = new Map<string, string>();
-	const removeFrom = async (node: string, model_name: string, tier: string): Promise<void> => {
-		const query = { device: `${node}:${tier}`, force: "true" as const };
+	const removeFrom = async (
+		node: string,
+		model_name: string,
+		tier: string,
+		revision: string,
+	): Promise<void> => {
+		const query = { device: `${node}:${tier}`, revision, force: "true" as const };
 		await nodes.client(node).call("deleteModel", { params: { model_name }, query });
 	};
 	const stop = new AbortController();
@@ -147,8 +152,8 @@ export async function openHost(
 			inventoryVersions,
 			condemn: (input) => db.writer(condemnModule).condemn(input),
 			removeAgain(copies) {
-				for (const { model_name, node, tier } of copies) {
-					removeFrom(node, model_name, tier).catch((error: unknown) => {
+				for (const { model_name, node, tier, revision } of copies) {
+					removeFrom(node, model_name, tier, revision).catch((error: unknown) => {
 						log.warn("registry.tombstone_pending", { model_name, node, tier, error });
 						// The next beat is asked for the inventory again, and so this is tried again.
 						inventoryVersions.delete(node);

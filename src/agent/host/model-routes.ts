@@ -32,6 +32,13 @@ type ModelRoutes = Pick<
 	| "verifyModel"
 >;
 
+/** What of a query says how a copy goes. */
+interface Removing {
+	force: boolean;
+	revision?: string | undefined;
+	delete_files?: boolean;
+}
+
 export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): ModelRoutes {
 	const { submit, forwarded, passKey } = requests;
 	const transferBetween = async (
@@ -94,7 +101,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 	const removeCopy = async (
 		name: string,
 		deviceText: string,
-		force: boolean,
+		{ force, revision, delete_files: deleteFiles = false }: Removing,
 		headers: Headers,
 	): Promise<SubmitBody> => {
 		const model = parseModelName(name);
@@ -109,7 +116,12 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 		return forwarded(
 			await d.nodes.client(target.node).call("deleteModel", {
 				params: { model_name: model },
-				query: { device: target.device, force: force ? "true" : "false" },
+				query: {
+					device: target.device,
+					force: force ? "true" : "false",
+					...(revision === undefined ? {} : { revision }),
+					...(deleteFiles ? { delete_files: "true" } : {}),
+				},
 				headers: passKey(headers),
 			}),
 		);
@@ -148,19 +160,25 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 		},
 		deleteModel: async ({ params, query, request }) => {
 			const model = parseModelName(params.model_name);
-			if (query.device !== undefined) return removeCopy(model, query.device, query.force, request.headers);
+			if (query.device !== undefined) return removeCopy(model, query.device, query, request.headers);
+			if (query.revision !== undefined)
+				throw invalid("bad_field", "A revision is deleted from one device; name it.", { field: "device" });
 			const { locations } = d.registry.get(model);
 			const [serving] = d.cluster.services().filter((s) => s.model_name === model && isServing(s));
 			if (serving !== undefined && !query.force) throw inUse(model, serving.service_id);
 			const bringing = await taskThatBrings(d, model);
 			if (bringing !== undefined && !query.force) throw stillComing(model, bringing);
 			if (query.force) await cancelBringing(d, model);
-			const body: UnregisterRequest = { model_name: model, force: query.force };
+			const body: UnregisterRequest = {
+				model_name: model,
+				force: query.force,
+				...(query.delete_files ? { delete_files: true } : {}),
+			};
 			const more = {
 				priority: "high" as const,
 				reservations: [modelReservation(model, "everywhere", "exclusive")],
 				resources: { devices: locations, models: [model], exclusive: true },
-				joinKey: `unregister ${model} ${query.force}`,
+				joinKey: `unregister ${model} ${query.force} ${query.delete_files}`,
 			};
 			return submit("delete", model, body, more, request.headers);
 		},
@@ -177,7 +195,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			return location;
 		},
 		removeLocation: ({ params, query, request }) =>
-			removeCopy(params.model_name, params.device, query.force, request.headers),
+			removeCopy(params.model_name, params.device, query, request.headers),
 		downloadModel: async ({ params, body, request }) => {
 			const model = parseModelName(params.model_name);
 			const known = d.registry.has(model) ? d.registry.get(model) : undefined;

@@ -30,6 +30,8 @@ export interface CrossCopyRequest {
 export interface UnregisterRequest {
 	model_name: string;
 	force: boolean;
+	/** Of what was adopted the files too. */
+	delete_files?: boolean;
 	/** Set when only a claim of this device is to be dropped. */
 	claim_device?: string;
 }
@@ -69,7 +71,10 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 			await releaseSource(context, source.node);
 		}
 		if (request.keep_source) return pulled.result ?? {};
-		return { ...pulled.result, ...(await removeSource(context, run, request, source)) };
+		return {
+			...pulled.result,
+			...(await removeSource(context, run, request, source, pulled.result?.["revision"])),
+		};
 	};
 	/** Ends the receiver's access, so that the source is no longer in use; a source that is away lets it lapse. */
 	const releaseSource = async (context: TaskContext, node: string): Promise<void> => {
@@ -118,8 +123,14 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		context: TaskContext,
 		run: OperationRun,
 		request: CrossCopyRequest,
-		source: { node: string; device: string },
+		source: Placed,
+		revision: unknown,
 	): Promise<{ source_kept?: string }> => {
+		const held = d.registry
+			.locations(request.model_name)
+			.find((l) => l.node === source.node && l.tier === source.tier && l.revision === revision);
+		// Where somebody else's program put it, it is not ours to take away.
+		if (held?.place === "adopted") return { source_kept: "adopted" };
 		try {
 			await run.part({
 				key: "remove",
@@ -127,7 +138,10 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 				send: (headers) =>
 					d.nodes.client(source.node).call("deleteModel", {
 						params: { model_name: request.model_name },
-						query: { device: source.device },
+						query: {
+							device: source.device,
+							...(held !== undefined && hasOthers(d.registry, held) ? { revision: held.revision } : {}),
+						},
 						headers,
 						signal: context.signal,
 					}),
@@ -143,7 +157,12 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 	};
 
 	const unregister = async (context: TaskContext): Promise<Record<string, unknown>> => {
-		const { model_name: model, force, claim_device: claim } = context.request as unknown as UnregisterRequest;
+		const {
+			model_name: model,
+			force,
+			delete_files,
+			claim_device: claim,
+		} = context.request as unknown as UnregisterRequest;
 		if (claim !== undefined) {
 			const { node, tier } = d.nodes.target(claim);
 			await d.registry.dropClaim(model, node, tier);
@@ -165,7 +184,12 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 			const send = (headers: Record<string, string>): Promise<{ task_id: string }> =>
 				d.nodes.client(node).call("deleteModel", {
 					params: { model_name: model },
-					query: { device, force: force ? "true" : "false" },
+					query: {
+						device,
+						force: force ? "true" : "false",
+						...(hasOthers(d.registry, location) ? { revision } : {}),
+						...(delete_files === true ? { delete_files: "true" } : {}),
+					},
 					headers,
 					signal: context.signal,
 				});
@@ -207,6 +231,13 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 	const download = (context: TaskContext) => d.swarms.run(context, d.dispatcher);
 
 	return { copy, download, move: copy, delete: unregister, serve: deploy };
+}
+
+/** Whether the device has other revisions of the model, so that the one that is meant has to be named. */
+function hasOthers(registry: Registry, { model_name, node, tier, revision }: CopyKey): boolean {
+	return registry
+		.locations(model_name)
+		.some((l) => l.node === node && l.tier === tier && l.revision !== revision && l.claimed === 0);
 }
 
 function ifNotThere(error: unknown): undefined {

@@ -29,8 +29,8 @@ export function requireRole(
 /** What `force` does cannot be undone: it needs a role of its own. @throws 403 role_not_allowed */
 export function requireForce(route: Route, caller: Caller | undefined, query: unknown): void {
 	if (route.forceRole === undefined || caller === undefined) return;
-	const { force } = query as { force?: unknown };
-	if (force === true && !allows(caller.role, route.forceRole))
+	const { force, delete_files: deleteFiles } = query as { force?: unknown; delete_files?: unknown };
+	if ((force === true || deleteFiles === true) && !allows(caller.role, route.forceRole))
 		throw roleRefused(caller.role, route.forceRole);
 }
 

@@ -26,7 +26,7 @@ export function createDetection({ storage, io, log }: { storage: Storage; io: Io
 	const look = async (copy: ModelCopy): Promise<void> => {
 		const manifest = storage.manifest(copy.content_id);
 		if (manifest === undefined) return;
-		const found = await detectModel(io, storage.pathOf(copy), manifest.files, stop.signal);
+		const found = await detectModel(io, (path) => storage.fileOf(copy, path), manifest.files, stop.signal);
 		await storage.setDetected(copy.content_id, found);
 	};
 	const lookAtNew = async (copies: readonly ModelCopy[]): Promise<void> => {

@@ -1,10 +1,11 @@
 /** The node's routes about models: what is here, and bringing, moving and removing it. */
 import type { Contract } from "../../api/contract.ts";
-import type { BodyOf } from "../../api/route.ts";
 import { bytesReservation, modelReservation } from "../../core/queue/queue.ts";
+import type { BodyOf, QueryOf } from "../../api/route.ts";
 import { openSource } from "../../core/source/source.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import { invalid, modelNotFound, notFound } from "../../schema/errors.ts";
+import type { ModelCopy } from "../../schema/model.ts";
 import { type Revision, parseModelName } from "../../schema/names.ts";
 import { isServing } from "../../schema/service.ts";
 import { downloadSource } from "../download-source.ts";
@@ -70,33 +71,33 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 	};
 	const removal = async (
 		name: string,
-		deviceText: string | undefined,
-		force: boolean,
+		query: QueryOf<Contract["deleteModel"]>,
 		asked: Asked,
 	): Promise<SubmitBody> => {
+		const { device: deviceText, force, delete_files: deleteFiles } = query;
 		const model = parseModelName(name);
 		const copies = d.storage.copies().filter((c) => c.model_name === model);
 		const tiers = [...new Set(copies.map((c) => c.tier))];
 		const tier = deviceText === undefined ? onlyTier(tiers, model, d.nodeName) : tierHere(deviceText);
-		const copy = d.storage.copy(model, tier) ?? copies.find((c) => c.tier === tier);
-		if (copy === undefined) throw modelNotFound(model, `${d.nodeName}:${tier}`);
+		const copy = copyToRemove(copies, { model, tier, revision: query.revision }, d.nodeName);
 		const serving = d.services
 			.list()
 			.filter((s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && isServing(s));
 		const [first] = serving;
 		if (first !== undefined && !force) throw inUse(model, first.service_id);
-		await d.removal.check(copy, { force });
+		await d.removal.check(copy, { force, deleteFiles });
 		const request: DeleteRequest = {
 			model_name: model,
 			device: `${d.nodeName}:${tier}`,
 			revision: copy.revision,
 			force,
+			...(deleteFiles ? { delete_files: true } : {}),
 		};
 		const more = {
 			// With force the services of the copy are stopped by the task itself, so it must not wait for them.
 			reservations: [modelReservation(model, tier, "exclusive")],
 			resources: resources([model], [tier]),
-			joinKey: `delete ${model} ${copy.revision} ${tier} ${force}`,
+			joinKey: `delete ${model} ${copy.revision} ${tier} ${force} ${deleteFiles}`,
 		};
 		return submit("delete", model, request, "high", more, asked);
 	};
@@ -133,8 +134,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			return modelDetail(summary, d.storage.copies(), d.nodeName);
 		},
 		deleteModel: async ({ params, query, request, caller }) =>
-			(await sentBefore({ request, caller })) ??
-			removal(params.model_name, query.device, query.force, { request, caller }),
+			(await sentBefore({ request, caller })) ?? removal(params.model_name, query, { request, caller }),
 		downloadModel: async ({ params, body, request, caller }) => {
 			const model = parseModelName(params.model_name);
 			const tier = tierHere(body.target_device ?? "disk");
@@ -267,6 +267,26 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		},
 		releaseGrant: ({ params }) => ({ released: release(params.task_id) }),
 	};
+}
+
+/** The copy that is meant; of several revisions one has to be named. */
+function copyToRemove(
+	copies: readonly ModelCopy[],
+	{ model, tier, revision }: { model: string; tier: string; revision: string | undefined },
+	nodeName: string,
+): ModelCopy {
+	const here = copies.filter((c) => c.tier === tier && (revision === undefined || c.revision === revision));
+	const [only] = here;
+	if (only === undefined)
+		throw modelNotFound(revision === undefined ? model : `${model}@${revision}`, `${nodeName}:${tier}`);
+	if (here.length === 1) return only;
+	const revisions = here.map((c) => c.revision);
+	throw invalid(
+		"ambiguous_revision",
+		`${nodeName}:${tier} has ${here.length} revisions of ${JSON.stringify(model)}: ${revisions.join(", ")}.`,
+		{ revisions },
+		"Name one with `revision`.",
+	);
 }
 
 function onlyTier(tiers: string[], model: string, nodeName: string): string {

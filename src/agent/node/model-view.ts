@@ -53,6 +53,7 @@ export function modelDetail(summary: ModelSummary, copies: ModelCopy[], nodeName
 			size_bytes: c.size_bytes,
 			content_id: c.content_id,
 			node_status: "alive",
+			...(c.adopted_from === undefined ? {} : { place: "adopted" as const, adopted_from: c.adopted_from }),
 		})),
 	};
 }

@@ -4,6 +4,7 @@ import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
 import { seesDetails, whoIs } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
+import { adoptRoutes } from "./adopt-routes.ts";
 import { bandwidthRoutes } from "./bandwidth-routes.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { modelSummaries } from "./model-view.ts";
@@ -26,6 +27,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...partRoutes(d),
 		...sourceRoutes(d, requests),
 		...uploadRoutes(d, requests),
+		...adoptRoutes(d, requests),
 		...bundleRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),

@@ -235,6 +235,7 @@ export async function openNode(
 		sources,
 		requestGrant,
 		ids,
+		io,
 		shares,
 		findSwarm,
 		findRepair,

@@ -12,6 +12,8 @@ import { hostUnreachable } from "./host-link.ts";
 
 export interface RemoveOptions {
 	force: boolean;
+	/** Of an adopted copy: its files go too. */
+	deleteFiles?: boolean | undefined;
 	/** The part of an operation that wants it; the host gives leave only while that still counts. */
 	operation?: OperationToken | undefined;
 }
@@ -25,7 +27,7 @@ export interface Removal {
 	 * Whether this copy could be destroyed now; volatile copies always can. Changes nothing.
 	 * @throws 409 last_durable_copy, 503 host_unreachable
 	 */
-	check(copy: ModelCopy, options: { force: boolean }): Promise<void>;
+	check(copy: ModelCopy, options: Pick<RemoveOptions, "force" | "deleteFiles">): Promise<void>;
 	/** @throws 409 last_durable_copy, in_use, stale_token; 404 model_not_found; 503 host_unreachable */
 	remove(copy: ModelCopy, options: RemoveOptions): Promise<{ freedBytes: number }>;
 	/** The node's copies as the host is to know them. */
@@ -52,13 +54,15 @@ export function createRemoval({ nodeName, storage, condemn, reportNow }: Removal
 	};
 	const destroy = (copy: ModelCopy): Promise<{ freedBytes: number }> =>
 		storage.remove(parseModelName(copy.model_name), parseRevision(copy.revision), copy.tier);
-	const isDurable = (copy: ModelCopy): boolean => storage.tier(copy.tier).durable;
+	/** To forget what was adopted destroys nothing. */
+	const destroysDurable = (copy: ModelCopy, { deleteFiles = false }: Partial<RemoveOptions>): boolean =>
+		storage.tier(copy.tier).durable && (copy.place !== "adopted" || deleteFiles);
 	return {
-		async check(copy, { force }) {
-			if (isDurable(copy)) await ask(copy, { force, dryRun: true });
+		async check(copy, { force, deleteFiles }) {
+			if (destroysDurable(copy, { deleteFiles })) await ask(copy, { force, dryRun: true });
 		},
 		async remove(copy, options) {
-			if (!isDurable(copy)) return destroy(copy);
+			if (!destroysDurable(copy, options)) return destroy(copy);
 			const key = keyOf(copy);
 			leaving.add(key);
 			try {

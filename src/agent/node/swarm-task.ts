@@ -180,7 +180,6 @@ function sealedBase(
 	}
 	const uri = `${copy.source_device}/${copy.model}@${copy.revision}`;
 	return {
-		localDirectory: undefined,
 		describe: () => Promise.resolve(describeSealed(manifest.files, { uri, ...copy })),
 		read: () => Promise.reject(new Error("a copy is read from nodes")),
 	};

@@ -13,8 +13,8 @@ import {
 import type { TaskContext, TaskHandler } from "../../core/queue/queue.ts";
 import type { Services } from "../../core/service/service.ts";
 import type { Clock } from "../../platform/clock.ts";
-import { type PeerSource, peerSource, openSource } from "../../core/source/source.ts";
-import type { Storage } from "../../core/storage/storage.ts";
+import { type PeerSource, peerSource, openSource, removeFound } from "../../core/source/source.ts";
+import type { Adoption, Storage } from "../../core/storage/storage.ts";
 import {
 	type Bandwidth,
 	type TransferInput,
@@ -28,9 +28,11 @@ import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts } from "../granted-parts.ts";
+import type { IoPool } from "../../platform/io-pool.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Removal } from "./removal.ts";
 import type { Room } from "./room.ts";
+import { adoptTask } from "./adopt-task.ts";
 import { type UploadRequest, uploadTask } from "./upload-task.ts";
 import { isSwarmRequest, receiveInSwarm, type SwarmTaskDependencies } from "./swarm-task.ts";
 import { type RepairPlace, createVerification } from "./verification.ts";
@@ -80,6 +82,8 @@ export interface DeleteRequest {
 	device: string;
 	revision: string;
 	force: boolean;
+	/** Of what was adopted the files too. */
+	delete_files?: boolean;
 }
 
 export interface ServeRequest {
@@ -94,6 +98,7 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	nodeName: string;
 	storage: Storage;
 	ids: Ids;
+	io: IoPool;
 	transfers: Transfers;
 	services: Services;
 	sources: SourceContext;
@@ -269,6 +274,8 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				onProgress: (p) => context.report(progressOf(p)),
 			});
 		},
+		adopt: async (context) =>
+			finished(await adoptTask(d, context, tierOf(String(context.request["device"]))), context),
 		verify: (context) => verify(context, tierOf(String(context.request["device"]))),
 		async delete(context) {
 			const request = context.request as unknown as DeleteRequest;
@@ -276,14 +283,24 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const model = parseModelName(request.model_name);
 			const tier = tierOf(request.device);
 			const copyToRemove = d.storage.copy(model, tier, request.revision as Revision);
-			if (copyToRemove === undefined) return { freed_bytes: 0, device: request.device };
+			// What an attempt before this one forgot, the files of it are still to go.
+			const begun = context.state?.["adoption"] as Adoption | undefined;
+			if (copyToRemove === undefined)
+				return { ...(await removeAdopted(d.storage, begun)), device: request.device };
 			// What a host dispatched it may have given up since.
 			const operation =
 				context.dispatch === undefined ? undefined : await d.hosted.confirm(context.dispatch.operationId);
 			await stopServicesOf(d, copyToRemove, request.force);
-			const { freedBytes } = await d.removal.remove(copyToRemove, { force: request.force, operation });
+			const options = { force: request.force, deleteFiles: request.delete_files, operation };
+			const adoption = d.storage.adoption(copyToRemove);
+			const withFiles = request.delete_files === true ? adoption : undefined;
+			if (withFiles !== undefined) await context.saveState({ adoption: withFiles });
+			const { freedBytes } = await d.removal.remove(copyToRemove, options);
 			await d.reportNow();
-			return { freed_bytes: freedBytes, device: `${d.nodeName}:${tier}` };
+			const device = `${d.nodeName}:${tier}`;
+			if (withFiles !== undefined) return { ...(await removeAdopted(d.storage, withFiles)), device };
+			const left = adoption === undefined ? {} : { adopted_files_kept: adoption.path };
+			return { freed_bytes: freedBytes, device, ...left };
 		},
 		async serve(context) {
 			const request = context.request as unknown as ServeRequest;
@@ -353,6 +370,8 @@ export function tierOf(device: string): string {
 
 /** Removes a moved model's source; why it stayed, or undefined when it is gone. */
 async function removeSource(d: NodeTaskDependencies, source: ModelCopy): Promise<string | undefined> {
+	// Where somebody else's program put it, it is not ours to take away.
+	if (source.place === "adopted") return "adopted";
 	try {
 		await d.removal.remove(source, { force: false });
 		return undefined;
@@ -362,6 +381,18 @@ async function removeSource(d: NodeTaskDependencies, source: ModelCopy): Promise
 		if (!expected) throw error;
 		return reason ?? code;
 	}
+}
+
+/** The files of what was adopted and is forgotten, but for those that other copies or other models there use. */
+async function removeAdopted(
+	storage: Storage,
+	adoption: Adoption | undefined,
+): Promise<Record<string, unknown>> {
+	if (adoption === undefined) return { freed_bytes: 0 };
+	const others = storage.copies().flatMap((one) => storage.adoption(one)?.files ?? []);
+	const inUse = new Set(others.map(({ realPath }) => realPath));
+	const { freedBytes, kept } = await removeFound({ ...adoption, inUse });
+	return { freed_bytes: freedBytes, files_kept: kept };
 }
 
 /** A service that failed does not keep its model; one that runs ends only with force. */

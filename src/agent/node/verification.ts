@@ -162,6 +162,8 @@ async function repaired(
 	found: VerifyReport,
 	progress: OverallProgress,
 ): Promise<Pick<CopyReport, "repaired_from" | "not_repaired">> {
+	if (copy.place === "adopted")
+		return { repaired_from: null, not_repaired: "it was adopted, and its files are not ours to write" };
 	const holders = d.storage.holders(copy);
 	if (holders.length > 0) return { repaired_from: null, not_repaired: `it is in use: ${holders.join(", ")}` };
 	try {

@@ -102,8 +102,15 @@ export const modelsRoutes = {
 		role: "operator",
 		forceRole: "admin",
 		on: BOTH,
-		audited: ["device", "force"],
-		query: z.strictObject({ device: device.optional(), force: flag.default(false) }),
+		audited: ["device", "revision", "force", "delete_files"],
+		query: z.strictObject({
+			device: device.optional(),
+			/** Of `device` only this one; needed where several are there. */
+			revision: z.string().min(1).max(128).optional(),
+			force: flag.default(false),
+			/** Of what was adopted the files too, which otherwise stay where they are. */
+			delete_files: flag.default(false),
+		}),
 		status: 202,
 		response: submittedOn,
 	},

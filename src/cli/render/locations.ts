@@ -11,14 +11,17 @@ export function locationTable(
 	locations: readonly ModelLocation[],
 	{ style, width, wide }: { style: Style; width: number | undefined; wide: boolean },
 ): string {
+	const isAnyAdopted = locations.some((one) => one.adopted_from !== undefined);
 	const rows = locations.map((location) => {
 		const revision = safeLine(location.revision ?? "-");
+		const adopted = location.adopted_from === undefined ? "-" : `adopted: ${location.adopted_from}`;
 		return [
 			safeLine(location.device),
 			paintStatus(style, safeLine(location.status)),
 			formatBytes(location.size_bytes),
 			wide ? revision : revision.slice(0, SHORT_REVISION),
 			paintStatus(style, safeLine(location.node_status)),
+			...(isAnyAdopted ? [safeLine(adopted)] : []),
 			...(wide ? [safeLine(location.content_id ?? "-")] : []),
 		];
 	});
@@ -29,6 +32,7 @@ export function locationTable(
 			{ title: "SIZE", align: "right" },
 			{ title: "REVISION" },
 			{ title: "NODE" },
+			...(isAnyAdopted ? [{ title: "PLACE" }] : []),
 			...(wide ? [{ title: "CONTENT" }] : []),
 		],
 		rows,

@@ -3,9 +3,10 @@ import type { Database as Sqlite } from "bun:sqlite";
 import type { WriterModule } from "../../platform/database.ts";
 import type { Detected } from "../../schema/detected.ts";
 import { GswarmError, modelNotFound } from "../../schema/errors.ts";
-import type { ModelCopy, ModelStatus } from "../../schema/model.ts";
+import type { CopyPlace, ModelCopy, ModelStatus } from "../../schema/model.ts";
 import migration1 from "./sql/0001_registry.sql" with { type: "text" };
 import migration2 from "./sql/0002_detected.sql" with { type: "text" };
+import migration3 from "./sql/0003_places.sql" with { type: "text" };
 
 export interface ModelRow {
 	model_name: string;
@@ -36,6 +37,8 @@ export interface LocationRow {
 	size_bytes: number;
 	content_id: string | null;
 	claimed: number;
+	place: CopyPlace;
+	adopted_from: string | null;
 }
 
 export interface CopyKey {
@@ -130,9 +133,9 @@ const registryWrites = {
 			 source_url = coalesce(source_url, $source_url)`,
 		);
 		const addLocation = db.query(
-			`INSERT INTO registry_location (model_name, node, tier, revision, status, size_bytes, content_id, claimed)
-			 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
-			 ON CONFLICT DO UPDATE SET status = ?5, size_bytes = ?6, content_id = ?7, claimed = 0`,
+			`INSERT INTO registry_location (model_name, node, tier, revision, status, size_bytes, content_id, claimed, place, adopted_from)
+			 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9)
+			 ON CONFLICT DO UPDATE SET status = ?5, size_bytes = ?6, content_id = ?7, claimed = 0, place = ?8, adopted_from = ?9`,
 		);
 		const dropClaim = db.query(
 			"DELETE FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3 AND claimed = 1",
@@ -164,6 +167,8 @@ const registryWrites = {
 				copy.status,
 				copy.size_bytes,
 				copy.content_id,
+				copy.place ?? "store",
+				copy.adopted_from ?? null,
 			);
 		}
 		const gone = db.query(
@@ -206,7 +211,7 @@ const registryWrites = {
 		const [other] = db
 			.query<{ n: number }, [string, string, string, string, string]>(
 				`SELECT 1 AS n FROM registry_location
-				 WHERE model_name = ?1 AND revision = ?2 AND status = 'ready' AND tier GLOB 'disk*'
+				 WHERE model_name = ?1 AND revision = ?2 AND status = 'ready' AND tier GLOB 'disk*' AND place = 'store'
 				 AND NOT (node = ?3 AND tier = ?4) AND node IN (SELECT value FROM json_each(?5)) LIMIT 1`,
 			)
 			.all(model_name, revision, node, tier, JSON.stringify(input.alive));
@@ -248,7 +253,7 @@ const registryWrites = {
 
 export const registryModule = {
 	room: "registry",
-	migrations: [migration1, migration2],
+	migrations: [migration1, migration2, migration3],
 	writes: registryWrites,
 } satisfies WriterModule;
 

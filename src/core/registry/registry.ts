@@ -202,6 +202,7 @@ export function createRegistry({
 				size_bytes: l.size_bytes,
 				content_id: l.content_id,
 				node_status: facts.nodeStatus(l.node),
+				...(l.adopted_from === null ? {} : { place: l.place, adopted_from: l.adopted_from }),
 			}));
 			return {
 				...summaryOf(row, facts.activities(), facts.services()),
@@ -238,7 +239,7 @@ export function createRegistry({
 					 WHERE node = ?1 AND status = 'ready' AND tier GLOB 'disk*' AND NOT EXISTS (
 					   SELECT 1 FROM registry_location o
 					   WHERE o.model_name = l.model_name AND o.revision = l.revision AND o.node <> ?1
-					   AND o.status = 'ready' AND o.tier GLOB 'disk*' AND o.node IN (SELECT value FROM json_each(?2)))
+					   AND o.status = 'ready' AND o.tier GLOB 'disk*' AND o.place = 'store' AND o.node IN (SELECT value FROM json_each(?2)))
 					 ORDER BY model_name`,
 				)
 				.all(node, JSON.stringify(alive))

@@ -43,7 +43,6 @@ export function createBucketSource(
 	let objects = new Map<string, ListedObject>();
 
 	return {
-		localDirectory: undefined,
 		async describe(signal) {
 			const found = await findObjects({ ...dependencies, line, uri, service }, signal);
 			const manifest = await readManifest(line, uri, found, signal);

@@ -72,8 +72,8 @@ export interface Source {
 	 * the source has no such request.
 	 */
 	readBundle?(files: readonly SourceFile[], signal: AbortSignal): Promise<SourceBody>;
-	/** The directory the files can be read from directly, when they are on this machine. */
-	readonly localDirectory: string | undefined;
+	/** Where a file can be read directly: a regular file of this machine, opened without following a link. */
+	localPath?(file: SourceFile): string | undefined;
 	/** Where a file can be had over plain HTTP by a receiver with sockets of its own; undefined where it cannot. */
 	plainPeer?(file: SourceFile): PlainPeer | undefined;
 }

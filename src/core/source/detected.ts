@@ -1,20 +1,20 @@
 /** What is found out about files on this machine, in the words of the API. */
 import type { IoPool } from "../../platform/io-pool.ts";
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { parseSafePath, type SafePath } from "../../platform/safe-path.ts";
 import { DETECTOR_VERSION, type Detected } from "../../schema/detected.ts";
 import type { ManifestFile } from "../../schema/manifest.ts";
 import { inspectLocalFiles, type ModelFacts } from "./inspect.ts";
 
-/** What the files of a manifest are, below a directory; read by threads of the pool. */
+/** What the files of a manifest are, which lie where `placeOf` says; read by threads of the pool. */
 export async function detectModel(
 	io: Pick<IoPool, "readFiles" | "readHeader">,
-	directory: string,
+	placeOf: (path: SafePath) => string,
 	files: readonly Pick<ManifestFile, "path" | "size_bytes">[],
 	signal: AbortSignal,
 ): Promise<Detected> {
 	const local = files.map(({ path, size_bytes: sizeBytes }) => ({
 		path,
-		place: joinSafe(directory, parseSafePath(path)),
+		place: placeOf(parseSafePath(path)),
 		sizeBytes,
 	}));
 	return toDetected(await inspectLocalFiles(io, local, signal));

@@ -11,7 +11,7 @@ import { parseSafePath, type SafePath } from "../../platform/safe-path.ts";
 import { GswarmError, invalid, notFound } from "../../schema/errors.ts";
 import { parseRevision } from "../../schema/names.ts";
 import { sourceChanged } from "./answer.ts";
-import { isInside, openBeneath } from "./beneath.ts";
+import { isInside, openBeneath } from "../../platform/beneath.ts";
 import type { ByteRange, Source, SourceDigest } from "./contract.ts";
 import { describeFiles, MAX_FILES } from "./description.ts";
 import { matchesPattern } from "./fnmatch.ts";
@@ -37,13 +37,9 @@ const MAX_DEPTH = 32;
 
 export function createFileSource(uri: FileUri, options: ImportFolders): Source {
 	let root: string | undefined;
-	let localDirectory: string | undefined;
 	let files = new Map<string, FoundFile>();
 
 	return {
-		get localDirectory() {
-			return localDirectory;
-		},
 		async describe(signal) {
 			const folder = await realpath(importFolderOf(uri, options.importDirectories));
 			const target = await resolveInside(folder, uri.path);
@@ -55,7 +51,6 @@ export function createFileSource(uri: FileUri, options: ImportFolders): Source {
 				: [await findFile(folder, dirname(base), base)];
 			const chosen = found.filter(({ path }) => isWanted(path, options));
 			root = folder;
-			localDirectory = isFolder ? base : dirname(base);
 			files = new Map(chosen.map((file) => [file.path, file]));
 			return describeFiles({
 				uri: formatSourceUri(uri),
@@ -94,17 +89,21 @@ export function createFileSource(uri: FileUri, options: ImportFolders): Source {
  * The import folder that the path is in by its name; the answer for any other path does not tell whether it exists.
  * @throws INVALID_REQUEST scheme_not_allowed
  */
-export function importFolderOf(uri: FileUri, folders: readonly string[]): string {
+export function importFolderOf(
+	uri: FileUri,
+	folders: readonly string[],
+	allowed = "file: sources are allowed only",
+): string {
 	for (const folder of folders) {
 		if (isInside(folder.replace(/\/+$/, "") || "/", uri.path)) return folder;
 	}
 	throw invalid(
 		"scheme_not_allowed",
 		folders.length === 0
-			? "file: sources are allowed only in import folders, and this agent has none."
-			: "file: sources are allowed only in the agent's import folders; this path is in none of them.",
+			? `${allowed} in import folders, and this agent has none.`
+			: `${allowed} in the agent's import folders; this path is in none of them.`,
 		{ scheme: "file" },
-		"Import folders are named in the agent's configuration.",
+		"Import folders are named in the agent's configuration: `import_folders: [/srv/models]` in config.yaml of its data directory.",
 	);
 }
 

@@ -72,7 +72,6 @@ export function createHttpSource(
 	};
 
 	return {
-		localDirectory: undefined,
 		async describe(signal): Promise<SourceDescription> {
 			const found = await probe(signal);
 			if (found.sizeBytes === undefined && uri.sha256 === undefined && options.allowUnknownLength !== true) {

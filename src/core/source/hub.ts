@@ -67,7 +67,6 @@ export function createHubSource(
 	let reader: HubReader | undefined;
 
 	return {
-		localDirectory: undefined,
 		async describe(signal) {
 			const commit = await pinCommit(hub, signal);
 			const listed = await listFiles(hub, commit, signal);

@@ -102,7 +102,6 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	};
 
 	return {
-		localDirectory: undefined,
 		describe: async () =>
 			describeSealed(files, {
 				uri: `${input.device ?? new URL(input.baseUrl).host}/${input.model}@${input.revision}`,

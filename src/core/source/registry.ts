@@ -88,7 +88,6 @@ export function createRegistrySource(
 		});
 	};
 	return {
-		localDirectory: undefined,
 		async describe(signal) {
 			const first = await manifest(uri, signal);
 			const last =

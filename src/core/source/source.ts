@@ -147,4 +147,7 @@ export { detectModel, memoryBytes } from "./detected.ts";
 export { inspectFiles, type ModelFacts } from "./inspect.ts";
 export { describeSealed, type PeerInput, type PeerSource, peerSource } from "./peer.ts";
 export { type Relay, type RelayInput, relayReader } from "./relay.ts";
+export type { FoundModel } from "./layout.ts";
+export { type RemovedFiles, removeFound } from "./layout-removal.ts";
+export { findModel, findModels } from "./layouts.ts";
 export type { SourceUri } from "./source-uri.ts";

@@ -3,7 +3,7 @@ import type { Database as Sqlite } from "bun:sqlite";
 import type { Database } from "../../platform/database.ts";
 import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
-import type { CopyPurpose, ModelCopy } from "../../schema/model.ts";
+import type { CopyPlace, CopyPurpose, ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 
 export interface CopyKey {
@@ -31,6 +31,9 @@ export interface CopyRow extends CopyKey {
 	lastUsedAt: number | null;
 	pinned: boolean;
 	purpose: CopyPurpose;
+	place: CopyPlace;
+	/** Of an adopted copy: what was adopted. */
+	adoptedFrom: string | null;
 }
 
 export interface StagingRow {
@@ -48,27 +51,8 @@ export const storageWrites = {
 		db: Sqlite,
 		{ row, manifest, detected }: { row: CopyRow; manifest: string; detected: Detected | undefined },
 	): void {
-		db.query("INSERT OR IGNORE INTO storage_manifest (content_id, manifest) VALUES (?1, ?2)").run(
-			row.contentId,
-			manifest,
-		);
+		insertCopy(db, row, manifest);
 		if (detected !== undefined) writeDetected(db, row.contentId, detected);
-		db.query(
-			`INSERT INTO storage_copy (tier, model_name, revision, state, content_id, size_bytes, model_type, source_url, format, ready_at, boot_id, purpose)
-			 VALUES (?1, ?2, ?3, 'publishing', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
-		).run(
-			row.tier,
-			row.model,
-			row.revision,
-			row.contentId,
-			row.sizeBytes,
-			row.modelType,
-			row.sourceUrl,
-			row.format,
-			row.readyAt,
-			row.bootId,
-			row.purpose,
-		);
 	},
 	setState(db: Sqlite, { key, state }: { key: CopyKey; state: CopyState }): number {
 		db.query("UPDATE storage_copy SET state = ?4 WHERE tier = ?1 AND model_name = ?2 AND revision = ?3").run(
@@ -108,6 +92,11 @@ export const storageWrites = {
 			key.model,
 			key.revision,
 		);
+		db.query("DELETE FROM storage_adoption WHERE tier = ?1 AND model_name = ?2 AND revision = ?3").run(
+			key.tier,
+			key.model,
+			key.revision,
+		);
 		db.run("DELETE FROM storage_manifest WHERE content_id NOT IN (SELECT content_id FROM storage_copy)");
 		return raiseVersion(db);
 	},
@@ -123,14 +112,39 @@ export const storageWrites = {
 	},
 };
 
-function writeDetected(db: Sqlite, contentId: string, detected: Detected): void {
+export function writeDetected(db: Sqlite, contentId: string, detected: Detected): void {
 	db.query("UPDATE storage_manifest SET detected = ?2 WHERE content_id = ?1").run(
 		contentId,
 		JSON.stringify(detected),
 	);
 }
 
-function raiseVersion(db: Sqlite): number {
+export function insertCopy(db: Sqlite, row: CopyRow, manifest: string): void {
+	db.query("INSERT OR IGNORE INTO storage_manifest (content_id, manifest) VALUES (?1, ?2)").run(
+		row.contentId,
+		manifest,
+	);
+	db.query(
+		`INSERT INTO storage_copy (tier, model_name, revision, state, content_id, size_bytes, model_type, source_url, format, ready_at, boot_id, purpose, place)
+		 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)`,
+	).run(
+		row.tier,
+		row.model,
+		row.revision,
+		row.state,
+		row.contentId,
+		row.sizeBytes,
+		row.modelType,
+		row.sourceUrl,
+		row.format,
+		row.readyAt,
+		row.bootId,
+		row.purpose,
+		row.place,
+	);
+}
+
+export function raiseVersion(db: Sqlite): number {
 	db.run("UPDATE storage_inventory SET version = version + 1");
 	return readVersion(db);
 }
@@ -145,7 +159,8 @@ export function readCopyRows({ read }: Pick<Database, "read">): CopyRow[] {
 		.query<Omit<CopyRow, "pinned"> & { pinned: number }, []>(
 			`SELECT tier, model_name AS model, revision, state, content_id AS contentId, size_bytes AS sizeBytes,
 			 model_type AS modelType, source_url AS sourceUrl, format, ready_at AS readyAt, boot_id AS bootId,
-			 last_used_at AS lastUsedAt, pinned, purpose FROM storage_copy`,
+			 last_used_at AS lastUsedAt, pinned, purpose, place, a.path AS adoptedFrom
+			 FROM storage_copy LEFT JOIN storage_adoption a USING (tier, model_name, revision)`,
 		)
 		.all()
 		.map((row) => ({ ...row, pinned: row.pinned === 1 }));
@@ -207,5 +222,6 @@ export function toModelCopy(row: CopyRow, detected: ReadonlyMap<string, Detected
 		pinned: row.pinned,
 		purpose: row.purpose,
 		...(found === undefined ? {} : { detected: found }),
+		...(row.adoptedFrom === null ? {} : { place: row.place, adopted_from: row.adoptedFrom }),
 	};
 }

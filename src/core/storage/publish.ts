@@ -105,6 +105,8 @@ async function publishNew(
 		lastUsedAt: null,
 		pinned: false,
 		purpose: input.purpose ?? "asked",
+		place: "store",
+		adoptedFrom: null,
 	};
 	try {
 		await settleTree(staged, await checkTree(staged, manifest), {

@@ -6,6 +6,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type CopyRow, readCopyRows, readManifest, readStagingRows, readStoreIds } from "./copy-store.ts";
+import { recoverAdopted } from "./adopted.ts";
 import { finishRemoval } from "./removal.ts";
 import { dropRow, keyOf, type Shelf, setState } from "./shelf.ts";
 import { sizesMatch } from "./staged-tree.ts";
@@ -24,7 +25,8 @@ export async function recover(shelf: Shelf): Promise<void> {
 		if (storeId !== knownId) await shelf.writes.rememberTier({ tier: name, storeId });
 	}
 	for (const row of rows) shelf.rows.set(keyOf(row), row);
-	for (const row of rows) await recoverCopy(shelf, row);
+	for (const row of rows) if (row.place === "store") await recoverCopy(shelf, row);
+	await recoverAdopted(shelf);
 	for (const root of shelf.roots.values()) {
 		await clearUnknown(shelf, root);
 		await emptyTrash(root);

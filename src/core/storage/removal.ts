@@ -10,6 +10,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import type { CopyRow } from "./copy-store.ts";
 import { dropRow, keyOf, rootOf, type Shelf, setState } from "./shelf.ts";
 import { treeBytes } from "./staged-tree.ts";
+import { dropView } from "./adopted-view.ts";
 import { copyPath } from "./tier-root.ts";
 
 /** @throws CONFLICT in_use */
@@ -34,7 +35,9 @@ export async function finishRemoval(shelf: Shelf, row: CopyRow): Promise<number>
 	const path = copyPath(root, row);
 	let freedBytes = 0;
 	try {
-		if (existsSync(path)) {
+		// What is not ours stays; only the way to it goes.
+		if (row.place === "adopted") await dropView(root, row);
+		else if (existsSync(path)) {
 			freedBytes = await treeBytes(path);
 			const trash = join(root.trashPath, shelf.ids.short(16));
 			await (root.tier.durable ? renameDurably : rename)(path, trash);

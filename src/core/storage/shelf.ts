@@ -9,12 +9,13 @@ import type { Log } from "../../platform/log.ts";
 import type { Detected } from "../../schema/detected.ts";
 import { notFound } from "../../schema/errors.ts";
 import type { CopyKey, CopyRow, CopyState, StagingRow, storageWrites } from "./copy-store.ts";
+import type { Adoption, adoptionWrites } from "./adoption-store.ts";
 import type { TierRoot } from "./tier-root.ts";
 import { createTurns } from "./turns.ts";
 
 export interface Shelf {
 	db: Database;
-	writes: Writer<typeof storageWrites>;
+	writes: Writer<typeof storageWrites & typeof adoptionWrites>;
 	clock: Clock;
 	ids: Ids;
 	log: Log;
@@ -27,6 +28,8 @@ export interface Shelf {
 	staging: Map<string, StagingRow>;
 	/** What was read from contents of copies that are here, by content id. */
 	detected: Map<string, Detected>;
+	/** Where the files of adopted copies are. */
+	adoptions: Map<string, Adoption>;
 	/** Why a copy is in use, once per holder. */
 	holds: Map<string, string[]>;
 	version: number;
@@ -44,6 +47,7 @@ export function createShelf(
 		rows: new Map(),
 		staging: new Map(),
 		detected: new Map(),
+		adoptions: new Map(),
 		holds: new Map(),
 		listeners: new Set(),
 		inTurn: createTurns(),
@@ -97,10 +101,11 @@ export async function dropRow(shelf: Shelf, row: CopyRow): Promise<void> {
 	shelf.rows.delete(keyOf(row));
 	if (![...shelf.rows.values()].some(({ contentId }) => contentId === row.contentId))
 		shelf.detected.delete(row.contentId);
+	shelf.adoptions.delete(keyOf(row));
 	tell(shelf, version);
 }
 
-function tell(shelf: Shelf, version: number): void {
+export function tell(shelf: Shelf, version: number): void {
 	shelf.version = version;
 	for (const listener of shelf.listeners) listener();
 }

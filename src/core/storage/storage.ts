@@ -14,6 +14,7 @@ import { fileError } from "../../platform/durable-file.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
+import { joinSafe, type SafePath } from "../../platform/safe-path.ts";
 import { modelNotFound } from "../../schema/errors.ts";
 import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
@@ -30,6 +31,18 @@ import {
 	storageWrites,
 	toModelCopy,
 } from "./copy-store.ts";
+import { adoptionWrites } from "./adoption-store.ts";
+import type { Adoption } from "./adoption-store.ts";
+import {
+	type AdoptInput,
+	adoptedPath,
+	adoptFiles,
+	adoptionOf,
+	lookAgain,
+	requireUnchanged,
+	takeBack,
+} from "./adopted.ts";
+import { viewPath } from "./adopted-view.ts";
 import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
@@ -39,6 +52,7 @@ import { allocatedBytes } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
 import { createUseRecord, type CopyUse, type UseListener } from "./use.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
+import migration4 from "./sql/0004_adopted.sql" with { type: "text" };
 import migration2 from "./sql/0002_budgets.sql" with { type: "text" };
 import migration3 from "./sql/0003_detected.sql" with { type: "text" };
 import {
@@ -53,6 +67,8 @@ import {
 
 export type { Reservation } from "./capacity.ts";
 export type { PublishInput } from "./publish.ts";
+export type { AdoptedFile, Adoption } from "./adoption-store.ts";
+export type { AdoptInput } from "./adopted.ts";
 export { checkPlaces } from "./sealed-manifest.ts";
 export type { Tier, TierOptions } from "./tier-root.ts";
 export type { CopyUse } from "./use.ts";
@@ -98,8 +114,17 @@ export interface Storage extends AsyncDisposable {
 	detected(contentId: string): Detected | undefined;
 	/** Keeps what was read from a content's files for as long as one of its copies is here. */
 	setDetected(contentId: string, detected: Detected): Promise<void>;
-	/** The directory an engine gets. @throws when the copy is not ready */
+	/**
+	 * Registers files that stay where they are (see adopted.ts), and whose digests the manifest has. They are counted on
+	 * no tier, and `remove` forgets them. @throws CONFLICT copy_exists
+	 */
+	adopt(input: AdoptInput): Promise<ModelCopy>;
+	/** Where an adopted copy is; undefined for one of the store's. @throws 404 model_not_found */
+	adoption(copy: ModelCopy): Adoption | undefined;
+	/** The directory an engine gets. @throws when the copy is not ready, RESOURCE_UNAVAILABLE adopted_changed */
 	pathOf(copy: ModelCopy): string;
+	/** Where one file of a ready copy is: regular, no link. @throws as pathOf */
+	fileOf(copy: ModelCopy, path: SafePath): string;
 	/**
 	 * Marks a copy as in use, by whom in words; `remove` refuses meanwhile. With `use` its beginning and its end are
 	 * touches. @throws 404 model_not_found
@@ -150,8 +175,8 @@ export interface StorageOptions {
 /** The room's tables and write operations, for the database's writer thread. */
 export const storageModule = {
 	room: "storage",
-	migrations: [migration1, migration2, migration3],
-	writes: storageWrites,
+	migrations: [migration1, migration2, migration3, migration4],
+	writes: { ...storageWrites, ...adoptionWrites },
 } satisfies WriterModule;
 
 /** Manifests kept parsed; a peer asks for the parts of one again and again. */
@@ -191,7 +216,8 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 	const listed = (row: CopyRow): boolean => row.state === "ready" || row.state === "unavailable";
 	const copyBytes = (tier: string): number => {
 		let bytes = 0;
-		for (const row of shelf.rows.values()) if (row.tier === tier) bytes += row.sizeBytes;
+		for (const row of shelf.rows.values())
+			if (row.tier === tier && row.place === "store") bytes += row.sizeBytes;
 		return bytes;
 	};
 	const reservations = createReservations((tier) => {
@@ -204,6 +230,19 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		const row = shelf.rows.get(keyOf(key));
 		if (row?.state !== "ready") throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
 		return row;
+	};
+	const unchangedRow = (key: CopyKey): CopyRow => {
+		const row = readyRow(key);
+		if (row.place === "adopted") requireUnchanged(shelf, row);
+		return row;
+	};
+	const fileAt = (row: CopyRow): ((path: SafePath) => string) => {
+		if (row.place === "adopted") {
+			const adoption = adoptionOf(shelf, row);
+			return (path) => adoptedPath(adoption, path);
+		}
+		const directory = copyPath(rootOf(shelf, row.tier), row);
+		return (path) => joinSafe(directory, path);
 	};
 	const listedRow = (key: CopyKey): CopyRow => {
 		const row = shelf.rows.get(keyOf(key));
@@ -302,11 +341,22 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 		detected: (contentId) => shelf.detected.get(contentId),
 		setDetected: (contentId, detected) => setDetected(shelf, contentId, detected),
-		pathOf(copy) {
-			const row = readyRow(keyOfCopy(copy));
-			return copyPath(rootOf(shelf, row.tier), row);
+		adopt: async (input) => shown(await adoptFiles(shelf, input)),
+		adoption(copy) {
+			const row = listedRow(keyOfCopy(copy));
+			return row.place === "adopted" ? adoptionOf(shelf, row) : undefined;
 		},
-		hold: (model, revision, tier, why, use) => holdRow(readyRow({ model, revision, tier }), why, use),
+		pathOf(copy) {
+			const row = unchangedRow(keyOfCopy(copy));
+			const root = rootOf(shelf, row.tier);
+			return row.place === "adopted" ? viewPath(root, row) : copyPath(root, row);
+		},
+		fileOf(copy, path) {
+			const row = readyRow(keyOfCopy(copy));
+			if (row.place === "adopted") requireUnchanged(shelf, row, path);
+			return fileAt(row)(path);
+		},
+		hold: (model, revision, tier, why, use) => holdRow(unchangedRow({ model, revision, tier }), why, use),
 		touch: (copy, use) => touchRow(keyOf(keyOfCopy(copy)), use),
 		onUse: (listener) => uses.onUse(listener),
 		pin: (model, revision, tier, pinned) =>
@@ -328,14 +378,17 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			if (manifest === undefined) throw new Error(`the manifest ${row.contentId} of a copy is missing`);
 			using hold = row.state === "ready" ? holdRow(row, "verification") : undefined;
 			void hold;
-			const path = copyPath(rootOf(shelf, row.tier), row);
-			const report = await verifyFiles(io, path, manifest, options, signal);
+			const adopted = shelf.adoptions.get(keyOf(row));
+			const files = adopted && lookAgain(adopted.files);
+			const report = await verifyFiles(io, fileAt(row), manifest, options, signal);
 			// An unavailable copy may have been removed or replaced while it was read.
 			const now = shelf.rows.get(keyOf(row));
 			if (now?.state !== row.state || now.contentId !== row.contentId || now.readyAt !== row.readyAt)
 				return report;
 			const isWhole = report.partsChecked === report.partsTotal;
 			if (report.damaged.length > 0) await quarantine(row, report);
+			else if (isWhole && adopted !== undefined && files !== undefined)
+				await takeBack(shelf, row, { ...adopted, files });
 			else if (row.state === "unavailable" && isWhole) await setState(shelf, row, "ready");
 			return report;
 		},

@@ -3,7 +3,7 @@ import { lstat } from "node:fs/promises";
 import { fileError } from "../../platform/durable-file.ts";
 import { xxh64Hex } from "../../platform/hash.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { parseSafePath, type SafePath } from "../../platform/safe-path.ts";
 import type { Manifest, ManifestFile } from "../../schema/manifest.ts";
 
 export interface VerifyOptions {
@@ -50,10 +50,10 @@ export function choosePartsToRead(
 	return byFile;
 }
 
-/** Reads a published copy. Sizes of all files are looked at, whatever the sample. */
+/** Reads a published copy, whose files are where `fileAt` says. Sizes of all files are looked at, whatever the sample. */
 export async function verifyFiles(
 	io: IoPool,
-	directory: string,
+	fileAt: (path: SafePath) => string,
 	manifest: Manifest,
 	options: VerifyOptions,
 	signal: AbortSignal,
@@ -66,7 +66,7 @@ export async function verifyFiles(
 	for (const [index, file] of manifest.files.entries()) {
 		signal.throwIfAborted();
 		const parts = choice.get(index) ?? [];
-		const path = joinSafe(directory, parseSafePath(file.path));
+		const path = fileAt(parseSafePath(file.path));
 		const before = report.bytesChecked;
 		const onBytes = (bytes: number): void => options.onBytes?.(before + bytes, bytesTotal);
 		const found =

@@ -6,7 +6,7 @@
 import { fileError } from "../../platform/durable-file.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, invalid, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -70,9 +70,8 @@ export async function readBundle(
 	const manifest = copy === undefined ? undefined : storage.manifest(contentId);
 	if (copy === undefined || manifest === undefined) throw modelNotFound(contentId);
 	const files = checkedFiles(manifest, first, end);
-	const directory = storage.pathOf(copy);
 	const entries = files.map(({ path, size_bytes: sizeBytes }) => ({
-		path: joinSafe(directory, parseSafePath(path)),
+		path: storage.fileOf(copy, parseSafePath(path)),
 		sizeBytes,
 	}));
 	try {

@@ -6,7 +6,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { type Pack, pack } from "tar-stream";
 import { fileError } from "../../platform/durable-file.ts";
 import { createXxh64Factory, type StreamingXxh64 } from "../../platform/hash.ts";
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { parseSafePath } from "../../platform/safe-path.ts";
 import { BUNDLE_ENTRY, BUNDLE_FOLDER, type Bundle } from "../../schema/bundle.ts";
 import { GswarmError, modelNotFound } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest, type ManifestFile } from "../../schema/manifest.ts";
@@ -24,7 +24,6 @@ export async function exportCopy(storage: Storage, copy: ModelCopy): Promise<Rea
 	if (manifest === undefined) throw modelNotFound(copy.model_name, copy.tier);
 	const newXxh64 = await createXxh64Factory();
 	const canonical = JSON.parse(canonicalManifest(manifest)) as Manifest;
-	const directory = storage.pathOf(copy);
 	const hold = storage.hold(
 		parseModelName(copy.model_name),
 		parseRevision(copy.revision),
@@ -39,7 +38,7 @@ export async function exportCopy(storage: Storage, copy: ModelCopy): Promise<Rea
 	const fill = async (): Promise<void> => {
 		await entry(tar, BUNDLE_ENTRY, bundleText(copy, canonical));
 		for (const file of canonical.files) {
-			const path = joinSafe(directory, parseSafePath(file.path));
+			const path = storage.fileOf(copy, parseSafePath(file.path));
 			await entry(tar, `${BUNDLE_FOLDER}/${file.path}`, checkedBytes(path, file, newXxh64), file.size_bytes);
 		}
 		tar.finalize();

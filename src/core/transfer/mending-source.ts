@@ -24,7 +24,6 @@ export function mendingSource(source: Source, { directory, damaged }: Remains): 
 	};
 	return {
 		// A directory would be copied from as it is, damage and all.
-		localDirectory: undefined,
 		describe: (signal) => source.describe(signal),
 		async read(file, range, signal) {
 			if (range === undefined || file.parts === undefined) return source.read(file, range, signal);

@@ -1,5 +1,5 @@
 /** The serving side: which file a peer's request for a part means. The route that answers is the agent's. */
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { parseSafePath } from "../../platform/safe-path.ts";
 import { modelNotFound, notFound } from "../../schema/errors.ts";
 import type { Storage } from "../storage/storage.ts";
 
@@ -28,5 +28,5 @@ export function resolvePart({
 	if (copy === undefined || manifest === undefined) throw modelNotFound(contentId);
 	const file = manifest.files[fileIndex];
 	if (file === undefined) throw notFound("file", String(fileIndex));
-	return { path: joinSafe(storage.pathOf(copy), parseSafePath(file.path)), sizeBytes: file.size_bytes };
+	return { path: storage.fileOf(copy, parseSafePath(file.path)), sizeBytes: file.size_bytes };
 }

@@ -1,5 +1,5 @@
 /** A copy on this node as a source, for disk → dram and back. */
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { parseSafePath } from "../../platform/safe-path.ts";
 import { modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
@@ -13,7 +13,6 @@ import type { Storage } from "../storage/storage.ts";
 export function storageSource(storage: Storage, copy: ModelCopy, why: string): Source & Disposable {
 	const model = parseModelName(copy.model_name);
 	const revision = parseRevision(copy.revision);
-	const directory = storage.pathOf(copy);
 	const manifest = storage.manifest(copy.content_id);
 	if (manifest === undefined) throw modelNotFound(model, copy.tier);
 	const hold = storage.hold(model, revision, copy.tier, why, "copy");
@@ -27,7 +26,7 @@ export function storageSource(storage: Storage, copy: ModelCopy, why: string): S
 		}),
 	);
 	return {
-		localDirectory: directory,
+		localPath: (file) => storage.fileOf(copy, file.path),
 		describe: () =>
 			Promise.resolve({
 				uri: `${copy.tier}:${model}@${revision}`,
@@ -40,7 +39,7 @@ export function storageSource(storage: Storage, copy: ModelCopy, why: string): S
 				archive: undefined,
 			}),
 		read: (file, range) => {
-			const whole = Bun.file(joinSafe(directory, file.path));
+			const whole = Bun.file(storage.fileOf(copy, file.path));
 			return Promise.resolve((range === undefined ? whole : whole.slice(range.start, range.end)).stream());
 		},
 		[Symbol.dispose]: () => hold[Symbol.dispose](),

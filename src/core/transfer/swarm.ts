@@ -108,7 +108,6 @@ export interface SwarmDependencies {
 export function createSwarm(d: SwarmDependencies, input: SwarmInput): Swarm {
 	let current: Session | undefined;
 	const source: Source = {
-		localDirectory: undefined,
 		describe: (signal) => input.base.describe(signal),
 		read(file, range, signal) {
 			if (current === undefined || range === undefined) return input.base.read(file, range, signal);

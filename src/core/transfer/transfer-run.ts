@@ -277,8 +277,9 @@ async function fetchAndVerify(
 	add(...missing(...rest));
 	await work.run(requestLimits.streams, async (request) => {
 		const { file, parts } = request;
-		if (parts !== undefined && source.localDirectory !== undefined && file.source.parts !== undefined) {
-			await copyLocally(tools, receiver, request, join(source.localDirectory, file.path), signal);
+		const here = file.source.parts === undefined ? undefined : source.localPath?.(file.source);
+		if (parts !== undefined && here !== undefined) {
+			await copyLocally(tools, receiver, request, here, signal);
 			return;
 		}
 		if (fast?.takes(request) === true) {

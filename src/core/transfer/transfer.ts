@@ -13,6 +13,7 @@ import { createXxh64Factory, sha256Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
+import { joinSafe } from "../../platform/safe-path.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { canonicalManifest, type ManifestFile } from "../../schema/manifest.ts";
 import type { CopyPurpose, ModelCopy } from "../../schema/model.ts";
@@ -255,7 +256,8 @@ export async function createTransfers(
 				const directory = storage.stagingPath(tier, transferId);
 				// A sealed copy's identity is its content: what is known of that need not be read again.
 				const known = storage.detected(input.contentId ?? description.sourceId);
-				const detected = known ?? (await detectModel(tools.io, directory, files, signal));
+				const detected =
+					known ?? (await detectModel(tools.io, (path) => joinSafe(directory, path), files, signal));
 				return await storage.publish({
 					tier,
 					transferId,

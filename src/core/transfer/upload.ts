@@ -10,7 +10,7 @@ import { xxh64Hex } from "../../platform/hash.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { inLanes } from "../../platform/lanes.ts";
 import type { Log } from "../../platform/log.ts";
-import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
+import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, modelNotFound } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest, type ManifestFile } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
@@ -81,14 +81,13 @@ export async function uploadCopy(d: Dependencies, input: UploadInput): Promise<U
 	const held = [parseModelName(copy.model_name), parseRevision(copy.revision)] as const;
 	using hold = d.storage.hold(...held, copy.tier, `being uploaded to ${target}`, "read");
 	void hold;
-	const directory = d.storage.pathOf(copy);
 	const there = await writer.list(manifest.files.length * 2 + 1000, signal);
 	refuseOthers(there, manifest, target);
 	meter.begin(0, manifest.total_bytes);
 	meter.enter("uploading");
 	let bytesThere = 0;
 	for (const file of manifest.files) {
-		const path = joinSafe(directory, parseSafePath(file.path));
+		const path = d.storage.fileOf(copy, parseSafePath(file.path));
 		const found = there.get(file.path);
 		const upload = createFileUpload(d, line, file, path);
 		const known =

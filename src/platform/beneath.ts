@@ -3,8 +3,8 @@
  * before (through /proc/self/fd) and never through a symlink, so that nobody can swap a folder in between; elsewhere
  * the resolved path is compared before and after.
  */
-import { constants, type FileHandle, open, realpath } from "node:fs/promises";
-import { relative, sep } from "node:path";
+import { constants, type FileHandle, lstat, open, realpath, rmdir, unlink } from "node:fs/promises";
+import { basename, dirname, relative, sep } from "node:path";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 
@@ -44,4 +44,49 @@ async function openCompared(path: string): Promise<FileHandle> {
 	if ((await realpath(path)) === path) return handle;
 	await handle.close();
 	throw Object.assign(new Error(`${path} was replaced while it was opened`), { code: "ELOOP" });
+}
+
+/**
+ * Removes a name below `folder`, whose parents are reached as openBeneath does; the bytes that it alone kept. What is
+ * not there any more frees nothing.
+ */
+export async function unlinkBeneath(folder: string, path: string): Promise<number> {
+	return await inParent(folder, path, async (place) => {
+		const info = await lstat(place);
+		await unlink(place);
+		return info.isFile() && info.nlink === 1 ? info.size : 0;
+	});
+}
+
+/** Removes a directory below `folder` where it is empty; whether it went. */
+export async function rmdirBeneath(folder: string, path: string): Promise<boolean> {
+	const gone = await inParent(folder, path, async (place) => {
+		try {
+			await rmdir(place);
+			return 1;
+		} catch (error) {
+			const { code } = error as NodeJS.ErrnoException;
+			if (code === "ENOTEMPTY" || code === "EEXIST") return 0;
+			throw error;
+		}
+	});
+	return gone === 1;
+}
+
+async function inParent(
+	folder: string,
+	path: string,
+	work: (place: string) => Promise<number>,
+): Promise<number> {
+	let parent: FileHandle | undefined;
+	try {
+		parent = await openBeneath(folder, dirname(path));
+		return await work(process.platform === "linux" ? `/proc/self/fd/${parent.fd}/${basename(path)}` : path);
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "ENOENT") return 0;
+		throw error;
+	} finally {
+		await parent?.close();
+	}
 }

@@ -1,0 +1,85 @@
+/** What lies in other programs' stores: what may be read of it, and what of it may go. */
+import type { Guard } from "./guard.ts";
+
+const LAYOUTS = ["test/source/layouts.test.ts"];
+const ADOPT = ["test/cluster/adopt.test.ts"];
+
+export const ADOPTION_GUARDS: readonly Guard[] = [
+	{
+		name: "snapshot_link_to_a_blob_alone",
+		file: "src/core/source/layout-hub.ts",
+		find: 'return dirname(blob) === join(repository, "blobs") && BLOB.test(basename(blob)) ? blob : undefined;',
+		replace: "return blob;",
+		tests: LAYOUTS,
+	},
+	{
+		name: "blob_is_no_link",
+		file: "src/core/source/layout-hub.ts",
+		find: "if (info?.isFile() !== true)",
+		replace: "if (info === undefined)",
+		tests: LAYOUTS,
+	},
+	{
+		name: "adopted_path_without_links",
+		file: "src/core/source/layouts.ts",
+		find: "if (join(folder, relative(named, clean)) === target) return { folder, target };",
+		replace: "return { folder, target };",
+		tests: LAYOUTS,
+	},
+	{
+		name: "adopted_in_import_folders",
+		file: "src/core/source/layouts.ts",
+		find: "if (!isInside(folder, target)) {",
+		replace: "if (false) {",
+		tests: LAYOUTS,
+	},
+	{
+		name: "adopted_blob_is_what_it_is_called",
+		file: "src/agent/node/adopt-task.ts",
+		find: 'if (digest !== undefined && digest.hex !== hex) throw mismatch(path, digest.hex, hex ?? "");',
+		replace: "",
+		tests: ADOPT,
+	},
+	{
+		name: "adopted_and_changed_out_of_use",
+		file: "src/core/storage/adopted.ts",
+		find: "if (changed === undefined) return;",
+		replace: "return;",
+		tests: ADOPT,
+	},
+	{
+		name: "adopted_is_no_durable_copy",
+		file: "src/core/registry/model-store.ts",
+		find: "AND tier GLOB 'disk*' AND place = 'store'",
+		replace: "AND tier GLOB 'disk*'",
+		tests: ADOPT,
+	},
+	{
+		name: "adopted_costs_no_room",
+		file: "src/core/storage/storage.ts",
+		find: 'if (row.tier === tier && row.place === "store") bytes += row.sizeBytes;',
+		replace: "if (row.tier === tier) bytes += row.sizeBytes;",
+		tests: ADOPT,
+	},
+	{
+		name: "files_of_others_not_mended",
+		file: "src/agent/node/verification.ts",
+		find: 'if (copy.place === "adopted")',
+		replace: "if (false)",
+		tests: ADOPT,
+	},
+	{
+		name: "shared_blobs_stay",
+		file: "src/core/source/layout-removal.ts",
+		find: "if (used.has(path)) kept++;",
+		replace: "if (false) kept++;",
+		tests: ADOPT,
+	},
+	{
+		name: "delete_files_needs_the_last_copy_leave",
+		file: "src/agent/node/removal.ts",
+		find: '(copy.place !== "adopted" || deleteFiles)',
+		replace: 'copy.place !== "adopted"',
+		tests: ADOPT,
+	},
+];

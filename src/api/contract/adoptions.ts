@@ -1,0 +1,44 @@
+/** Models that are on a node already, put there by another program, and how they become known without a copy. */
+import { z } from "zod";
+import { adoptableSchema } from "../../schema/adoption.ts";
+import type { Route } from "../route.ts";
+import { BOTH, device, priority, submittedOn } from "./fields.ts";
+
+/** Of a file or directory of the node, in one of its import folders. */
+const path = z.string().min(1).max(4096);
+
+export const adoptionsRoutes = {
+	findAdoptable: {
+		method: "POST",
+		path: "/api/v1/adoptions/find",
+		summary:
+			"What can be adopted at a path of a node: a Hugging Face cache, an Ollama store, a folder or a file; nothing is read but names and sizes",
+		role: "operator",
+		on: BOTH,
+		audited: ["path", "device"],
+		body: z.strictObject({
+			path,
+			/** Says which node; left out: the only one. */
+			device: device.optional(),
+		}),
+		status: 200,
+		response: z.object({ node: z.string(), device: z.string(), found: z.array(adoptableSchema) }),
+	},
+	adoptModel: {
+		method: "POST",
+		path: "/api/v1/models/{model_name}/adopt",
+		summary: "Register the one model at a path of a node where it lies, after all of it was read once",
+		role: "operator",
+		on: BOTH,
+		audited: ["path", "device"],
+		body: z.strictObject({
+			path,
+			/** A disk of the node; left out: the only node's. */
+			device: device.optional(),
+			model_type: z.string().min(1).max(64).optional(),
+			priority,
+		}),
+		status: 202,
+		response: submittedOn,
+	},
+} as const satisfies Record<string, Route>;

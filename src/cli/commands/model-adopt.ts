@@ -1,0 +1,115 @@
+import type { Adoptable } from "../../schema/adoption.ts";
+import { invalid } from "../../schema/errors.ts";
+import type { ApiClient } from "../../api/client.ts";
+import { resolve } from "node:path";
+import { defineCommand } from "../command.ts";
+import type { Context } from "../context.ts";
+import { EXIT } from "../exit-codes.ts";
+import { adoptableTable } from "../render/adoptables.ts";
+import { WAIT_ARG, resultText, settle } from "../submit.ts";
+import { device, model, node, path } from "../values.ts";
+
+export const command = defineCommand({
+	about: `Registers models that lie on a node already, where they lie: a Hugging Face cache (the whole of it, one repository or one snapshot), an Ollama store, a folder, or a .gguf or .safetensors file. Nothing is copied: every file is read once, and the model is ready to be served and copied from there. Each snapshot becomes a revision of its model.
+PATH is one of the node, in one of its import folders (\`import_folders\` in its config.yaml). \`gswarm model delete\` forgets an adopted copy and leaves the files, unless --delete-files is given.`,
+	args: {
+		path: { type: "positional", value: path, description: "What to adopt on the node" },
+		node: {
+			type: "string",
+			value: node,
+			valueHint: "NODE",
+			description: "The node on which it lies (default: the only one)",
+		},
+		device: {
+			type: "string",
+			value: device,
+			valueHint: "DEVICE",
+			description: "Count it to this disk of the node, e.g. node1:disk1",
+		},
+		as: {
+			type: "string",
+			value: model,
+			valueHint: "NAME",
+			description: "Another name, where there is one model",
+		},
+		type: { type: "string", valueHint: "TYPE", description: "Its type, e.g. llm (default: guessed)" },
+		"dry-run": { type: "boolean", description: "Only list what there is" },
+		wait: WAIT_ARG,
+	},
+	examples: [
+		["model adopt ~/.cache/huggingface/hub --dry-run", "what a Hugging Face cache has"],
+		["model adopt ~/.cache/huggingface/hub", "all of it"],
+		["model adopt /srv/models/tiny.gguf --node node2 --as acme/tiny", "one file of another node"],
+		["model adopt /usr/share/ollama/.ollama/models", "every model of an Ollama store"],
+	],
+	next: ["model list", "model serve NAME"],
+	async run(context, values) {
+		const { api, out, say, style, width } = context;
+		const client = await api();
+		const where = values.device ?? (values.node === undefined ? undefined : `${values.node}:disk`);
+		const at = { path: resolve(values.path), ...(where === undefined ? {} : { device: where }) };
+		const answer = await client.call("findAdoptable", { body: at });
+		const { found } = answer;
+		if (values["dry-run"] || found.length === 0) {
+			await out.show(answer, {
+				names: () => found.map((one) => one.path),
+				human: (wide) => adoptableTable(found, { style, width: wide ? undefined : width, wide }),
+			});
+			if (found.length === 0) say.info(`There is nothing to adopt at ${at.path} on ${answer.node}.`);
+			else say.next([`model adopt ${at.path}`]);
+			return EXIT.done;
+		}
+		if (values.as !== undefined && new Set(found.map((one) => one.model_name ?? one.path)).size > 1) {
+			throw invalid(
+				"bad_argument",
+				`--as names one model, and there are ${found.length} at ${at.path}.`,
+				{},
+				`\`gswarm model adopt ${at.path} --dry-run\` lists their paths; name one of them.`,
+			);
+		}
+		let worst: number = EXIT.done;
+		for (const one of found) {
+			const code = await adoptOne(context, client, one, { ...values, device: answer.device });
+			if (code !== EXIT.done && worst === EXIT.done) worst = code;
+		}
+		return worst;
+	},
+});
+
+async function adoptOne(
+	context: Context,
+	client: ApiClient,
+	one: Adoptable,
+	{
+		as,
+		type,
+		device: where,
+		wait,
+	}: { as?: string | undefined; type?: string | undefined; device: string; wait: boolean },
+): Promise<number> {
+	const { say } = context;
+	const name = as ?? one.model_name;
+	if (one.adopted_as !== null && (as === undefined || as === one.adopted_as)) {
+		say.info(`${one.path} is adopted already, as ${one.adopted_as}.`);
+		return EXIT.done;
+	}
+	if (one.problem !== null || name === null) {
+		say.error(
+			`${one.path} was not adopted: ${one.problem ?? "its name is none that a model can have; give it one with --as"}`,
+		);
+		return EXIT.failed;
+	}
+	const submitted = await client.call("adoptModel", {
+		params: { model_name: name },
+		body: { path: one.path, device: where, ...(type === undefined ? {} : { model_type: type }) },
+	});
+	const what = one.revision === null ? name : `${name}@${one.revision.slice(0, 12)}`;
+	return await settle(context, submitted, {
+		wait,
+		telling: {
+			title: `${what} at ${one.path}`,
+			done: (task) => `Adopted ${what} on ${resultText(task, "device") ?? where}, where it lies`,
+			next: () => [`model show ${name}`, `model serve ${name}`],
+		},
+	});
+}

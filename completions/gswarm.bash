@@ -35,6 +35,7 @@ _gswarm_step() {
 		("model/move") REPLY="model move" ;;
 		("model/verify") REPLY="model verify" ;;
 		("model/export") REPLY="model export" ;;
+		("model/adopt") REPLY="model adopt" ;;
 		("model/import") REPLY="model import" ;;
 		("model/upload") REPLY="model upload" ;;
 		("model/serve") REPLY="model serve" ;;
@@ -120,6 +121,10 @@ _gswarm_value() {
 		("model verify/--seed") REPLY="anything" ;;
 		("model verify/--priority") REPLY="words:critical high normal low" ;;
 		("model export/--from") REPLY="live:devices" ;;
+		("model adopt/--node") REPLY="live:nodes" ;;
+		("model adopt/--device") REPLY="live:devices" ;;
+		("model adopt/--as") REPLY="live:models" ;;
+		("model adopt/--type") REPLY="anything" ;;
 		("model import/--to") REPLY="live:devices" ;;
 		("model import/--name") REPLY="live:models" ;;
 		("model import/--priority") REPLY="words:critical high normal low" ;;
@@ -133,19 +138,20 @@ _gswarm_value() {
 		("model serve/--parallel") REPLY="anything" ;;
 		("model serve/--priority") REPLY="words:critical high normal low" ;;
 		("model delete/--device") REPLY="live:devices" ;;
+		("model delete/--revision") REPLY="anything" ;;
 		("service logs/--lines") REPLY="anything" ;;
 		("queue status/--status") REPLY="words:pending running" ;;
-		("queue status/--type") REPLY="words:download copy move delete serve stop verify upload" ;;
+		("queue status/--type") REPLY="words:download copy move delete serve stop verify upload adopt" ;;
 		("queue status/--priority") REPLY="words:critical high normal low" ;;
 		("queue status/--node") REPLY="live:nodes" ;;
 		("queue tasks/--status") REPLY="words:pending running" ;;
-		("queue tasks/--type") REPLY="words:download copy move delete serve stop verify upload" ;;
+		("queue tasks/--type") REPLY="words:download copy move delete serve stop verify upload adopt" ;;
 		("queue tasks/--priority") REPLY="words:critical high normal low" ;;
 		("queue tasks/--node") REPLY="live:nodes" ;;
 		("queue tasks/--limit") REPLY="anything" ;;
 		("queue tasks/--cursor") REPLY="anything" ;;
 		("queue history/--status") REPLY="words:completed failed cancelled" ;;
-		("queue history/--type") REPLY="words:download copy move delete serve stop verify upload" ;;
+		("queue history/--type") REPLY="words:download copy move delete serve stop verify upload adopt" ;;
 		("queue history/--priority") REPLY="words:critical high normal low" ;;
 		("queue history/--node") REPLY="live:nodes" ;;
 		("queue history/--since") REPLY="anything" ;;
@@ -194,6 +200,7 @@ _gswarm_argument() {
 		("model verify/0") REPLY="live:models" ;;
 		("model export/0") REPLY="live:models" ;;
 		("model export/1") REPLY="path" ;;
+		("model adopt/0") REPLY="path" ;;
 		("model import/0") REPLY="path" ;;
 		("model upload/0") REPLY="live:models" ;;
 		("model upload/1") REPLY="anything" ;;
@@ -227,7 +234,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register describe download copy move verify export import upload serve delete ;;
+		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve delete ;;
 		("service") printf '%s\n' list status logs stop ;;
 		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
 		("node") printf '%s\n' list limit approve remove reset ;;
@@ -251,10 +258,11 @@ _gswarm_flags() {
 		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --compression --verify --no-verify --no-wait ;;
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --no-wait ;;
 		("model export") printf '%s\n' --from --overwrite ;;
+		("model adopt") printf '%s\n' --node --device --as --type --dry-run --no-wait ;;
 		("model import") printf '%s\n' --to --name --priority --bandwidth --no-wait ;;
 		("model upload") printf '%s\n' --from --overwrite --priority --bandwidth --no-wait ;;
 		("model serve") printf '%s\n' --device --port --ctx --parallel --priority --no-wait ;;
-		("model delete") printf '%s\n' --device --force --no-wait ;;
+		("model delete") printf '%s\n' --device --revision --delete-files --force --no-wait ;;
 		("service logs") printf '%s\n' --lines ;;
 		("service stop") printf '%s\n' --no-wait ;;
 		("queue status") printf '%s\n' --status --type --priority --node --watch ;;

@@ -15,7 +15,7 @@ function __gswarm_at
 				continue
 			case '-*'
 				switch "$path/$word"
-					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'service logs/--lines' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
+					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model adopt/--node' 'model adopt/--device' 'model adopt/--as' 'model adopt/--type' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'model delete/--revision' 'service logs/--lines' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
 						set flag $word
 				end
 				continue
@@ -85,6 +85,8 @@ function __gswarm_at
 				set path 'model verify'
 			case 'model/export'
 				set path 'model export'
+			case 'model/adopt'
+				set path 'model adopt'
 			case 'model/import'
 				set path 'model import'
 			case 'model/upload'
@@ -214,6 +216,7 @@ complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a copy -d 'Copy a model 
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a move -d 'Move a model to another device or node'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a verify -d 'Read a model\'s copies again, and repair a damaged one'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a export -d 'Write a model and its manifest to one file'
+complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a adopt -d 'Register models that lie on a node already'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a import -d 'Take in a model from such a file'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a upload -d 'Upload a model to a bucket'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a serve -d 'Serve a model behind an OpenAI-compatible address'
@@ -285,6 +288,13 @@ complete -c gswarm -n "test (__gswarm_at) = 'model export/0'" -a '(__gswarm_live
 complete -c gswarm -n "test (__gswarm_at) = 'model export/1'" -F
 complete -c gswarm -n "__gswarm_in 'model export'" -l from -x -a '(__gswarm_live devices)' -d 'The copy to export'
 complete -c gswarm -n "__gswarm_in 'model export'" -l overwrite -d 'Replace a file that is there'
+complete -c gswarm -n "test (__gswarm_at) = 'model adopt/0'" -F
+complete -c gswarm -n "__gswarm_in 'model adopt'" -l node -x -a '(__gswarm_live nodes)' -d 'The node on which it lies (default: the only one)'
+complete -c gswarm -n "__gswarm_in 'model adopt'" -l device -x -a '(__gswarm_live devices)' -d 'Count it to this disk of the node, e.g. node1:disk1'
+complete -c gswarm -n "__gswarm_in 'model adopt'" -l as -x -a '(__gswarm_live models)' -d 'Another name, where there is one model'
+complete -c gswarm -n "__gswarm_in 'model adopt'" -l type -x -a '' -d 'Its type, e.g. llm (default: guessed)'
+complete -c gswarm -n "__gswarm_in 'model adopt'" -l dry-run -d 'Only list what there is'
+complete -c gswarm -n "__gswarm_in 'model adopt'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'model import/0'" -F
 complete -c gswarm -n "__gswarm_in 'model import'" -l to -x -a '(__gswarm_live devices)' -d 'Where it goes, e.g. node1:disk (default: the agent chooses)'
 complete -c gswarm -n "__gswarm_in 'model import'" -l name -x -a '(__gswarm_live models)' -d 'Another name than the one in the file'
@@ -307,6 +317,8 @@ complete -c gswarm -n "__gswarm_in 'model serve'" -l priority -x -a 'critical hi
 complete -c gswarm -n "__gswarm_in 'model serve'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'model delete/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "__gswarm_in 'model delete'" -l device -x -a '(__gswarm_live devices)' -d 'Delete only the copy on this device'
+complete -c gswarm -n "__gswarm_in 'model delete'" -l revision -x -a '' -d 'Only this revision of it on --device'
+complete -c gswarm -n "__gswarm_in 'model delete'" -l delete-files -d 'Of an adopted copy the files too, which otherwise stay where they are'
 complete -c gswarm -n "__gswarm_in 'model delete'" -l force -d 'Also when it is served (the service is stopped) or the last copy on a disk'
 complete -c gswarm -n "__gswarm_in 'model delete'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'service/0'" -a list -d 'List services'
@@ -327,12 +339,12 @@ complete -c gswarm -n "test (__gswarm_at) = 'queue/0'" -a retry -d 'Do a failed 
 complete -c gswarm -n "test (__gswarm_at) = 'queue/0'" -a history -d 'List past tasks, the newest first'
 complete -c gswarm -n "test (__gswarm_at) = 'queue/0'" -a config -d 'Show or change how the queue works'
 complete -c gswarm -n "__gswarm_in 'queue status'" -l status -x -a 'pending running' -d 'Only pending or running ones'
-complete -c gswarm -n "__gswarm_in 'queue status'" -l type -x -a 'download copy move delete serve stop verify upload' -d 'Only download, copy, move, delete, serve, stop, verify or upload tasks'
+complete -c gswarm -n "__gswarm_in 'queue status'" -l type -x -a 'download copy move delete serve stop verify upload adopt' -d 'Only download, copy, move, delete, serve, stop, verify, upload or adopt tasks'
 complete -c gswarm -n "__gswarm_in 'queue status'" -l priority -x -a 'critical high normal low' -d 'Only critical, high, normal or low ones'
 complete -c gswarm -n "__gswarm_in 'queue status'" -l node -x -a '(__gswarm_live nodes)' -d 'Only tasks of this node'
 complete -c gswarm -n "__gswarm_in 'queue status'" -l watch -d 'Go on showing what changes, until Ctrl-C'
 complete -c gswarm -n "__gswarm_in 'queue tasks'" -l status -x -a 'pending running' -d 'Only pending or running ones'
-complete -c gswarm -n "__gswarm_in 'queue tasks'" -l type -x -a 'download copy move delete serve stop verify upload' -d 'Only download, copy, move, delete, serve, stop, verify or upload tasks'
+complete -c gswarm -n "__gswarm_in 'queue tasks'" -l type -x -a 'download copy move delete serve stop verify upload adopt' -d 'Only download, copy, move, delete, serve, stop, verify, upload or adopt tasks'
 complete -c gswarm -n "__gswarm_in 'queue tasks'" -l priority -x -a 'critical high normal low' -d 'Only critical, high, normal or low ones'
 complete -c gswarm -n "__gswarm_in 'queue tasks'" -l node -x -a '(__gswarm_live nodes)' -d 'Only tasks of this node'
 complete -c gswarm -n "__gswarm_in 'queue tasks'" -l limit -x -a '' -d 'Tasks on a page, at most 200'
@@ -346,7 +358,7 @@ complete -c gswarm -n "test (__gswarm_at) = 'queue limit/1'" -a 'none'
 complete -c gswarm -n "test (__gswarm_at) = 'queue retry/0'" -a '(__gswarm_live tasks)'
 complete -c gswarm -n "__gswarm_in 'queue retry'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "__gswarm_in 'queue history'" -l status -x -a 'completed failed cancelled' -d 'completed, failed or cancelled'
-complete -c gswarm -n "__gswarm_in 'queue history'" -l type -x -a 'download copy move delete serve stop verify upload' -d 'Only download, copy, move, delete, serve, stop, verify or upload tasks'
+complete -c gswarm -n "__gswarm_in 'queue history'" -l type -x -a 'download copy move delete serve stop verify upload adopt' -d 'Only download, copy, move, delete, serve, stop, verify, upload or adopt tasks'
 complete -c gswarm -n "__gswarm_in 'queue history'" -l priority -x -a 'critical high normal low' -d 'Only critical, high, normal or low ones'
 complete -c gswarm -n "__gswarm_in 'queue history'" -l node -x -a '(__gswarm_live nodes)' -d 'Only tasks of this node'
 complete -c gswarm -n "__gswarm_in 'queue history'" -l since -x -a '' -d 'Not older than this, e.g. 2h or 7d'

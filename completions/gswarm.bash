@@ -85,6 +85,7 @@ _gswarm_value() {
 		("agent/--tls-key") REPLY="path" ;;
 		("agent/--disk") REPLY="path" ;;
 		("agent/--dram") REPLY="anything" ;;
+		("agent/--sim-gpu") REPLY="anything" ;;
 		("agent/--log-level") REPLY="words:debug info warn error" ;;
 		("model list/--type") REPLY="anything" ;;
 		("model list/--location") REPLY="live:devices" ;;
@@ -248,7 +249,7 @@ _gswarm_children() {
 _gswarm_flags() {
 	printf '%s\n' --json -o --output -q --quiet --data-dir --context --timeout -y --yes --no-input --no-color --debug -h --help
 	case "$1" in
-		("agent") printf '%s\n' --host --join --join-file --node --port --node-port --peer-port --bind --advertise --tls --tls-cert --tls-key --disk --dram --detach --log-level ;;
+		("agent") printf '%s\n' --host --join --join-file --node --port --node-port --peer-port --bind --advertise --tls --tls-cert --tls-key --disk --dram --sim-gpu --detach --log-level ;;
 		("model list") printf '%s\n' --type --location --status --page --per-page ;;
 		("model show") printf '%s\n' --include --exclude --all-files ;;
 		("model register") printf '%s\n' --source --type --size --meta ;;

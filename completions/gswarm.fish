@@ -204,6 +204,7 @@ complete -c gswarm -n "__gswarm_in 'agent'" -l tls-cert -r -F -d 'Your own certi
 complete -c gswarm -n "__gswarm_in 'agent'" -l tls-key -r -F -d 'Its key (PEM, mode 0600)'
 complete -c gswarm -n "__gswarm_in 'agent'" -l disk -r -F -d 'A further disk for models, with the most it may hold'
 complete -c gswarm -n "__gswarm_in 'agent'" -l dram -x -a '' -d 'The most memory that models may take'
+complete -c gswarm -n "__gswarm_in 'agent'" -l sim-gpu -x -a '' -d 'A simulated GPU with so much memory, taken from this machine\'s; for trying things out'
 complete -c gswarm -n "__gswarm_in 'agent'" -l detach -d 'Run in the background; returns when the agent is ready'
 complete -c gswarm -n "__gswarm_in 'agent'" -l log-level -x -a 'debug info warn error' -d 'debug, info, warn or error'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a list -d 'List models'

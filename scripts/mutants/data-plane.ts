@@ -221,8 +221,8 @@ export const DATA_PLANE_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "plane_line_limit",
-		file: "src/core/transfer/plane/messages.ts",
-		find: "if (rest.length > MAX_LINE) throw",
+		file: "src/platform/line-reader.ts",
+		find: "if (waitingChars > maxChars) throw",
 		replace: "if (false) throw",
 		tests: ["test/transfer/data-plane.test.ts"],
 	},

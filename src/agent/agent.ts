@@ -37,6 +37,7 @@ import { banner } from "./banner.ts";
 import { bucketServices, ownOrigins } from "./bucket-services.ts";
 import { hostCredentials, nodeCredentials } from "./credentials.ts";
 import { type AgentFile, type DataDir, type NodeFile, openDataDir } from "./data-dir.ts";
+import { gpusOf } from "./gpus.ts";
 import { type HostRole, openHost } from "./host/host.ts";
 import { createApp } from "./http/app.ts";
 import { createAttempts } from "./http/attempts.ts";
@@ -353,6 +354,7 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 	const { options, config, dataDir, log, clock, ids, identity, nodeFile, reach, listening } = base;
 	const { membership } = member;
 	const { name } = nodeFile;
+	const gpus = gpusOf(options, { config, nodeFile });
 	const tiers = tiersOf(options, { config, dataDir: dataDir.path, nodeFile });
 	const { hubEndpoint, hubToken, aws } = base.environment;
 	const { allow, allow_private: allowPrivate, ollama, token_realms: tokenRealms } = config.sources;
@@ -415,6 +417,10 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 				verifySha256: config.transfer.verify === "sha256",
 				environment: readProcessEnvironment(),
 				engineCommand: ownCommand("__engine"),
+				gpus: {
+					simulatedBytes: gpus.simulatedBytes,
+					holderCommand: ownCommand("__holder"),
+				},
 				dataCommand: config.transfer.plane === "portable" ? undefined : ownCommand("__data"),
 				listeners: () => ({
 					port: port(),
@@ -475,7 +481,7 @@ function ownCertificate({ tlsFiles }: AgentOptions): (() => ListenerCertificate)
 }
 
 /** This very program in another role: compiled it is one file, from source bun runs its entry. */
-function ownCommand(role: "__engine" | "__data"): string[] {
+function ownCommand(role: "__engine" | "__data" | "__holder"): string[] {
 	return Bun.main.startsWith("/$bunfs/") ? [process.execPath, role] : [process.execPath, Bun.main, role];
 }
 

@@ -22,6 +22,8 @@ export interface AgentOptions {
 	/** Disk tiers besides the one in the data directory. */
 	disks: readonly { path: string; sizeBytes?: number }[];
 	dramBytes?: number;
+	/** GPUs that are not there, by the size of their memory. */
+	simulatedGpus?: readonly number[];
 	logLevel: "debug" | "info" | "warn" | "error";
 }
 

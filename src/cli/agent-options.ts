@@ -2,10 +2,10 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { AgentOptions } from "./agent.ts";
+import { parseSize } from "../schema/byte-size.ts";
 import { invalid } from "../schema/errors.ts";
 import { parseHostUrl, readTokenFile } from "./connection.ts";
 import type { Context } from "./context.ts";
-import { parseSize } from "./render/format.ts";
 
 export interface AgentFlags {
 	host: boolean;
@@ -22,6 +22,7 @@ export interface AgentFlags {
 	"tls-key": string | undefined;
 	disk: readonly string[];
 	dram: number | undefined;
+	"sim-gpu": readonly number[];
 	"log-level": AgentOptions["logLevel"];
 }
 
@@ -58,6 +59,7 @@ export async function agentOptions(context: Context, flags: AgentFlags): Promise
 		...(flags["node-port"] === undefined ? {} : { nodePort: flags["node-port"] }),
 		...(flags["peer-port"] === undefined ? {} : { peerPort: flags["peer-port"] }),
 		...(flags.dram === undefined ? {} : { dramBytes: flags.dram }),
+		...(flags["sim-gpu"].length === 0 ? {} : { simulatedGpus: flags["sim-gpu"] }),
 	};
 }
 

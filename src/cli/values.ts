@@ -1,4 +1,5 @@
 /** Kinds of values that flags and arguments take: how each is read, and how its wanted form is said. */
+import { parseSize } from "../schema/byte-size.ts";
 import { parseDevice } from "../schema/device.ts";
 import {
 	isModelName,
@@ -10,7 +11,7 @@ import {
 	parseTaskId,
 	parseTokenName,
 } from "../schema/names.ts";
-import { parseDuration, parseRate, parseSize } from "./render/format.ts";
+import { parseDuration, parseRate } from "./render/format.ts";
 
 /** Names that a shell can complete from the running agent. */
 export type LiveName = "models" | "nodes" | "devices" | "tasks" | "services" | "tokens" | "contexts";

@@ -6,6 +6,7 @@ import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync } f
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
+import { parseSize } from "../schema/byte-size.ts";
 import { GswarmError } from "../schema/errors.ts";
 import { parseAddressRange } from "./address-range.ts";
 import { isAddress } from "./address.ts";
@@ -14,6 +15,15 @@ import { parseYaml } from "./safe-yaml.ts";
 
 const port = z.number().int().min(1).max(65535);
 const bytes = z.number().int().positive().max(Number.MAX_SAFE_INTEGER);
+const sizeOrBytes = z.union([
+	bytes,
+	z.string().transform((text, context) => {
+		const size = parseSize(text);
+		if (size !== undefined && size > 0) return size;
+		context.addIssue({ code: "custom", message: "wanted a size such as 8GB" });
+		return z.NEVER;
+	}),
+]);
 /** Bytes per second. */
 const rate = z.number().int().min(1000).max(Number.MAX_SAFE_INTEGER);
 /** Without a name and password: this file holds no secrets. */
@@ -114,6 +124,20 @@ const configSchema = z.strictObject({
 			cluster_up: rate.optional(),
 			/** `auto`: parts over plain HTTP are received by a process of their own where that works; `portable`: never. */
 			plane: z.enum(["auto", "portable"]).default("auto"),
+		})
+		.prefault({}),
+	accelerator: z
+		.strictObject({
+			/** `auto`: the machine's GPUs; `sim`: simulated ones in their place; `none`: no GPU is looked for. */
+			driver: z.enum(["auto", "sim", "none"]).default("auto"),
+			/** Of each simulated GPU: bytes, or a size such as 8GB. */
+			memory: sizeOrBytes.optional(),
+			/** How many are simulated; left out: as many as `nodes` names for this machine, at least one. */
+			count: z.number().int().min(1).max(16).optional(),
+		})
+		.refine((it) => (it.driver === "sim") === (it.memory !== undefined), {
+			path: ["memory"],
+			message: "goes with `driver: sim`, which needs it",
 		})
 		.prefault({}),
 	storage: z

@@ -42,6 +42,8 @@ export const copySchema = z.object({
 	place: z.enum(COPY_PLACES).optional(),
 	/** Of an adopted copy: what on its node was adopted. */
 	adopted_from: z.string().optional(),
+	/** On a GPU that is not there: a simulated device holds it. */
+	simulated: z.literal(true).optional(),
 });
 export type ModelCopy = z.infer<typeof copySchema>;
 
@@ -68,6 +70,8 @@ export const locationSchema = z.object({
 	node_status: z.string(),
 	place: z.enum(COPY_PLACES).optional(),
 	adopted_from: z.string().optional(),
+	/** On a simulated GPU. */
+	simulated: z.literal(true).optional(),
 });
 export type ModelLocation = z.infer<typeof locationSchema>;
 

@@ -1,5 +1,6 @@
 /** Nodes: what they report, and what the host believes of them. */
 import { z } from "zod";
+import { gpuSchema } from "./accelerator.ts";
 import { copySchema } from "./model.ts";
 import { serviceSchema } from "./service.ts";
 
@@ -20,6 +21,8 @@ export const tierUsageSchema = z.object({
 	used: z.number().int().nonnegative(),
 	reserved: z.number().int().nonnegative(),
 	available: z.number().int().nonnegative(),
+	/** Of a simulated GPU: there is no such memory. */
+	simulated: z.literal(true).optional(),
 });
 export type TierUsage = z.infer<typeof tierUsageSchema>;
 
@@ -87,6 +90,8 @@ export const heartbeatSchema = z.object({
 		.record(tierName, tierUsageSchema)
 		.refine((tiers) => Object.keys(tiers).length <= MAX_TIERS, `more than ${MAX_TIERS} tiers`),
 	cpus: count,
+	/** GPUs, those too that cannot be used; left out: it knows none. */
+	gpus: z.array(gpuSchema).max(MAX_TIERS).optional(),
 	tasks: taskCountersSchema,
 	activities: z.array(activitySchema).max(MAX_ACTIVITIES),
 	services: z.array(reportedServiceSchema).max(MAX_SERVICES),
@@ -129,6 +134,7 @@ export const nodeSchema = z.object({
 	version: z.string(),
 	protocol_version: z.number().int(),
 	cpus: z.number().int(),
+	gpus: z.array(gpuSchema).optional(),
 	tiers: z.record(z.string(), tierUsageSchema),
 	tasks: taskCountersSchema,
 	models: z.number().int(),

@@ -34,6 +34,8 @@ export const serviceSchema = z.object({
 	/** How a gateway chooses among a model's instances. */
 	load_balancing: z.enum(BALANCE_POLICIES),
 	error: z.string().nullable(),
+	/** Its GPU is a simulated one: the engine computes elsewhere. */
+	simulated: z.literal(true).optional(),
 });
 export type ServiceDocument = z.infer<typeof serviceSchema>;
 

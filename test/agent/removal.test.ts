@@ -14,6 +14,13 @@ interface Stand extends AsyncDisposable {
 	copy(tier?: string): ModelCopy;
 }
 
+const NO_GPUS = {
+	owns: () => false,
+	copies: () => [],
+	version: () => 0,
+	remove: () => Promise.resolve({ freedBytes: 0 }),
+};
+
 /** A node with the model on disk and in memory, and a host that does as the test says. */
 async function stand(): Promise<Stand> {
 	const dir = tempDir();
@@ -27,6 +34,7 @@ async function stand(): Promise<Stand> {
 	const removal = createRemoval({
 		nodeName: "node1",
 		storage,
+		gpus: NO_GPUS,
 		async condemn({ tier }, { force, dryRun }) {
 			steps.push(
 				`${dryRun ? "asked about" : "asked for"} ${tier}${force ? " by force" : ""}, listed ${statusNow()}`,
@@ -131,6 +139,7 @@ test("a host that is away stops the removal with what it said", async () => {
 	const removal = createRemoval({
 		nodeName: "node1",
 		storage: s.storage,
+		gpus: NO_GPUS,
 		condemn: () =>
 			Promise.reject(new GswarmError("RESOURCE_UNAVAILABLE", "Away.", { reason: "host_unreachable" })),
 		reportNow: () => Promise.resolve(true),

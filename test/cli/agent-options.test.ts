@@ -73,7 +73,7 @@ describe("the flags of gswarm agent", () => {
 
 	test("all of them arrive", async () => {
 		const line =
-			"--host --node n1 --data-dir rel --bind 127.0.0.2 --advertise gpu1.lan --advertise 10.0.0.1 --tls --tls-cert /c.pem --tls-key /k.pem --port 1 --node-port 2 --peer-port 0 --disk /a=2TB --disk /b --dram 64GB --log-level debug";
+			"--host --node n1 --data-dir rel --bind 127.0.0.2 --advertise gpu1.lan --advertise 10.0.0.1 --tls --tls-cert /c.pem --tls-key /k.pem --port 1 --node-port 2 --peer-port 0 --disk /a=2TB --disk /b --dram 64GB --sim-gpu 8GB --sim-gpu 1GiB --log-level debug";
 		expect(await options(line)).toEqual({
 			role: { host: true, node: true },
 			nodeName: "n1",
@@ -87,6 +87,7 @@ describe("the flags of gswarm agent", () => {
 			peerPort: 0,
 			disks: [{ path: "/a", sizeBytes: 2e12 }, { path: "/b" }],
 			dramBytes: 64e9,
+			simulatedGpus: [8e9, 2 ** 30],
 			logLevel: "debug",
 		});
 	});

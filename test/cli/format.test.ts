@@ -7,8 +7,8 @@ import {
 	formatRate,
 	parseDuration,
 	parseRate,
-	parseSize,
 } from "../../src/cli/render/format.ts";
+import { parseSize } from "../../src/schema/byte-size.ts";
 
 test("bytes are short, in decimal units, and never read 1000", () => {
 	const shown = [0, 1, 999, 1000, 1500, 99_949, 99_950, 999_499, 999_500, 64e6, 1.234e9, 7.77e12, 5e18].map(

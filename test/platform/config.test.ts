@@ -18,6 +18,7 @@ const DEFAULTS: Config = {
 	sources: { allow: [], allow_private: false },
 	queue: { max_concurrent_tasks: 4 },
 	transfer: { verify: "parts", plane: "auto" },
+	accelerator: { driver: "auto" },
 	storage: {},
 };
 
@@ -94,6 +95,16 @@ test("the example of the API design is read as it stands", () => {
 	});
 });
 
+test("a simulated GPU's memory is a size or a number of bytes", () => {
+	expect(load("accelerator: {driver: sim, memory: 8GB}").accelerator).toEqual({ driver: "sim", memory: 8e9 });
+	expect(load("accelerator: {driver: sim, memory: 1GiB, count: 2}").accelerator).toEqual({
+		driver: "sim",
+		memory: 2 ** 30,
+		count: 2,
+	});
+	expect(load("accelerator: {driver: sim, memory: 4096}").accelerator.memory).toBe(4096);
+});
+
 test("no file, an empty one and one of comments are the defaults", () => {
 	using dir = tempDir();
 	expect(loadConfig(dir.path)).toEqual(DEFAULTS);
@@ -111,6 +122,11 @@ test.each([
 	["queue: {max_concurrent_tasks: 0}", "queue.max_concurrent_tasks: "],
 	["queue: {max_concurrent_tasks: 65}", "queue.max_concurrent_tasks: "],
 	["queue: {max_concurrent_tasks: 1.5}", "queue.max_concurrent_tasks: "],
+	["accelerator: {driver: rocm}", "accelerator.driver: "],
+	["accelerator: {driver: sim}", "accelerator.memory: goes with `driver: sim`, which needs it."],
+	["accelerator: {memory: 8GB}", "accelerator.memory: goes with `driver: sim`, which needs it."],
+	["accelerator: {driver: sim, memory: lots}", "accelerator.memory: "],
+	["accelerator: {driver: sim, memory: 8GB, count: 17}", "accelerator.count: "],
 	["storage: {free_space_floor: -1}", "storage.free_space_floor: "],
 	["import_folders: [models]", "import_folders.0: wanted an absolute path."],
 	["sources: {allow: [mirror.local]}", "sources.allow.0: wanted an origin such as"],

@@ -87,7 +87,7 @@ export function openNode(directory: string, options: NodeOptions = {}): Node {
 					orphanTimeoutS: options.orphanTimeoutS ?? 60,
 				}),
 			},
-			hold(model, revision, tier, why) {
+			hold({ model, revision, tier }, why) {
 				const name = `${model}@${revision} ${tier} ${why}`;
 				held.push(name);
 				return { [Symbol.dispose]: () => void held.splice(held.indexOf(name), 1) };

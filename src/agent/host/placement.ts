@@ -51,8 +51,9 @@ export function placeService(
 	if (body.device !== undefined && body.nodes !== undefined) {
 		throw invalid("bad_field", "Give either `device` or `nodes`, not both.", { field: "nodes" });
 	}
-	if (body.device !== undefined) return [d.nodes.holding(body.device, model).device];
-	const ready = d.registry.locations(model).filter((l) => l.status === "ready");
+	if (body.device !== undefined) return [servedOn(d, model, body.device)];
+	// A GPU is served from because somebody says so.
+	const ready = d.registry.locations(model).filter((l) => l.status === "ready" && !l.tier.startsWith("gpu"));
 	const nearestOn = (node: string): string | undefined =>
 		nearestTier(ready.filter((l) => l.node === node).map((l) => l.tier));
 	if (body.nodes !== undefined) {
@@ -68,4 +69,13 @@ export function placeService(
 	const best = devices.find((device) => device.endsWith(":dram")) ?? devices[0];
 	if (best === undefined) throw modelNotFound(model, "any reachable node");
 	return [best];
+}
+
+/** The device that is named, which has to hold the model; a GPU's node has to, on whichever device. */
+function servedOn(d: { nodes: Nodes; registry: Registry }, model: string, text: string): string {
+	if (parseDevice(text).kind !== "gpu") return d.nodes.holding(text, model).device;
+	const { node, device } = d.nodes.target(text);
+	const isThere = d.registry.locations(model).some((l) => l.node === node && l.status === "ready");
+	if (!isThere) throw modelNotFound(model, node);
+	return device;
 }

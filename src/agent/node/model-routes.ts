@@ -1,19 +1,21 @@
 /** The node's routes about models: what is here, and bringing, moving and removing it. */
 import type { Contract } from "../../api/contract.ts";
-import { bytesReservation, modelReservation } from "../../core/queue/queue.ts";
 import type { BodyOf, QueryOf } from "../../api/route.ts";
+import { type Reservation, bytesReservation, modelReservation } from "../../core/queue/queue.ts";
 import { openSource } from "../../core/source/source.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import { invalid, modelNotFound, notFound } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
-import { type Revision, parseModelName } from "../../schema/names.ts";
+import { type ModelName, type Revision, parseModelName } from "../../schema/names.ts";
 import { isServing } from "../../schema/service.ts";
 import { downloadSource } from "../download-source.ts";
 import { inUse, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { modelDetail, modelSummaries } from "./model-view.ts";
 import type { Asked, NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
-import { type CopyRequest, type DeleteRequest, type DownloadRequest, requireCopy } from "./tasks.ts";
+import type { CopyRequest } from "./copy-request.ts";
+import { isGpu } from "./holdings.ts";
+import type { DeleteRequest, DownloadRequest } from "./tasks.ts";
 import type { VerifyRequest } from "./verification.ts";
 
 type ModelRoutes = Pick<
@@ -35,7 +37,12 @@ type ModelRoutes = Pick<
 const GRANT_TTL_MS = 120_000;
 
 export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): ModelRoutes {
-	const { tierHere, sentBefore, submit, fits, resources } = requests;
+	const { tierHere, deviceHere, sentBefore, submit, fits, resources } = requests;
+	/** The copy that others read when they name a device: of what is on a GPU, its files. */
+	const readable = (name: string, device: string): ModelCopy => {
+		const copy = d.holdings.require(parseModelName(name), deviceHere(device));
+		return isGpu(copy.tier) ? d.holdings.requireFiles(copy) : copy;
+	};
 	const transferBetween = async (
 		type: "copy" | "move",
 		name: string,
@@ -43,11 +50,15 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		asked: Asked,
 	): Promise<SubmitBody> => {
 		const model = parseModelName(name);
-		const [from, to] = [tierHere(body.source_device), tierHere(body.target_device)];
+		const [from, to] = [deviceHere(body.source_device), deviceHere(body.target_device)];
 		if (from === to) throw sameDevice(`${d.nodeName}:${to}`);
-		const copy = requireCopy(d.storage, model, from, d.nodeName);
-		const isThere = d.storage.copy(model, to, copy.revision as Revision) !== undefined;
+		const copy = d.holdings.require(model, from);
+		if (isGpu(from)) d.holdings.requireFiles(copy);
+		const isThere = d.holdings.copy(model, to, copy.revision) !== undefined;
 		if (!isThere) fits(to, copy.size_bytes);
+		const [serving] = servedOn(model, from);
+		const leaves = type === "move" && body.keep_source !== true && isGpu(from);
+		if (leaves && serving !== undefined) throw inUse(model, serving.service_id);
 		const request: CopyRequest = {
 			model_name: model,
 			source_device: `${d.nodeName}:${from}`,
@@ -59,7 +70,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		const reservations = [
 			modelReservation(model, from, request.keep_source ? "shared" : "exclusive"),
 			modelReservation(model, to, "exclusive"),
-			...(isThere ? [] : [bytesReservation(to, copy.size_bytes)]),
+			...(isThere ? [] : bytesOn(to, copy.size_bytes)),
 		];
 		const more = {
 			reservations,
@@ -69,6 +80,10 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		};
 		return submit(type, model, request, body.priority, more, asked);
 	};
+	const servedOn = (model: string, tier: string) =>
+		d.services
+			.list()
+			.filter((s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && isServing(s));
 	const removal = async (
 		name: string,
 		query: QueryOf<Contract["deleteModel"]>,
@@ -76,14 +91,11 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 	): Promise<SubmitBody> => {
 		const { device: deviceText, force, delete_files: deleteFiles } = query;
 		const model = parseModelName(name);
-		const copies = d.storage.copies().filter((c) => c.model_name === model);
+		const copies = d.holdings.copies().filter((c) => c.model_name === model);
 		const tiers = [...new Set(copies.map((c) => c.tier))];
-		const tier = deviceText === undefined ? onlyTier(tiers, model, d.nodeName) : tierHere(deviceText);
+		const tier = deviceText === undefined ? onlyTier(tiers, model, d.nodeName) : deviceHere(deviceText);
 		const copy = copyToRemove(copies, { model, tier, revision: query.revision }, d.nodeName);
-		const serving = d.services
-			.list()
-			.filter((s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && isServing(s));
-		const [first] = serving;
+		const [first] = servedOn(model, tier);
 		if (first !== undefined && !force) throw inUse(model, first.service_id);
 		await d.removal.check(copy, { force, deleteFiles });
 		const request: DeleteRequest = {
@@ -102,6 +114,17 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		return submit("delete", model, request, "high", more, asked);
 	};
 
+	/** Where files that come from another node lie, before and after they are loaded: on a disk, where they fit. */
+	const viaFor = (
+		model: ModelName,
+		{ content_id, size_bytes }: Pick<BodyOf<Contract["pullModel"]>, "content_id" | "size_bytes">,
+	): string | undefined => {
+		if (d.holdings.fileCopy(model, content_id) !== undefined) return undefined;
+		const tiers = d.storage.tiers().filter(({ name }) => d.storage.usage(name).available >= size_bytes);
+		const best = tiers.find(({ durable }) => durable) ?? tiers[0];
+		if (best === undefined) fits("disk", size_bytes);
+		return best?.name;
+	};
 	/** The newest grant of each operation that reads from this node. */
 	const grantOf = new Map<string, string>();
 	const release = (operationId: string): boolean => {
@@ -112,7 +135,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 
 	return {
 		listModels: ({ query }) => {
-			const where = query.location === undefined ? undefined : `${d.nodeName}:${tierHere(query.location)}`;
+			const where = query.location === undefined ? undefined : `${d.nodeName}:${deviceHere(query.location)}`;
 			const all = modelSummaries(d).filter(
 				(m) =>
 					(query.type === undefined || m.model_type === query.type) &&
@@ -131,7 +154,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			const model = parseModelName(params.model_name);
 			const summary = modelSummaries(d).find((m) => m.model_name === model);
 			if (summary === undefined) throw modelNotFound(model, d.nodeName);
-			return modelDetail(summary, d.storage.copies(), d.nodeName);
+			return modelDetail(summary, d.holdings.copies(), d.nodeName);
 		},
 		deleteModel: async ({ params, query, request, caller }) =>
 			(await sentBefore({ request, caller })) ?? removal(params.model_name, query, { request, caller }),
@@ -168,11 +191,13 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			const before = await sentBefore({ request, caller });
 			if (before !== undefined) return before;
 			const model = parseModelName(params.model_name);
-			const tier = tierHere(body.target_device);
-			const there = d.storage.copy(model, tier, body.revision as Revision);
+			const tier = deviceHere(body.target_device);
+			const there = d.holdings.copy(model, tier, body.revision);
 			const isThere = there?.content_id === body.content_id;
 			if (!isThere) fits(tier, body.size_bytes);
+			const via = isGpu(tier) ? viaFor(model, body) : undefined;
 			const pull: CopyRequest = {
+				...(via === undefined ? {} : { via: `${d.nodeName}:${via}` }),
 				model_name: model,
 				source_device: body.source.device,
 				target_device: `${d.nodeName}:${tier}`,
@@ -192,7 +217,8 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			const more = {
 				reservations: [
 					modelReservation(model, tier, "exclusive"),
-					...(isThere ? [] : [bytesReservation(tier, body.size_bytes)]),
+					...(via === undefined ? [] : [modelReservation(model, via, "exclusive")]),
+					...(isThere ? [] : bytesOn(via ?? tier, body.size_bytes)),
 				],
 				resources: {
 					devices: [body.source.device, `${d.nodeName}:${tier}`],
@@ -205,9 +231,9 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		},
 		verifyModel: async ({ params, body, request, caller }) => {
 			const model = parseModelName(params.model_name);
-			const copies = d.storage.copies().filter((c) => c.model_name === model);
+			const copies = d.holdings.copies().filter((c) => c.model_name === model);
 			const tiers = [...new Set(copies.map((c) => c.tier))];
-			const tier = body.device === undefined ? onlyTier(tiers, model, d.nodeName) : tierHere(body.device);
+			const tier = body.device === undefined ? onlyTier(tiers, model, d.nodeName) : deviceHere(body.device);
 			if (!tiers.includes(tier)) throw modelNotFound(model, `${d.nodeName}:${tier}`);
 			if (body.sha256 === true && body.sample_percent !== undefined) {
 				throw invalid(
@@ -233,19 +259,14 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			return submit("verify", model, verify, body.priority, more, { request, caller });
 		},
 		resolveModel: ({ params, query }) => {
-			const copy = requireCopy(
-				d.storage,
-				parseModelName(params.model_name),
-				tierHere(query.device),
-				d.nodeName,
-			);
+			const copy = readable(params.model_name, query.device);
 			const manifest = d.storage.manifest(copy.content_id);
 			if (manifest === undefined) throw notFound("manifest", copy.content_id);
 			return { copy, manifest };
 		},
 		grantParts: ({ body }) => {
 			const model = parseModelName(body.model_name);
-			const copy = requireCopy(d.storage, model, tierHere(body.device), d.nodeName);
+			const copy = readable(body.model_name, body.device);
 			if (copy.content_id !== body.content_id)
 				throw modelNotFound(model, `${d.nodeName} with content ${body.content_id.slice(0, 12)}`);
 			const hold = d.storage.hold(
@@ -299,4 +320,9 @@ function onlyTier(tiers: string[], model: string, nodeName: string): string {
 		{ devices: tiers },
 		"Name one with `device`.",
 	);
+}
+
+/** Room on a tier of files. That of a GPU is taken when the model is loaded: what holds it then may go at any time. */
+function bytesOn(tier: string, bytes: number): Reservation[] {
+	return isGpu(tier) ? [] : [bytesReservation(tier, bytes)];
 }

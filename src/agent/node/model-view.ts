@@ -1,12 +1,12 @@
 /** A node's models as the API shows them. */
 import { type Activity, detectedMetadata, modelStatus, servicesOf } from "../../core/registry/registry.ts";
 import type { Services } from "../../core/service/service.ts";
-import type { Storage } from "../../core/storage/storage.ts";
 import type { ModelCopy, ModelDetail, ModelSummary } from "../../schema/model.ts";
+import type { Holdings } from "./holdings.ts";
 
 interface NodeFacts {
 	nodeName: string;
-	storage: Storage;
+	holdings: Pick<Holdings, "copies">;
 	services: Services;
 	activities(): Activity[];
 }
@@ -14,7 +14,7 @@ interface NodeFacts {
 /** The node's models: what it holds, and what its tasks are bringing. */
 export function modelSummaries(d: NodeFacts): ModelSummary[] {
 	const byName = new Map<string, ModelCopy[]>();
-	for (const copy of d.storage.copies())
+	for (const copy of d.holdings.copies())
 		byName.set(copy.model_name, [...(byName.get(copy.model_name) ?? []), copy]);
 	const activities = d.activities();
 	for (const { model_name } of activities) if (!byName.has(model_name)) byName.set(model_name, []);
@@ -54,6 +54,7 @@ export function modelDetail(summary: ModelSummary, copies: ModelCopy[], nodeName
 			content_id: c.content_id,
 			node_status: "alive",
 			...(c.adopted_from === undefined ? {} : { place: "adopted" as const, adopted_from: c.adopted_from }),
+			...(c.simulated === undefined ? {} : { simulated: c.simulated }),
 		})),
 	};
 }

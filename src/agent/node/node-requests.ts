@@ -1,4 +1,5 @@
 /** What every handler that submits work to the node's queue needs. */
+import type { Accelerator } from "../../core/accelerator/accelerator.ts";
 import type { Queue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
@@ -7,12 +8,14 @@ import type { Gateway, Services } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import type { Bandwidth, Grants, KeptLimits } from "../../core/transfer/transfer.ts";
-import { parseDevice } from "../../schema/device.ts";
+import { formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
 import { OPERATION_HEADER, type OperationToken, parseToken } from "../../schema/operation.ts";
 import { idempotencyKey } from "../http/answers.ts";
 import { toDispatch } from "../operation-token.ts";
+import type { DeviceWork } from "./device-work.ts";
+import { type Holdings, isGpu } from "./holdings.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { Removal } from "./removal.ts";
 import type { Room } from "./room.ts";
@@ -31,6 +34,9 @@ export interface NodeRouteDependencies {
 	grants: Grants;
 	removal: Pick<Removal, "check">;
 	room: Room;
+	accelerator: Accelerator;
+	holdings: Holdings;
+	devices: DeviceWork;
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
@@ -53,8 +59,13 @@ export interface Asked {
 }
 
 export interface NodeRequests {
-	/** The tier a device names on this node. @throws 400 wrong_node: a prefix is never dropped, 404 device_not_found */
+	/**
+	 * The tier of files that a device names on this node.
+	 * @throws 400 wrong_node: a prefix is never dropped, not_for_gpus; 404 device_not_found
+	 */
 	tierHere(device: string): string;
+	/** As tierHere, of files or a GPU. @throws 503 gpu_not_usable */
+	deviceHere(device: string): string;
 	/**
 	 * What is here already of a part of an operation that the host sends once more; undefined for everything else.
 	 * Asked before anything of the call is looked at, because what it did may have made it impossible.
@@ -77,7 +88,7 @@ export interface NodeRequests {
 }
 
 export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
-	const tierHere: NodeRequests["tierHere"] = (text) => {
+	const deviceHere: NodeRequests["deviceHere"] = (text) => {
 		const device = parseDevice(text);
 		if (device.node !== undefined && device.node !== d.nodeName) {
 			throw invalid(
@@ -89,7 +100,19 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 		}
 		if (device.kind === "web")
 			throw invalid("bad_device", "`web` is where models come from; name a disk or dram.", { device: text });
-		return d.storage.tier(device.kind === "disk" && device.index === 0 ? "disk" : tierName(device)).name;
+		const name = formatTier(device);
+		return device.kind === "gpu" ? d.accelerator.device(name).name : d.storage.tier(name).name;
+	};
+	const tierHere: NodeRequests["tierHere"] = (text) => {
+		const tier = deviceHere(text);
+		if (!isGpu(tier)) return tier;
+		const device = `${d.nodeName}:${tier}`;
+		throw invalid(
+			"not_for_gpus",
+			`${device} is the memory of a GPU; this needs a disk or dram.`,
+			{ device },
+			`From there \`gswarm model copy NAME --to ${device}\` loads it.`,
+		);
 	};
 	const submitted = ({
 		task,
@@ -129,12 +152,14 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 			}),
 		);
 	};
+	const fits: NodeRequests["fits"] = (tier, bytes) =>
+		isGpu(tier) ? d.devices.fits(tier, bytes) : d.room.fits(tier, bytes);
 	const resources: NodeRequests["resources"] = (models, tiers) => ({
 		devices: tiers.map((tier) => `${d.nodeName}:${tier}`),
 		models,
 		exclusive: false,
 	});
-	return { tierHere, sentBefore, submit, fits: d.room.fits, resources };
+	return { tierHere, deviceHere, sentBefore, submit, fits, resources };
 }
 
 /** Only a host dispatches; from anybody else the header is refused rather than overlooked. */
@@ -145,9 +170,4 @@ function operationOf({ request, caller }: Asked): OperationToken | undefined {
 	throw new GswarmError("FORBIDDEN", `The header ${OPERATION_HEADER} is for the host of this node.`, {
 		reason: "not_your_operation",
 	});
-}
-
-function tierName(device: { kind: string; index: number }): string {
-	if (device.kind === "dram") return "dram";
-	return `${device.kind}${device.index}`;
 }

@@ -2,11 +2,12 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { availableParallelism } from "node:os";
+import { type AcceleratorOptions, openAccelerator } from "../../core/accelerator/accelerator.ts";
 import { type Audit, type PushedTokens, type TlsTrust } from "../../core/identity/identity.ts";
 import { type Queue, openQueue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
 import { createGateway, createLlamaEngine, openServices } from "../../core/service/service.ts";
-import type { Front } from "../../core/service/service.ts";
+import type { Front, Services } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import { type Storage, type TierOptions, openStorage } from "../../core/storage/storage.ts";
 import {
@@ -27,6 +28,7 @@ import { createIoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { version } from "../../platform/version.ts";
 import { asGswarmError } from "../../schema/errors.ts";
+import { parseModelName, parseRevision } from "../../schema/names.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { type HeartbeatAnswer, PROTOCOL_VERSION } from "../../schema/node.ts";
 import type { TaskDocument } from "../../schema/task.ts";
@@ -35,6 +37,8 @@ import { type GrantedParts, grantedParts } from "../granted-parts.ts";
 import type { Handlers } from "../http/app.ts";
 import { createDetection } from "./detection.ts";
 import { createCredentialLookUp } from "./credential-look-up.ts";
+import { type DeviceWork, createDeviceWork } from "./device-work.ts";
+import { type Holdings, createHoldings, isGpu } from "./holdings.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
 import { createHostedWork } from "./hosted-work.ts";
 import { nodeHandlers } from "./node-routes.ts";
@@ -64,6 +68,8 @@ export interface NodeOptions {
 	environment: Readonly<Record<string, string | undefined>>;
 	/** Up to and including `__engine`. */
 	engineCommand: readonly string[];
+	/** The node's GPUs; undefined: none is looked for. */
+	gpus?: Pick<AcceleratorOptions, "simulatedBytes" | "holderCommand"> | undefined;
 	/** Up to and including `__data`; undefined: no process of its own receives parts. */
 	dataCommand?: readonly string[] | undefined;
 	/** As they really are, once the listeners are open. */
@@ -141,7 +147,11 @@ export async function openNode(
 	);
 	const grants = createGrants({ clock, ids });
 	const shares = createShares({ storage, ids, clock });
-	const services = openServices(
+	const accelerator = await openAccelerator(
+		{ clock, log },
+		{ simulatedBytes: [], holderCommand: [], ...options.gpus, nodeName: name, environment },
+	);
+	const services: Services = openServices(
 		{
 			db,
 			clock,
@@ -153,9 +163,12 @@ export async function openNode(
 					cacheDir: join(options.dataDir, "cache"),
 				}),
 			},
-			hold: (model, revision, tier, why) => storage.hold(model, revision, tier, why, "serve"),
+			hold: (served, why) =>
+				isGpu(served.tier)
+					? devices.holdServed(served, why)
+					: storage.hold(served.model, served.revision, served.tier, why, "serve"),
 			used(model, revision, tier) {
-				const copy = storage.copy(model, tier, revision);
+				const copy = isGpu(tier) ? holdings.fileCopy(model) : storage.copy(model, tier, revision);
 				if (copy !== undefined) storage.touch(copy, "serve");
 			},
 			openFront: options.openFront,
@@ -165,8 +178,10 @@ export async function openNode(
 			directory: join(options.dataDir, "logs"),
 			environment: options.environment,
 			urlOf: options.urlOf,
+			isSimulated: (tier) => devices.isSimulated(tier),
 		},
 	);
+	const holdings: Holdings = createHoldings({ nodeName: name, storage, accelerator, services });
 	const gateway = createGateway({ clock, log, local: services });
 	let link: HostLink | undefined;
 	/** As the host said last: parts may go over plain HTTP. */
@@ -225,7 +240,28 @@ export async function openNode(
 	const activities = (): Activity[] => queue.list({ limit: 1000 }).flatMap((task) => activityOf(task, name));
 	const reportNow = async (timeoutMs = REPORT_TIMEOUT_MS): Promise<boolean> =>
 		(await link?.flush(timeoutMs)) ?? false;
-	const removal = createRemoval({ nodeName: name, storage, condemn, reportNow });
+	const removal = createRemoval({
+		nodeName: name,
+		storage,
+		gpus: {
+			owns: ({ tier }) => isGpu(tier),
+			copies: () => holdings.onGpus(),
+			version: () => holdings.gpuVersion(),
+			remove: async ({ model_name, revision, tier }) =>
+				accelerator.unload(parseModelName(model_name), parseRevision(revision), tier),
+		},
+		condemn,
+		reportNow,
+	});
+	const devices: DeviceWork = createDeviceWork({
+		nodeName: name,
+		storage,
+		accelerator,
+		holdings,
+		services,
+		removal,
+		reportNow,
+	});
 	const sources = { ...options.sources, credentials: createCredentialLookUp(() => link) };
 	const tasks = createNodeTasks({
 		nodeName: name,
@@ -244,6 +280,8 @@ export async function openNode(
 		up: bandwidth.up,
 		removal,
 		room,
+		holdings,
+		devices,
 		hosted,
 		reportNow,
 	});
@@ -254,6 +292,7 @@ export async function openNode(
 		storage.onChange(poke),
 		storage.onChange(() => queue.roomChanged()),
 		services.onChange(poke),
+		accelerator.onChange(poke),
 		queue.onEvent(({ kind, taskId, status }) => {
 			if (kind !== "state") return;
 			poke();
@@ -282,6 +321,9 @@ export async function openNode(
 			grants,
 			removal,
 			room,
+			accelerator,
+			holdings,
+			devices,
 			verifySha256,
 			bandwidth,
 			audit,
@@ -312,12 +354,13 @@ export async function openNode(
 						protocol_version: PROTOCOL_VERSION,
 						version,
 						...endpointsOf(options.listeners()),
-						tiers: Object.fromEntries(storage.tiers().map((tier) => [tier.name, storage.usage(tier.name)])),
+						tiers: holdings.usage(),
 						cpus: availableParallelism(),
+						gpus: accelerator.summaries(),
 						tasks: queue.counters(),
 						activities: activities(),
 						services: services.list(),
-						models: storage.copies().length,
+						models: removal.inventory().length,
 						inventory_version: removal.inventoryVersion(),
 						auth_version: pushed.version(),
 					}),
@@ -337,6 +380,7 @@ export async function openNode(
 			await detection[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
 			await services[Symbol.asyncDispose]();
+			await accelerator[Symbol.asyncDispose]();
 			await link?.[Symbol.asyncDispose]();
 			grants[Symbol.dispose]();
 			await transfers[Symbol.asyncDispose]();

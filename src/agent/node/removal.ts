@@ -39,13 +39,20 @@ export interface Removal {
 export interface RemovalDependencies {
 	nodeName: string;
 	storage: Storage;
+	/** What is on GPUs: nothing durable, and gone with the process that holds it. */
+	gpus: {
+		owns(copy: ModelCopy): boolean;
+		copies(): ModelCopy[];
+		version(): number;
+		remove(copy: ModelCopy): Promise<{ freedBytes: number }>;
+	};
 	/** Asks the host. @throws host_unreachable */
 	condemn(copy: ModelCopy, options: CondemnOptions): Promise<{ granted: boolean }>;
 	/** Reports to the host, after any report that is under way; whether it was heard. */
 	reportNow(): Promise<boolean>;
 }
 
-export function createRemoval({ nodeName, storage, condemn, reportNow }: RemovalDependencies): Removal {
+export function createRemoval({ nodeName, storage, gpus, condemn, reportNow }: RemovalDependencies): Removal {
 	const leaving = new Set<string>();
 	let stayed = 0;
 	const ask = async (copy: ModelCopy, options: CondemnOptions): Promise<void> => {
@@ -53,10 +60,12 @@ export function createRemoval({ nodeName, storage, condemn, reportNow }: Removal
 		if (!granted) throw lastDurableCopy(copy, nodeName);
 	};
 	const destroy = (copy: ModelCopy): Promise<{ freedBytes: number }> =>
-		storage.remove(parseModelName(copy.model_name), parseRevision(copy.revision), copy.tier);
+		gpus.owns(copy)
+			? gpus.remove(copy)
+			: storage.remove(parseModelName(copy.model_name), parseRevision(copy.revision), copy.tier);
 	/** To forget what was adopted destroys nothing. */
 	const destroysDurable = (copy: ModelCopy, { deleteFiles = false }: Partial<RemoveOptions>): boolean =>
-		storage.tier(copy.tier).durable && (copy.place !== "adopted" || deleteFiles);
+		!gpus.owns(copy) && storage.tier(copy.tier).durable && (copy.place !== "adopted" || deleteFiles);
 	return {
 		async check(copy, { force, deleteFiles }) {
 			if (destroysDurable(copy, { deleteFiles })) await ask(copy, { force, dryRun: true });
@@ -80,10 +89,10 @@ export function createRemoval({ nodeName, storage, condemn, reportNow }: Removal
 			}
 		},
 		inventory: () =>
-			storage
-				.copies()
-				.map((copy) => (leaving.has(keyOf(copy)) ? { ...copy, status: "unavailable" as const } : copy)),
-		inventoryVersion: () => storage.inventoryVersion() + stayed,
+			[...storage.copies(), ...gpus.copies()].map((copy) =>
+				leaving.has(keyOf(copy)) ? { ...copy, status: "unavailable" as const } : copy,
+			),
+		inventoryVersion: () => storage.inventoryVersion() + gpus.version() + stayed,
 	};
 }
 

@@ -6,6 +6,7 @@ import { invalid, modelNotFound } from "../../schema/errors.ts";
 import { type ModelName, parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import { textResponse } from "../http/text.ts";
+import { isGpu } from "./holdings.ts";
 import type { NodeRouteDependencies, NodeRequests } from "./node-requests.ts";
 import { type ServeRequest, requireCopy } from "./tasks.ts";
 
@@ -23,7 +24,7 @@ type ServiceRoutes = Pick<
 >;
 
 export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests): ServiceRoutes {
-	const { tierHere, submit, resources } = requests;
+	const { deviceHere, submit, resources } = requests;
 	return {
 		listServices: () => {
 			const services = d.services.list();
@@ -40,8 +41,10 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 				);
 			}
 			const tier =
-				body.device === undefined ? servingTier(d.storage, model, d.nodeName) : tierHere(body.device);
-			const copy = requireCopy(d.storage, model, tier, d.nodeName);
+				body.device === undefined ? servingTier(d.storage, model, d.nodeName) : deviceHere(body.device);
+			const copy = isGpu(tier)
+				? d.devices.servable(model, tier)
+				: requireCopy(d.storage, model, tier, d.nodeName);
 			if (body.config.replicas !== undefined && body.config.replicas > 1) {
 				throw invalid(
 					"replicas_not_supported",

@@ -1,5 +1,4 @@
 /** What a node's queue does for each type of task: effects of the rooms, in order. */
-import type { Compression } from "../../schema/compression.ts";
 import { formatDevice, parseDevice } from "../../schema/device.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
@@ -26,6 +25,9 @@ import type { SourceContext } from "../../core/source/source.ts";
 import { isServing } from "../../schema/service.ts";
 import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
+import type { CopyRequest } from "./copy-request.ts";
+import type { DeviceWork } from "./device-work.ts";
+import { type Holdings, isGpu } from "./holdings.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts } from "../granted-parts.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
@@ -54,26 +56,6 @@ export interface DownloadRequest {
 		format: string;
 		source_url: string | null;
 		content_id: string;
-	};
-}
-
-export interface CopyRequest {
-	model_name: string;
-	source_device: string;
-	target_device: string;
-	keep_source: boolean;
-	verify_checksum: boolean | null;
-	bandwidth_limit: number | null;
-	/** Of what comes from another node. */
-	compression?: Compression;
-	/** Set when the source is another node: what the host said of it. */
-	pull?: {
-		operation_id: string;
-		revision: string;
-		content_id: string;
-		model_type: string;
-		source_url: string | null;
-		format: string;
 	};
 }
 
@@ -113,6 +95,8 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	up: Bandwidth;
 	removal: Pick<Removal, "remove">;
 	room: Pick<Room, "take">;
+	holdings: Pick<Holdings, "copy">;
+	devices: DeviceWork;
 	hosted: Pick<HostedWork, "confirm">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
 	reportNow(): Promise<unknown>;
@@ -126,8 +110,10 @@ const DRAIN_MS = 30_000;
 export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskHandler> {
 	/** What of a task came compressed. */
 	const compressed = new WeakMap<TaskContext, NonNullable<TransferProgress["compressed"]>>();
-	const copy = async (context: TaskContext): Promise<ModelCopy> => {
-		const request = context.request as unknown as CopyRequest;
+	const copy = async (
+		context: TaskContext,
+		request = context.request as unknown as CopyRequest,
+	): Promise<ModelCopy> => {
 		const model = parseModelName(request.model_name);
 		if (isSwarmRequest(request))
 			return receiveInSwarm(d, context, tierOf(request.target_device), (input) => transfer(context, input));
@@ -226,6 +212,14 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		};
 	};
 
+	/** A copy or move that begins or ends on a GPU; undefined for every other. */
+	const onDevice = async (context: TaskContext): Promise<Record<string, unknown> | undefined> => {
+		const request = context.request as unknown as CopyRequest;
+		if (isSwarmRequest(request) || !d.devices.isFor(request)) return undefined;
+		const tiers = { from: tierOf(request.source_device), to: tierOf(request.target_device) };
+		return d.devices.transfer(context, tiers, copy);
+	};
+
 	return {
 		async download(context) {
 			const request = context.request as unknown as DownloadRequest;
@@ -253,9 +247,11 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			if (request.bundle !== undefined && got.content_id !== request.bundle.content_id) throw otherCopy(got);
 			return finished(got, context);
 		},
-		copy: async (context) => finished(await copy(context), context),
+		copy: async (context) => (await onDevice(context)) ?? finished(await copy(context), context),
 		async move(context) {
 			const request = context.request as unknown as CopyRequest;
+			const moved = await onDevice(context);
+			if (moved !== undefined) return moved;
 			const target = await copy(context);
 			if (request.keep_source) return finished(target, context);
 			const source = d.storage.copy(
@@ -276,13 +272,17 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		},
 		adopt: async (context) =>
 			finished(await adoptTask(d, context, tierOf(String(context.request["device"]))), context),
-		verify: (context) => verify(context, tierOf(String(context.request["device"]))),
+		verify(context) {
+			const tier = tierOf(String(context.request["device"]));
+			const repair = context.request["repair"] === true;
+			return isGpu(tier) ? d.devices.verify(context, tier, { repair }) : verify(context, tier);
+		},
 		async delete(context) {
 			const request = context.request as unknown as DeleteRequest;
 			context.report({ phase: "deleting" });
 			const model = parseModelName(request.model_name);
 			const tier = tierOf(request.device);
-			const copyToRemove = d.storage.copy(model, tier, request.revision as Revision);
+			const copyToRemove = d.holdings.copy(model, tier, request.revision);
 			// What an attempt before this one forgot, the files of it are still to go.
 			const begun = context.state?.["adoption"] as Adoption | undefined;
 			if (copyToRemove === undefined)
@@ -306,12 +306,17 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const request = context.request as unknown as ServeRequest;
 			context.report({ phase: "starting" });
 			const model = parseModelName(request.model_name);
-			const served = requireCopy(d.storage, model, tierOf(request.device), d.nodeName);
+			const tier = tierOf(request.device);
+			const served = isGpu(tier)
+				? d.devices.servable(model, tier)
+				: requireCopy(d.storage, model, tier, d.nodeName);
+			using place = isGpu(tier) ? await d.devices.giveWay(served, tier) : undefined;
+			void place;
 			const service = await d.services.start({
 				serviceId: parseServiceId(request.service_id),
 				model,
 				revision: served.revision as Revision,
-				tier: served.tier,
+				tier,
 				modelPath: d.storage.pathOf(served),
 				port: request.port ?? undefined,
 				framework: "llama",
@@ -320,7 +325,12 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				onPhase: (phase) => context.report({ phase }),
 			});
 			await d.reportNow();
-			return { service_id: service.service_id, url: service.url, ready_s: service.ready_s };
+			return {
+				service_id: service.service_id,
+				url: service.url,
+				ready_s: service.ready_s,
+				...(service.simulated === undefined ? {} : { simulated: service.simulated }),
+			};
 		},
 		async stop(context) {
 			context.report({ phase: "stopping" });

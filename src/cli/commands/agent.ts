@@ -75,6 +75,13 @@ The join string comes from the host's \`gswarm token create --join\`, on standar
 			valueHint: "SIZE",
 			description: "The most memory that models may take",
 		},
+		"sim-gpu": {
+			type: "string",
+			value: size,
+			many: true,
+			valueHint: "SIZE",
+			description: "A simulated GPU with so much memory, taken from this machine's; for trying things out",
+		},
 		detach: { type: "boolean", description: "Run in the background; returns when the agent is ready" },
 		"log-level": {
 			type: "enum",
@@ -90,6 +97,7 @@ The join string comes from the host's \`gswarm token create --join\`, on standar
 		["agent --bind 0.0.0.0 --advertise gpu1.lan", "open to other machines, over TLS"],
 		["agent --join https://gpu1.lan:8000 --join-file join.txt", "a node of that host"],
 		["agent --disk /mnt/nvme1=2TB --dram 64GB", "with a second disk and a limit on memory"],
+		["agent --sim-gpu 8GB", "with a GPU that is not there, to try out what needs one"],
 	],
 	next: ["node list", "model download hf:ORG/NAME", "token create --join"],
 	stray: strayOnAgent,

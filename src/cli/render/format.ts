@@ -1,19 +1,7 @@
 /** Quantities as people read and write them. Decimal units are shown; binary ones are understood too. */
+import { parseSize } from "../../schema/byte-size.ts";
 
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"] as const;
-const FACTORS: Record<string, number> = {
-	"": 1,
-	k: 1e3,
-	m: 1e6,
-	g: 1e9,
-	t: 1e12,
-	p: 1e15,
-	ki: 2 ** 10,
-	mi: 2 ** 20,
-	gi: 2 ** 30,
-	ti: 2 ** 40,
-	pi: 2 ** 50,
-};
 const SECONDS: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 };
 
 /** `512 B`, `1.2 GB`, `64 MB`: two digits at least, one after the point where it tells something. */
@@ -76,21 +64,6 @@ export function formatTime(seconds: number): string {
 	const date = new Date(seconds * 1000);
 	const two = (n: number): string => String(n).padStart(2, "0");
 	return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-}
-
-/**
- * Bytes of `4096`, `64MB`, `1.5 GB`, `1GiB`, `10g`. Undefined when it is no size.
- * `Mb` is refused, because it means megabits elsewhere.
- */
-export function parseSize(text: string): number | undefined {
-	const match = /^(\d{1,15}(?:\.\d{1,9})?) ?([kKmMgGtTpP]i?)?([bB])?$/.exec(text.trim());
-	if (match === null) return undefined;
-	const [, digits = "", prefix = "", letter] = match;
-	if (letter === "b" && prefix !== prefix.toLowerCase()) return undefined;
-	const factor = FACTORS[prefix.toLowerCase()];
-	if (factor === undefined) return undefined;
-	const bytes = Math.round(Number(digits) * factor);
-	return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
 /** Bytes per second of `100MB/s` or `100MB`. */

@@ -191,6 +191,7 @@ function documentOf(row: NodeRow, live: Live | undefined, status: Liveness, nowM
 		version: row.version,
 		protocol_version: row.protocol_version,
 		cpus: live?.beat.cpus ?? 0,
+		...(live?.beat.gpus === undefined ? {} : { gpus: live.beat.gpus }),
 		tiers: live?.beat.tiers ?? {},
 		tasks: live?.beat.tasks ?? { pending: 0, running: 0, completed: 0 },
 		models: live?.beat.models ?? 0,

@@ -79,7 +79,10 @@ export interface ServiceDependencies {
 	log: Log;
 	engines: Readonly<Record<Framework, Engine>>;
 	/** Marks the copy as in use until disposed. @throws when there is no such copy */
-	hold: (model: ModelName, revision: Revision, tier: string, why: string) => Disposable;
+	hold: (
+		served: { model: ModelName; revision: Revision; tier: string; path: string },
+		why: string,
+	) => Disposable;
 	/** Hears of every request that an engine gets. */
 	used?: (model: ModelName, revision: Revision, tier: string) => void;
 	openFront: OpenFront;
@@ -93,6 +96,8 @@ export interface ServiceOptions {
 	environment: Readonly<Record<string, string | undefined>>;
 	/** Base URL of the front on a port, or of the node's gateway. */
 	urlOf: (port: number | undefined) => string;
+	/** Whether a device is a simulated one; left out: none is. */
+	isSimulated?: (tier: string) => boolean;
 	policy?: Partial<InstancePolicy>;
 	/** For requests under way when the agent ends. */
 	drainTimeoutMs?: number;
@@ -242,7 +247,7 @@ class NodeServices implements Services {
 
 	#create(row: ServiceRow): Instance {
 		const { clock, ids, log, engines, hold, used } = this.#deps;
-		const { port, model_name, revision, tier, service_id } = row;
+		const { port, model_name, revision, tier, service_id, model_path: path } = row;
 		const instance: Instance = new Instance(
 			{
 				clock,
@@ -251,7 +256,7 @@ class NodeServices implements Services {
 				engine: engines[row.framework],
 				store: this.#store,
 				environment: this.#options.environment,
-				hold: () => hold(model_name, revision, tier, `service ${service_id}`),
+				hold: () => hold({ model: model_name, revision, tier, path }, `service ${service_id}`),
 				used: () => used?.(model_name, revision, tier),
 				openFront: port === null ? undefined : () => openServiceFront(this.#deps, port, instance),
 				onChange: () => {
@@ -279,7 +284,7 @@ class NodeServices implements Services {
 	}
 
 	#document({ row, load }: Instance): ServiceDocument {
-		const { nodeName, urlOf } = this.#options;
+		const { nodeName, urlOf, isSimulated } = this.#options;
 		return {
 			service_id: row.service_id,
 			model_name: row.model_name,
@@ -296,6 +301,7 @@ class NodeServices implements Services {
 			requests: load.total,
 			load_balancing: parseConfig(row).load_balancing ?? "least_outstanding",
 			error: row.error,
+			...(isSimulated?.(row.tier) === true ? { simulated: true as const } : {}),
 		};
 	}
 

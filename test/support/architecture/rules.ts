@@ -60,6 +60,11 @@ const EXCEPTIONS: readonly { from: RegExp; to: RegExp; why: string }[] = [
 		why: "the data process is the same binary started with another word",
 	},
 	{
+		from: /^bin\/gswarm\.ts$/,
+		to: /^src\/core\/accelerator\/(holder|probe)\/main\.ts$/,
+		why: "so are the processes that have to do with a GPU's driver",
+	},
+	{
 		from: /^src\/cli\/(commands\/)?agent\.ts$/,
 		to: /^src\/agent\/agent\.ts$/,
 		why: "the one command that loads the agent",

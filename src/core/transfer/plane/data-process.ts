@@ -4,13 +4,14 @@
  * was not reported as part of a whole part.
  */
 import type { Clock } from "../../../platform/clock.ts";
+import { createLineReader } from "../../../platform/line-reader.ts";
 import type { Log } from "../../../platform/log.ts";
 import { minimalEnvironment } from "../../../platform/process.ts";
 import {
-	createLineReader,
 	type DataJob,
 	type Failure,
 	type JobEvent,
+	MAX_LINE_CHARS,
 	type Order,
 	type Report,
 } from "./messages.ts";
@@ -253,7 +254,9 @@ async function listen(
 			stderr = (stderr + decoder.decode(piece, { stream: true })).slice(-MAX_STDERR);
 	};
 	const hearReports = async (): Promise<void> => {
-		const read = createLineReader((line) => onReport(JSON.parse(line) as Report));
+		const read = createLineReader((line) => onReport(JSON.parse(line) as Report), {
+			maxChars: MAX_LINE_CHARS,
+		});
 		try {
 			for await (const piece of process.stdout) read(piece);
 		} catch (error) {

@@ -10,10 +10,11 @@ import {
 	loadBlockingSockets,
 } from "../../../platform/blocking-socket.ts";
 import { type Director, directorOf, newControl } from "./control.ts";
+import { createLineReader } from "../../../platform/line-reader.ts";
 import {
-	createLineReader,
 	type DataJob,
 	type JobEvent,
+	MAX_LINE_CHARS,
 	MAX_STREAMS,
 	type Order,
 	type Report,
@@ -34,7 +35,9 @@ export async function runDataProcess(): Promise<void> {
 		return;
 	}
 	const streams = createStreams(sockets, tell);
-	const read = createLineReader((line) => streams.follow(JSON.parse(line) as Order));
+	const read = createLineReader((line) => streams.follow(JSON.parse(line) as Order), {
+		maxChars: MAX_LINE_CHARS,
+	});
 	for await (const piece of Bun.stdin.stream()) read(piece);
 	// A thread that is blocked would hold the end up.
 	streams.cancelAll();

@@ -49,20 +49,5 @@ export const WINDOW_BYTES = 16 * 1024 * 1024;
 /** Threads of the data process; more jobs than that wait. */
 export const MAX_STREAMS = 8;
 
-/** Splits what comes in pieces into lines; a line longer than any of ours ends it. */
-export function createLineReader(onLine: (line: string) => void): (piece: Uint8Array) => void {
-	const decoder = new TextDecoder();
-	let rest = "";
-	return (piece) => {
-		rest += decoder.decode(piece, { stream: true });
-		if (!rest.includes("\n")) {
-			if (rest.length > MAX_LINE) throw new Error(`a line of more than ${MAX_LINE} characters`);
-			return;
-		}
-		const lines = rest.split("\n");
-		rest = lines.pop() ?? "";
-		for (const line of lines) onLine(line);
-	};
-}
-
-const MAX_LINE = 64 * 1024;
+/** No word between the two is longer. */
+export const MAX_LINE_CHARS = 64 * 1024;

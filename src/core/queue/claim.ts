@@ -11,8 +11,10 @@ import {
 	type QueueName,
 	type TaskRow,
 	changeState,
+	forEachQueue,
 	param,
 	quoted,
+	stateText,
 	taskBySeq,
 	writeState,
 } from "./task-row.ts";
@@ -68,12 +70,13 @@ export type ClaimedRow = Pick<
 /** @throws CONFLICT stale_epoch when the queue was opened again since */
 export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 	const { queue, limits, capacity, nowMs } = input;
-	refuseStaleEpoch(db, input);
-	const changes = wakeRetries(db, queue, nowMs);
+	const standing = readStanding(db, queue);
+	refuseStaleEpoch(standing, input);
+	const changes = wakeRetries(db, queue, standing, nowMs);
 	const stuck = wakeForRoom(db, queue, capacity);
 	for (const waiter of stuck) changes.push(...giveUpOnRoom(db, waiter, input));
 	const claimed: ClaimedRow[] = [];
-	let running = countRunning(db, queue);
+	let { running } = standing;
 	let examined = 0;
 	let page = limits.slots + limits.criticalSlots - running;
 	let more = false;
@@ -87,8 +90,8 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 		for (const seq of plan.passed)
 			db.query("UPDATE queue_task SET bypassed = bypassed + 1 WHERE seq = ?1").run(seq);
 		for (const seq of plan.plant) plant(db, queue, seq, needsOf(taskBySeq(db, seq), input.tracksDevices));
-		for (const { seq, needs } of plan.start) {
-			const { row, change } = start(db, readClaimed(db, seq), needs, input);
+		for (const { row: waiting, needs } of plan.start) {
+			const { row, change } = start(db, waiting, needs, input);
 			claimed.push(row);
 			changes.push(change);
 		}
@@ -99,35 +102,67 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 			[...plan.start, ...plan.park.map(({ candidate }) => candidate)].flatMap(({ needs }) => needs),
 		);
 		// Only after a start: one that fits and is parked again would be woken for ever.
-		if (plan.start.length > 0) wakeForRoom(db, queue, capacity);
+		if (!plan.start.every(needsNothing)) wakeForRoom(db, queue, capacity);
 		running += plan.start.length;
 		examined += plan.start.length + plan.park.length;
 		more = examined >= MAX_EXAMINED;
-		if (plan.full || more) break;
+		// Nobody was behind them, and nobody was woken.
+		const wasAll = line.length < page && plan.park.length === 0 && plan.start.every(needsNothing);
+		if (plan.full || more || wasAll) break;
 		page = Math.min(MAX_PAGE, page * 2);
 	}
 	const nextLookMs = stuck.length > 0 ? [nowMs + SHORTEST_SPACE_DELAY_MS] : [];
-	const dueMs = [...nextLookMs, ...dueTimes(db, queue)];
+	const { firstDueMs } = changes.length > claimed.length ? readStanding(db, queue) : standing;
+	const dueMs = firstDueMs === null ? nextLookMs : [...nextLookMs, firstDueMs];
 	return { claimed, changes, nextDueMs: dueMs.length === 0 ? null : Math.min(...dueMs), more };
 }
 
+function needsNothing({ needs }: Candidate): boolean {
+	return needs.length === 0;
+}
+
+/** What a claim must know before it looks at the line. */
+interface Standing {
+	/** Of the process that opened the queue last. */
+	epoch: number | null;
+	running: number;
+	/** The first and the last time at which a retry is due; null when there is none. */
+	firstDueMs: number | null;
+	lastDueMs: number | null;
+}
+
+function readStanding(db: Sqlite, queue: QueueName): Standing {
+	const [standing] = db.query<Standing, []>(STANDING[queue]).all();
+	if (standing === undefined) throw new Error("a query without a table gives one row");
+	return standing;
+}
+
+const STANDING = forEachQueue((queue) => {
+	const due = (which: "min" | "max"): string =>
+		`(SELECT ${which}(run_at_ms) FROM queue_task INDEXED BY queue_retry WHERE queue = ${queue} AND run_at_ms IS NOT NULL)`;
+	return `SELECT (SELECT epoch FROM queue_epoch WHERE queue = ${queue}) AS epoch,
+		(SELECT count(*) FROM queue_task INDEXED BY queue_running WHERE queue = ${queue} AND epoch IS NOT NULL) AS running,
+		${due("min")} AS firstDueMs, ${due("max")} AS lastDueMs`;
+});
+
 /** A process that was taken for dead must not take tasks that nobody would ever give back. */
-function refuseStaleEpoch(db: Sqlite, { queue, epoch }: ClaimInput): void {
-	const [now] = db
-		.query<{ epoch: number }, []>(`SELECT epoch FROM queue_epoch WHERE queue = ${quoted(queue)}`)
-		.all();
-	if (now?.epoch === epoch) return;
+function refuseStaleEpoch(now: Standing, { queue, epoch }: ClaimInput): void {
+	if (now.epoch === epoch) return;
 	throw new GswarmError(
 		"CONFLICT",
 		"Another process works on this queue now; this one starts nothing more.",
 		{
 			reason: "stale_epoch",
-			details: { queue, epoch, now: now?.epoch ?? null },
+			details: { queue, epoch, now: now.epoch },
 		},
 	);
 }
 
 type Starting = ClaimedRow & Pick<TaskRow, "state">;
+
+/** A task that gave its place in line, with what an attempt must know of it. */
+type InLine = Candidate & { row: Starting };
+type LineRow = Starting & Pick<TaskRow, "created_at_ms" | "reservations" | "parked_at_ms" | "bypassed">;
 
 function start(
 	db: Sqlite,
@@ -135,27 +170,42 @@ function start(
 	needs: readonly Reservation[],
 	{ queue, epoch, nowMs }: Pick<ClaimInput, "queue" | "epoch" | "nowMs">,
 ): { row: ClaimedRow; change: Change } {
-	const raised = { token: row.token + 1, attempt: row.attempt + 1 };
+	const [token, attempt] = [row.token + 1, row.attempt + 1];
 	const change = writeState(db, row, "running", {
-		sets: `, token = ?5, attempt = ?6, epoch = ?7, started_at_ms = ?8, progressed = 0, parked_at_ms = NULL, bypassed = 0`,
-		values: [raised.token, raised.attempt, epoch, nowMs],
-		attempt: raised.attempt,
+		sql: START,
+		values: [token, attempt, epoch, nowMs],
+		attempt,
 		nowMs,
 		reason: null,
 	});
 	hold(db, queue, row.seq, needs);
-	return { row: { ...row, ...raised }, change };
+	return { row: claimedRow(row, token, attempt), change };
 }
 
-function readClaimed(db: Sqlite, seq: number): Starting {
-	const [row] = db
-		.query<Starting, [number]>(
-			`SELECT seq, task_id, type, model, rank, state, request, attempt, max_attempts, token, space_wait_since_ms, phase,
-				bytes_done, bytes_total, checkpoint, operation_id, fence_epoch, fence_n FROM queue_task WHERE seq = ?1`,
-		)
-		.all(seq);
-	if (row === undefined) throw new Error(`no task with seq ${seq}`);
-	return row;
+const START = stateText(
+	"token = ?5, attempt = ?6, epoch = ?7, started_at_ms = ?8, progressed = 0, parked_at_ms = NULL, bypassed = 0",
+);
+
+function claimedRow(row: Starting, token: number, attempt: number): ClaimedRow {
+	return {
+		seq: row.seq,
+		task_id: row.task_id,
+		type: row.type,
+		model: row.model,
+		rank: row.rank,
+		request: row.request,
+		attempt,
+		max_attempts: row.max_attempts,
+		token,
+		space_wait_since_ms: row.space_wait_since_ms,
+		phase: row.phase,
+		bytes_done: row.bytes_done,
+		bytes_total: row.bytes_total,
+		checkpoint: row.checkpoint,
+		operation_id: row.operation_id,
+		fence_epoch: row.fence_epoch,
+		fence_n: row.fence_n,
+	};
 }
 
 /** The first `page` tasks of the line, by effective priority: the heads of each priority are enough to know them. */
@@ -164,18 +214,10 @@ function readLine(
 	{ queue, tracksDevices, nowMs }: ClaimInput,
 	ranks: readonly number[],
 	page: number,
-): Candidate[] {
-	const heads = ranks.map(
-		(rank) =>
-			`SELECT * FROM (SELECT seq, rank, created_at_ms, reservations, parked_at_ms, bypassed
-				FROM queue_task INDEXED BY queue_ready WHERE queue = ${quoted(queue)} AND rank = ${rank}
-				AND state = 'pending' AND parked_on IS NULL ORDER BY seq LIMIT ${param(1)})`,
-	);
+): InLine[] {
+	const heads = LINES[queue].filter((_, rank) => ranks.includes(rank));
 	const line = db
-		.query<
-			Pick<TaskRow, "seq" | "rank" | "created_at_ms" | "reservations" | "parked_at_ms" | "bypassed">,
-			[number]
-		>(heads.join(" UNION ALL "))
+		.query<LineRow, [number]>(heads.length === RANKS.length ? WHOLE_LINES[queue] : heads.join(" UNION ALL "))
 		.all(page)
 		.map((row) => ({
 			seq: row.seq,
@@ -184,25 +226,34 @@ function readLine(
 			needs: needsOf(row, tracksDevices),
 			parkedAtMs: row.parked_at_ms ?? undefined,
 			bypassed: row.bypassed,
+			row,
 		}));
 	return inOrder(line, nowMs).slice(0, page);
 }
 
-function countRunning(db: Sqlite, queue: QueueName): number {
-	const [{ count } = { count: 0 }] = db
-		.query<{ count: number }, []>(
-			`SELECT count(*) AS count FROM queue_task INDEXED BY queue_running WHERE queue = ${quoted(queue)} AND epoch IS NOT NULL`,
-		)
-		.all();
-	return count;
-}
+/** The line of each priority. */
+const LINES = forEachQueue((queue) =>
+	RANKS.map(
+		(rank) =>
+			`SELECT * FROM (SELECT seq, task_id, type, model, rank, state, request, attempt, max_attempts, token,
+				space_wait_since_ms, phase, bytes_done, bytes_total, checkpoint, operation_id, fence_epoch, fence_n,
+				created_at_ms, reservations, parked_at_ms, bypassed
+				FROM queue_task INDEXED BY queue_ready WHERE queue = ${queue} AND rank = ${rank}
+				AND state = 'pending' AND parked_on IS NULL ORDER BY seq LIMIT ${param(1)})`,
+	),
+);
+const WHOLE_LINES = { node: LINES.node.join(" UNION ALL "), host: LINES.host.join(" UNION ALL ") };
 
 /** Retries that are due go back to the line; one too far ahead was written before the wall clock was set back. */
-function wakeRetries(db: Sqlite, queue: QueueName, nowMs: number): Change[] {
-	const [first, last] = dueTimes(db, queue);
-	if (first === undefined || last === undefined) return [];
+function wakeRetries(
+	db: Sqlite,
+	queue: QueueName,
+	{ firstDueMs, lastDueMs }: Standing,
+	nowMs: number,
+): Change[] {
+	if (firstDueMs === null || lastDueMs === null) return [];
 	const tooFarMs = nowMs + LONGEST_DELAY_MS;
-	if (first > nowMs && last <= tooFarMs) return [];
+	if (firstDueMs > nowMs && lastDueMs <= tooFarMs) return [];
 	const query = (condition: string, atMs: number): TaskRow[] =>
 		db
 			.query<TaskRow, [number]>(
@@ -213,18 +264,6 @@ function wakeRetries(db: Sqlite, queue: QueueName, nowMs: number): Change[] {
 	return [...query("<=", nowMs), ...query(">", tooFarMs)].map((row) =>
 		changeState(db, row, "pending", { nowMs, run_at_ms: null, phase: "queued" }),
 	);
-}
-
-/** The first and the last time at which a retry is due; empty when there is none. */
-function dueTimes(db: Sqlite, queue: QueueName): number[] {
-	const of = (which: "min" | "max"): string =>
-		`(SELECT ${which}(run_at_ms) FROM queue_task INDEXED BY queue_retry WHERE queue = ${quoted(queue)} AND run_at_ms IS NOT NULL)`;
-	const [row] = db
-		.query<{ first: number | null; last: number | null }, []>(
-			`SELECT ${of("min")} AS first, ${of("max")} AS last`,
-		)
-		.all();
-	return row?.first == null || row.last === null ? [] : [row.first, row.last];
 }
 
 /** A task that waited an hour for room is started and ended in one step: it had its turn, and there was none. */

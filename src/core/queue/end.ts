@@ -10,6 +10,7 @@ import {
 	type TaskRow,
 	changeState,
 	param,
+	stateText,
 	taskBySeq,
 	writeState,
 } from "./task-row.ts";
@@ -46,20 +47,24 @@ export function endTask(
 /** endTask for the end that most tasks have. */
 export function completeTask(
 	db: Sqlite,
-	row: EndingRow,
+	row: EndingRow & { has_dependents: number },
 	end: { nowMs: number; phase: TaskPhase; bytesDone: number; bytesTotal: number; result: string | null },
 ): Change[] {
 	const { nowMs, phase, bytesDone, bytesTotal, result } = end;
 	const ended = writeState(db, row, "completed", {
-		sets: `, completed_at_ms = ?5, phase = ?6, bytes_done = ?7, bytes_total = ?8, result = ?9, epoch = NULL, error = NULL`,
+		sql: COMPLETE,
 		values: [nowMs, phase, bytesDone, bytesTotal, result],
 		attempt: row.attempt,
 		nowMs,
 		reason: null,
 	});
 	release(db, row);
-	return [ended, ...freeDependents(db, row, nowMs)];
+	return row.has_dependents === 0 ? [ended] : [ended, ...freeDependents(db, row, nowMs)];
 }
+
+const COMPLETE = stateText(
+	"completed_at_ms = ?5, phase = ?6, bytes_done = ?7, bytes_total = ?8, result = ?9, epoch = NULL, error = NULL",
+);
 
 function freeDependents(db: Sqlite, row: EndingRow, nowMs: number): Change[] {
 	const changes: Change[] = [];

@@ -51,8 +51,8 @@ export interface Limits {
 }
 
 /** Of `held`, `planted` and `waiters`, at least what concerns the keys that the line needs. */
-export interface Situation {
-	line: readonly Candidate[];
+export interface Situation<Task extends Candidate = Candidate> {
+	line: readonly Task[];
 	held: readonly Hold[];
 	/** What tasks that waited too long will take. */
 	planted: readonly Hold[];
@@ -63,9 +63,9 @@ export interface Situation {
 	nowMs: number;
 }
 
-export interface Plan {
-	start: Candidate[];
-	park: { candidate: Candidate; on: Reservation }[];
+export interface Plan<Task extends Candidate = Candidate> {
+	start: Task[];
+	park: { candidate: Task; on: Reservation }[];
 	/** Waiters that were passed, once for each task that passed them. */
 	passed: number[];
 	/** Tasks that plant what they need from now on. */
@@ -75,9 +75,9 @@ export interface Plan {
 }
 
 /** Decides for each task of the line in order: start, park, or (slots full) nothing. */
-export function schedule(situation: Situation): Plan {
+export function schedule<Task extends Candidate>(situation: Situation<Task>): Plan<Task> {
 	const { line, held, planted, waiters, capacity, running, limits, nowMs } = situation;
-	const plan: Plan = { start: [], park: [], passed: [], plant: [], full: false };
+	const plan: Plan<Task> = { start: [], park: [], passed: [], plant: [], full: false };
 	const taken = [...held];
 	for (const candidate of inOrder(line, nowMs)) {
 		if (!hasSlot(candidate.rank, running + plan.start.length, limits)) {

@@ -44,12 +44,13 @@ export function settle(db: Sqlite, input: SettleInput): Change[] {
 }
 
 /** What the end of an attempt must know of its row. */
-type SettlingRow = EndingRow & Pick<TaskRow, "epoch">;
+type SettlingRow = EndingRow & Pick<TaskRow, "epoch"> & { has_dependents: number };
 
 function settlingRow(db: Sqlite, seq: number): SettlingRow {
 	const [row] = db
 		.query<SettlingRow, [number]>(
-			`SELECT seq, queue, task_id, type, model, rank, state, token, attempt, reservations, epoch
+			`SELECT seq, queue, task_id, type, model, rank, state, token, attempt, reservations, epoch,
+				EXISTS (SELECT 1 FROM queue_dependency INDEXED BY queue_dependent WHERE depends_on = ?1) AS has_dependents
 			FROM queue_task WHERE seq = ?1`,
 		)
 		.all(seq);

@@ -96,6 +96,11 @@ export function quoted(queue: QueueName): string {
 	return queue === "node" ? "'node'" : "'host'";
 }
 
+/** A query's text for each queue, made once: the writer looks its plans up by the text. */
+export function forEachQueue<T>(of: (queue: string) => T): Record<QueueName, T> {
+	return { node: of(quoted("node")), host: of(quoted("host")) };
+}
+
 export function priorityRank(priority: Priority): number {
 	return PRIORITIES.indexOf(priority);
 }
@@ -129,7 +134,7 @@ export function changeState(
 ): Change {
 	const columns = Object.keys(change) as (keyof typeof change)[];
 	return writeState(db, row, to, {
-		sets: columns.map((column, index) => `, ${column} = ?${index + FIRST_VALUE}`).join(""),
+		sql: stateText(...columns.map((column, index) => `${column} = ?${index + FIRST_VALUE}`)),
 		values: columns.map((column) => change[column] ?? null),
 		attempt: change.attempt ?? row.attempt,
 		nowMs,
@@ -137,17 +142,21 @@ export function changeState(
 	});
 }
 
-/** The first parameter of `sets` in writeState. */
-export const FIRST_VALUE = 5;
+const FIRST_VALUE = 5;
 
-/** changeState with the text of its columns made beforehand, for the changes that every task goes through. */
+/** The statement of writeState that also sets these columns; the first parameter of theirs is ?5. */
+export function stateText(...sets: string[]): string {
+	return `UPDATE queue_task SET ${["state = ?1", ...sets].join(", ")} WHERE seq = ?2 AND state = ?3 AND token = ?4`;
+}
+
+/** changeState with its text made beforehand, for the changes that every task goes through. */
 export function writeState(
 	db: Sqlite,
 	row: ChangingRow,
 	to: TaskState,
 	change: {
-		/** `, column = ?5, …` */
-		sets: string;
+		/** Of stateText. */
+		sql: string;
 		values: (string | number | null)[];
 		attempt: number;
 		nowMs: number;
@@ -157,9 +166,7 @@ export function writeState(
 	if (!isLegalChange(row.state, to))
 		throw new Error(`task ${row.task_id} cannot go from ${row.state} to ${to}`);
 	const { changes } = db
-		.query<unknown, (string | number | null)[]>(
-			`UPDATE queue_task SET state = ?1${change.sets} WHERE seq = ?2 AND state = ?3 AND token = ?4`,
-		)
+		.query<unknown, (string | number | null)[]>(change.sql)
 		.run(to, row.seq, row.state, row.token, ...change.values);
 	if (changes === 0) throw staleToken(row.task_id);
 	const { attempt, nowMs, reason } = change;

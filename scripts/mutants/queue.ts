@@ -22,7 +22,7 @@ export const QUEUE_GUARDS: readonly Guard[] = [
 	{
 		name: "queue_stale_epoch",
 		file: "src/core/queue/claim.ts",
-		find: "if (now?.epoch === epoch) return;",
+		find: "if (now.epoch === epoch) return;",
 		replace: "return;",
 		tests: [SIMULATOR],
 	},

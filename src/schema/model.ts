@@ -53,6 +53,8 @@ export const modelSchema = z.object({
 	model_type: z.string(),
 	model_size: z.number().int().nonnegative(),
 	locations: z.array(z.string()),
+	/** Those of them that are simulated GPUs. */
+	simulated_locations: z.array(z.string()).optional(),
 	/** Front URL per node. */
 	services: z.record(z.string(), z.string()),
 	status: z.enum(MODEL_STATUSES),

@@ -34,6 +34,7 @@ import { createLog, type Log } from "../../src/platform/log.ts";
 import { createOutbound } from "../../src/platform/outbound.ts";
 import { PROTOCOL_VERSION } from "../../src/schema/node.ts";
 import { isTerminal, type TaskDocument } from "../../src/schema/task.ts";
+import { HOLDER_COMMAND } from "./accelerator.ts";
 import { memoryPems, testCredentials, testRequest } from "./credentials.ts";
 import { type Hub, startHub } from "./loopback-hub.ts";
 import { tempDir } from "./temp-dir.ts";
@@ -138,6 +139,8 @@ export async function localCluster({
 	tls = false,
 	buckets = {},
 	importDirectories = [],
+	simulatedGpus,
+	engineCommand = ["/bin/false"],
 }: {
 	nodes?: readonly string[];
 	/** By repository. */
@@ -152,6 +155,9 @@ export async function localCluster({
 	buckets?: NonNullable<SourceContext["buckets"]>;
 	/** Import folders of every node. */
 	importDirectories?: readonly string[];
+	/** Sizes of the simulated GPUs of every node; left out: none, and none is looked for. */
+	simulatedGpus?: readonly number[];
+	engineCommand?: readonly string[];
 } = {}): Promise<LocalCluster> {
 	const stack = new AsyncDisposableStack();
 	const home = stack.use(tempDir());
@@ -198,6 +204,8 @@ export async function localCluster({
 				tls,
 				buckets,
 				importDirectories,
+				simulatedGpus,
+				engineCommand,
 			});
 			stack.defer(() => node.stop());
 			known.set(name, node);
@@ -343,6 +351,8 @@ async function startNode(d: {
 	tls: boolean;
 	buckets: NonNullable<SourceContext["buckets"]>;
 	importDirectories: readonly string[];
+	simulatedGpus: readonly number[] | undefined;
+	engineCommand: readonly string[];
 }): Promise<LocalNode> {
 	const { name, home, host } = d;
 	mkdirSync(home, { recursive: true });
@@ -431,7 +441,11 @@ async function startNode(d: {
 						},
 						incarnation: ++incarnation,
 						environment: {},
-						engineCommand: ["/bin/false"],
+						engineCommand: d.engineCommand,
+						gpus: d.simulatedGpus && {
+							simulatedBytes: d.simulatedGpus,
+							holderCommand: HOLDER_COMMAND,
+						},
 						listeners: () => ({
 							port: listeners[0]?.port ?? 0,
 							tls: d.tls,

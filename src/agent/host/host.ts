@@ -77,6 +77,7 @@ export async function openHost(
 			activities: () => cluster.views().flatMap((v) => v.beat?.activities ?? []),
 			services: () => cluster.services(),
 			nodeStatus: (node) => cluster.views().find((v) => v.name === node)?.liveness ?? "dead",
+			isSimulated: (node, tier) => cluster.tier(node, tier)?.simulated === true,
 		},
 	});
 	const queue = await openQueue(

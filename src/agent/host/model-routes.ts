@@ -295,9 +295,10 @@ export function fits(
 ): void {
 	const usage = d.cluster.view(target.node).beat?.tiers[target.tier];
 	const there = d.registry.locations(model).some((l) => l.node === target.node && l.tier === target.tier);
-	// What others there only have reserved is waited for.
-	const available = usage === undefined ? 0 : usage.available + usage.reserved;
-	if (usage === undefined || there || required <= available) return;
+	if (usage === undefined || there) return;
+	// What others there only have reserved is waited for; what a GPU holds may give way, as its node decides.
+	const available = target.tier.startsWith("gpu") ? usage.total : usage.available + usage.reserved;
+	if (required <= available) return;
 	throw insufficientSpace(target.device, required, available);
 }
 

@@ -176,6 +176,8 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 		const { files, broughtBytes } = await bringFiles(context, request, bring);
 		context.report({ phase: "moving", bytesDone: broughtBytes, bytesTotal: broughtBytes + files.size_bytes });
 		const copy = await load(context, files, to, broughtBytes);
+		const bytes = broughtBytes + files.size_bytes;
+		context.report({ bytesDone: bytes, bytesTotal: bytes });
 		return { copy, ...(broughtBytes === 0 ? {} : { via: shown(files.tier) }) };
 	};
 	const toFiles = async (

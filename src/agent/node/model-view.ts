@@ -1,5 +1,11 @@
 /** A node's models as the API shows them. */
-import { type Activity, detectedMetadata, modelStatus, servicesOf } from "../../core/registry/registry.ts";
+import {
+	type Activity,
+	detectedMetadata,
+	modelStatus,
+	servicesOf,
+	simulatedOf,
+} from "../../core/registry/registry.ts";
 import type { Services } from "../../core/service/service.ts";
 import type { ModelCopy, ModelDetail, ModelSummary } from "../../schema/model.ts";
 import type { Holdings } from "./holdings.ts";
@@ -26,6 +32,7 @@ export function modelSummaries(d: NodeFacts): ModelSummary[] {
 			model_type: copies[0]?.model_type ?? "unknown",
 			model_size: Math.max(0, ...copies.map((c) => c.size_bytes)),
 			locations: [...new Set(copies.map((c) => `${d.nodeName}:${c.tier}`))],
+			...simulatedOf(copies.filter((c) => c.simulated === true).map((c) => `${d.nodeName}:${c.tier}`)),
 			services: servicesOf(name, services),
 			status: modelStatus(
 				copies.map((c) => c.status),

@@ -2,7 +2,11 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { availableParallelism } from "node:os";
-import { type AcceleratorOptions, openAccelerator } from "../../core/accelerator/accelerator.ts";
+import {
+	type Accelerator,
+	type AcceleratorOptions,
+	openAccelerator,
+} from "../../core/accelerator/accelerator.ts";
 import { type Audit, type PushedTokens, type TlsTrust } from "../../core/identity/identity.ts";
 import { type Queue, openQueue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
@@ -88,6 +92,7 @@ export interface NodeRole extends AsyncDisposable {
 	handlers: Handlers<"node">;
 	peerHandlers: Handlers<"peer">;
 	storage: Storage;
+	accelerator: Accelerator;
 	/** Starts the queue, adopts engines and begins to report; call it once the listeners are open. */
 	start(): Promise<void>;
 	/** Something that the host is told with a heartbeat has changed. */
@@ -247,8 +252,12 @@ export async function openNode(
 			owns: ({ tier }) => isGpu(tier),
 			copies: () => holdings.onGpus(),
 			version: () => holdings.gpuVersion(),
-			remove: async ({ model_name, revision, tier }) =>
-				accelerator.unload(parseModelName(model_name), parseRevision(revision), tier),
+			async remove({ model_name, revision, tier, size_bytes }) {
+				const [model, rev] = [parseModelName(model_name), parseRevision(revision)];
+				// An engine had it there, and has ended.
+				if (accelerator.residency(model, tier, rev) === undefined) return { freedBytes: size_bytes };
+				return accelerator.unload(model, rev, tier);
+			},
 		},
 		condemn,
 		reportNow,
@@ -308,6 +317,7 @@ export async function openNode(
 
 	return {
 		storage,
+		accelerator,
 		handlers: nodeHandlers({
 			nodeName: name,
 			clusterId: options.host.clusterId,

@@ -292,7 +292,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				context.dispatch === undefined ? undefined : await d.hosted.confirm(context.dispatch.operationId);
 			await stopServicesOf(d, copyToRemove, request.force);
 			const options = { force: request.force, deleteFiles: request.delete_files, operation };
-			const adoption = d.storage.adoption(copyToRemove);
+			const adoption = isGpu(tier) ? undefined : d.storage.adoption(copyToRemove);
 			const withFiles = request.delete_files === true ? adoption : undefined;
 			if (withFiles !== undefined) await context.saveState({ adoption: withFiles });
 			const { freedBytes } = await d.removal.remove(copyToRemove, options);

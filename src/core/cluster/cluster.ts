@@ -8,7 +8,7 @@ import type { Database } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
 import { keyFingerprint } from "../../platform/hash.ts";
 import { notFound } from "../../schema/errors.ts";
-import type { Heartbeat, Liveness, NodeDocument } from "../../schema/node.ts";
+import type { Heartbeat, Liveness, NodeDocument, TierUsage } from "../../schema/node.ts";
 import { isModelName } from "../../schema/names.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
 import { type Admission, checkProtocol, createAdmission, listOf } from "./admission.ts";
@@ -41,6 +41,8 @@ export interface Cluster extends Omit<Admission, "waiting"> {
 	views(): NodeView[];
 	/** A node by name or address. @throws 404 node_not_found */
 	view(nameOrAddress: string): NodeView;
+	/** A device as its node reported it last. */
+	tier(node: string, tier: string): TierUsage | undefined;
 	/** Nodes, and those that wait to be let in. */
 	documents(): NodeDocument[];
 	/** As the nodes reported them; none is `ready` on a node that cannot be reached. */
@@ -164,6 +166,7 @@ export function createCluster({ db, clock, log }: { db: Database; clock: Clock; 
 			if (row === undefined) throw notFound("node", nameOrAddress, "`gswarm node list` shows the nodes.");
 			return viewOf(row, awakeMs());
 		},
+		tier: (node, tier) => live.get(node)?.beat.tiers[tier],
 		documents() {
 			const now = awakeMs();
 			const nodes = sorted().map((row) =>

@@ -26,6 +26,8 @@ export interface ClusterFacts {
 	activities(): readonly Activity[];
 	services(): readonly ServiceDocument[];
 	nodeStatus(node: string): string;
+	/** Whether a device is a simulated GPU; left out: none is. */
+	isSimulated?(node: string, tier: string): boolean;
 }
 
 export interface ModelFilter {
@@ -103,6 +105,7 @@ export function createRegistry({
 	);
 	const bringing = (): string => JSON.stringify(facts.activities().map((a) => a.model_name));
 
+	const isSimulated = ({ node, tier }: LocationRow): boolean => facts.isSimulated?.(node, tier) === true;
 	const summaryOf = (
 		row: ModelRow,
 		activities: readonly Activity[],
@@ -114,6 +117,7 @@ export function createRegistry({
 			model_type: row.model_type,
 			model_size: row.model_size,
 			locations: unique(locations.map(deviceOf)),
+			...simulatedOf(locations.filter(isSimulated).map(deviceOf)),
 			services: servicesOf(row.model_name, services),
 			status: modelStatus(
 				locations.map((l) => l.status),
@@ -203,6 +207,7 @@ export function createRegistry({
 				content_id: l.content_id,
 				node_status: facts.nodeStatus(l.node),
 				...(l.adopted_from === null ? {} : { place: l.place, adopted_from: l.adopted_from }),
+				...(isSimulated(l) ? { simulated: true as const } : {}),
 			}));
 			return {
 				...summaryOf(row, facts.activities(), facts.services()),
@@ -274,6 +279,11 @@ export function servicesOf(model: string, services: readonly ServiceDocument[]):
 	const urls: Record<string, string> = {};
 	for (const s of services) if (s.model_name === model && s.state === "ready") urls[s.node] = s.url;
 	return urls;
+}
+
+/** Those of a model's locations that are on simulated GPUs, where there are some. */
+export function simulatedOf(devices: readonly string[]): Pick<ModelSummary, "simulated_locations"> {
+	return devices.length === 0 ? {} : { simulated_locations: [...new Set(devices)] };
 }
 
 function deviceOf(location: LocationRow): string {

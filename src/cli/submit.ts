@@ -56,6 +56,8 @@ export async function tellEnd(context: Context, task: TaskDocument, telling: Tel
 			say.success(`${telling.done(task)}${howFast(task)}.`);
 			const more = telling.more?.(task) ?? "";
 			if (more !== "") say.info(more);
+			if (task.result?.["simulated"] === true)
+				say.info("That GPU is simulated: its memory is the machine's own, and nothing is computed on it.");
 			say.next(telling.next?.(task) ?? []);
 			return EXIT.done;
 		}

@@ -7,7 +7,7 @@ import { devices, models } from "../values.ts";
 
 export const command = defineCommand({
 	about:
-		"Copies a model from one device to another: to another node, or between the disk and the memory of one. The receiver pulls and checks every part; the source stays as it is.\nSeveral devices (--to node1:disk,node2:disk, or --to all:disk for the disk of every node) get it in about the time of one: they give each other what they have.",
+		"Copies a model from one device to another: to another node, or between the disk, the memory and the GPUs of one. The receiver pulls and checks every part; the source stays as it is.\nSeveral devices (--to node1:disk,node2:disk, or --to all:disk for the disk of every node) get it in about the time of one: they give each other what they have.",
 	args: {
 		...placeArgs("copy"),
 		name: { type: "positional", value: models, description: "Name of the model, or several with commas" },
@@ -38,6 +38,7 @@ export const command = defineCommand({
 	examples: [
 		["model copy acme/tiny --from node1:disk --to node2:disk", "to another node"],
 		["model copy acme/tiny node1:disk node1:dram", "into the memory of the same node"],
+		["model copy acme/tiny node1:disk node2:gpu0", "to a GPU of another node, by way of its disk"],
 		["model copy acme/big --to all:disk", "to every node, from wherever it is"],
 	],
 	next: ["model serve NAME --device DEVICE", "model locations NAME"],

@@ -65,7 +65,7 @@ export const command = defineCommand({
 					...(wide ? detectedCells(model.detected) : []),
 					formatBytes(model.model_size),
 					paintStatus(style, safeLine(model.status)),
-					safeLine(model.locations.join(", ")) || "-",
+					safeLine(model.locations.map((one) => marked(one, model.simulated_locations)).join(", ")) || "-",
 					safeLine(
 						Object.entries(model.services)
 							.map(([node, url]) => (wide ? `${node} ${url}` : node))
@@ -113,4 +113,9 @@ async function allPages(
 		models.push(...more.models);
 	}
 	return { ...first, models };
+}
+
+/** `node1:gpu0 (simulated)` */
+function marked(device: string, simulated: readonly string[] = []): string {
+	return simulated.includes(device) ? `${device} (simulated)` : device;
 }

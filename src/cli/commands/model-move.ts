@@ -6,7 +6,7 @@ import { COMPRESSION_ARG, PACE_ARGS, VERIFY_ARG, paceFields, placeArgs } from ".
 
 export const command = defineCommand({
 	about:
-		"Moves a model from one device to another: copies it, checks the copy, and only then removes the source. The source stays when it is in use, or when it is the last copy that would outlive a restart (a copy in memory does not).",
+		"Moves a model from one device to another: copies it, checks the copy, and only then removes the source. The source stays when it is in use, or when it is the last copy that would outlive a restart (a copy in memory or on a GPU does not).\nTo a GPU (node1:gpu0) a model is loaded from the files on its node, read back and checked; from a GPU it is released once its files are on the target.",
 	args: {
 		...placeArgs("move"),
 		"keep-source": { type: "boolean", description: "Leave the source where it is" },
@@ -18,6 +18,7 @@ export const command = defineCommand({
 	examples: [
 		["model move acme/tiny --from node1:disk --to node2:disk", "to another node"],
 		["model move acme/tiny node2:disk node2:dram", "into memory; the last copy on a disk stays"],
+		["model move acme/tiny node1:disk node1:gpu0 --keep-source", "loaded to a GPU"],
 	],
 	next: ["model serve NAME --device DEVICE", "model locations NAME"],
 	async run(context, values) {
@@ -51,6 +52,8 @@ function whySourceStayed(task: TaskDocument, from: string): string {
 			return `; the copy on ${from} stays, it is the last one on a disk`;
 		case "in_use":
 			return `; the copy on ${from} stays, it is in use`;
+		case "last_file_copy":
+			return `; the copy on ${from} stays, a GPU cannot give it back`;
 		default:
 			return `; the copy on ${from} stays`;
 	}

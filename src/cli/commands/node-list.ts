@@ -8,7 +8,7 @@ import { renderTable } from "../render/table.ts";
 
 export const command = defineCommand({
 	about:
-		"Lists the machines of the cluster and those that wait to join it: whether they are alive, what is free on each of their devices, and what they do. A device is named NODE:DEVICE, e.g. node1:disk or node1:dram.",
+		"Lists the machines of the cluster and those that wait to join it: whether they are alive, what is free on each of their devices, and what they do. A device is named NODE:DEVICE, e.g. node1:disk, node1:dram or node1:gpu0. Why a GPU cannot be used stands below the table.",
 	args: {},
 	examples: [
 		["node list", "machines, devices, free space"],
@@ -73,6 +73,11 @@ export const command = defineCommand({
 			say.info("No node has joined yet.");
 			say.next(["token create --join"]);
 		}
+		for (const { name, gpus = [] } of body.nodes) {
+			for (const { device, product, problem } of gpus)
+				if (problem !== null)
+					say.info(safeLine(`${name}:${device} (${product}) cannot be used: ${problem}.`));
+		}
 		const waiting = body.nodes.filter((node) => node.status === "waiting");
 		if (waiting.length > 0)
 			say.next(waiting.slice(0, 3).map((node) => `node approve ${safeLine(node.name)}`));
@@ -87,6 +92,9 @@ function addressOf({ address, api_port }: NodeDocument): string {
 
 /** `disk 120 GB, dram 8 GB`. */
 function freeOf({ tiers }: NodeDocument): string {
-	const parts = Object.entries(tiers).map(([tier, usage]) => `${tier} ${formatBytes(usage.available)}`);
+	const parts = Object.entries(tiers).map(
+		([tier, { available, simulated }]) =>
+			`${tier} ${formatBytes(available)}${simulated === true ? " (simulated)" : ""}`,
+	);
 	return safeLine(parts.join(", ")) || "-";
 }

@@ -16,7 +16,7 @@ export function locationTable(
 		const revision = safeLine(location.revision ?? "-");
 		const adopted = location.adopted_from === undefined ? "-" : `adopted: ${location.adopted_from}`;
 		return [
-			safeLine(location.device),
+			safeLine(location.simulated === true ? `${location.device} (simulated)` : location.device),
 			paintStatus(style, safeLine(location.status)),
 			formatBytes(location.size_bytes),
 			wide ? revision : revision.slice(0, SHORT_REVISION),

@@ -13,7 +13,7 @@ export function serviceTable(
 	const rows = services.map((service) => [
 		safeLine(service.service_id),
 		safeLine(service.model_name),
-		safeLine(service.device),
+		safeLine(deviceOf(service)),
 		paintStatus(style, safeLine(service.state)),
 		safeLine(service.url),
 		String(service.requests),
@@ -38,7 +38,7 @@ export function serviceDetail(service: ServiceDocument, style: Style): string {
 	return fields(style, [
 		["Service", service.service_id],
 		["Model", service.model_name],
-		["Device", service.device],
+		["Device", deviceOf(service)],
 		["Engine", service.framework],
 		["State", { painted: paintStatus(style, safeLine(service.state)) }],
 		["URL", service.url],
@@ -50,4 +50,9 @@ export function serviceDetail(service: ServiceDocument, style: Style): string {
 		["Requests", String(service.requests)],
 		["Error", service.error],
 	]);
+}
+
+/** The engine of a simulated GPU computes on the processor. */
+function deviceOf({ device, simulated }: ServiceDocument): string {
+	return simulated === true ? `${device} (simulated)` : device;
 }

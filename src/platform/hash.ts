@@ -34,15 +34,19 @@ export interface StreamingTag {
 
 const TAG_NONCE_BYTES = 12;
 
+/** The key (hex, 256 bits) of one file of a content that has this secret. */
+export function fileTagKey(secret: string, path: string): string {
+	return new Bun.CryptoHasher("sha256", secret).update(path).digest("hex");
+}
+
 /**
- * GMAC (NIST SP 800-38D: AES-256-GCM with nothing to encrypt) of one part, under a key that is a secret of any length.
- * It costs a tenth of a sha256. The number of file and part is the nonce: a key is for one content, which never changes.
+ * GMAC (NIST SP 800-38D: AES-256-GCM with nothing to encrypt) of one part, under the key of its file. It costs a tenth
+ * of a sha256. The number of the part is the nonce: a key is for one content, which never changes.
  */
-export function createPartTag(key: string, { file, part }: { file: number; part: number }): StreamingTag {
+export function createPartTag(key: string, part: number): StreamingTag {
 	const nonce = Buffer.alloc(TAG_NONCE_BYTES);
-	nonce.writeUInt32BE(file, 0);
 	nonce.writeUInt32BE(part, TAG_NONCE_BYTES - 4);
-	const cipher = createCipheriv("aes-256-gcm", new Bun.CryptoHasher("sha256").update(key).digest(), nonce);
+	const cipher = createCipheriv("aes-256-gcm", Buffer.from(key, "hex"), nonce);
 	return {
 		update: (bytes) => void cipher.setAAD(bytes),
 		digestHex() {

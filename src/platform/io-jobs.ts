@@ -5,7 +5,14 @@ import { syncFilesystem } from "./sync-filesystem.ts";
 import { readWeightsHeader, type WeightsFormat, type WeightsHeader } from "./weights-header.ts";
 
 export type IoJob =
-	| { kind: "hash-file"; path: string; partSizeBytes: number; gitSha1: boolean; sizeBytes: number }
+	| {
+			kind: "hash-file";
+			path: string;
+			partSizeBytes: number;
+			gitSha1: boolean;
+			sizeBytes: number;
+			tagKey?: string | undefined;
+	  }
 	| { kind: "hash-parts"; path: string; partSizeBytes: number; parts: readonly number[] }
 	| TagPartsJob
 	| HashOnJob
@@ -29,11 +36,10 @@ export interface SmallFileDigests {
 	sha256: string | undefined;
 }
 
-/** Tags of parts of the file with this number, under a key. */
+/** Tags of parts, under the key of their file. */
 export interface TagPartsJob {
 	kind: "tag-parts";
 	path: string;
-	file: number;
 	partSizeBytes: number;
 	parts: readonly number[];
 	key: string;
@@ -59,6 +65,14 @@ export interface HashOnJob {
 	gitSha1Of: number | undefined;
 	/** Undefined: no XXH64 of parts. */
 	partSizeBytes: number | undefined;
+	/** Undefined: no tags of parts. */
+	tagging?: Tagging | undefined;
+}
+
+export interface Tagging {
+	/** Of the file. */
+	key: string;
+	partSizeBytes: number;
 }
 
 export interface FileDigests {
@@ -68,6 +82,8 @@ export interface FileDigests {
 	gitSha1: string | undefined;
 	/** XXH64 per part. */
 	xxh64: string[];
+	/** Tags per part; only when asked. */
+	tags?: string[] | undefined;
 }
 
 export interface IoTools {
@@ -86,6 +102,7 @@ export interface HashSession {
 	sha256: Bun.CryptoHasher;
 	blob: Bun.CryptoHasher | undefined;
 	parts: ReturnType<typeof partHasher> | undefined;
+	tags: ReturnType<typeof partHasher> | undefined;
 }
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants;
@@ -118,7 +135,9 @@ export function runIoJob(job: IoJob, tools: IoTools): IoResult {
 function hashFile(job: Extract<IoJob, { kind: "hash-file" }>, tools: IoTools): FileDigests {
 	const sha256 = new Bun.CryptoHasher("sha256");
 	const blob = job.gitSha1 ? new Bun.CryptoHasher("sha1").update(`blob ${job.sizeBytes}\0`) : undefined;
-	const parts = partHasher(job.partSizeBytes, tools);
+	const parts = partHasher(job.partSizeBytes, tools.newXxh64);
+	const { tagKey, partSizeBytes } = job;
+	const tags = tagKey === undefined ? undefined : partTagger({ key: tagKey, partSizeBytes });
 	const fd = openSync(job.path, O_RDONLY | O_NOFOLLOW);
 	try {
 		let position = 0;
@@ -129,6 +148,7 @@ function hashFile(job: Extract<IoJob, { kind: "hash-file" }>, tools: IoTools): F
 			sha256.update(block);
 			blob?.update(block);
 			parts.update(block);
+			tags?.update(block);
 			position += count;
 			tools.step(position);
 		}
@@ -137,6 +157,7 @@ function hashFile(job: Extract<IoJob, { kind: "hash-file" }>, tools: IoTools): F
 			sha256: sha256.digest("hex"),
 			gitSha1: blob?.digest("hex"),
 			xxh64: parts.end(),
+			tags: tags?.end(),
 		};
 	} finally {
 		closeSync(fd);
@@ -159,6 +180,7 @@ function hashOn(job: HashOnJob, tools: IoTools): string[] {
 			held.sha256.update(block);
 			held.blob?.update(block);
 			held.parts?.update(block);
+			held.tags?.update(block);
 			held.position += count;
 			tools.step(held.position - start);
 		}
@@ -169,12 +191,13 @@ function hashOn(job: HashOnJob, tools: IoTools): string[] {
 	return [];
 }
 
-function newSession({ gitSha1Of, partSizeBytes }: HashOnJob, tools: IoTools): HashSession {
+function newSession({ gitSha1Of, partSizeBytes, tagging }: HashOnJob, tools: IoTools): HashSession {
 	return {
 		position: 0,
 		sha256: new Bun.CryptoHasher("sha256"),
 		blob: gitSha1Of === undefined ? undefined : new Bun.CryptoHasher("sha1").update(`blob ${gitSha1Of}\0`),
-		parts: partSizeBytes === undefined ? undefined : partHasher(partSizeBytes, tools),
+		parts: partSizeBytes === undefined ? undefined : partHasher(partSizeBytes, tools.newXxh64),
+		tags: tagging && partTagger(tagging),
 	};
 }
 
@@ -187,6 +210,7 @@ function hashEnd({ session }: { session: number }, { sessions }: IoTools): FileD
 		sha256: held.sha256.digest("hex"),
 		gitSha1: held.blob?.digest("hex"),
 		xxh64: held.parts?.end() ?? [],
+		tags: held.tags?.end(),
 	};
 }
 
@@ -234,8 +258,8 @@ function hashParts(job: Extract<IoJob, { kind: "hash-parts" }>, tools: IoTools):
 	return digestParts(job, tools, tools.newXxh64);
 }
 
-function tagParts({ key, file, ...job }: TagPartsJob, tools: IoTools): string[] {
-	return digestParts(job, tools, (part) => createPartTag(key, { file, part }));
+function tagParts({ key, ...job }: TagPartsJob, tools: IoTools): string[] {
+	return digestParts(job, tools, (part) => createPartTag(key, part));
 }
 
 function digestParts(
@@ -272,7 +296,7 @@ function digestParts(
 }
 
 function copyRange(job: Extract<IoJob, { kind: "copy-range" }>, tools: IoTools): string[] {
-	const parts = partHasher(job.partSizeBytes, tools);
+	const parts = partHasher(job.partSizeBytes, tools.newXxh64);
 	const from = openSync(job.from, O_RDONLY | O_NOFOLLOW);
 	try {
 		const to = openSync(job.to, O_WRONLY | O_NOFOLLOW);
@@ -314,10 +338,17 @@ function writeAll(fd: number, bytes: Uint8Array, position: number): void {
 	}
 }
 
-/** XXH64 per part of bytes that come in blocks of any size, from a part's start. */
-function partHasher(partSizeBytes: number, { newXxh64 }: IoTools) {
+function partTagger({ key, partSizeBytes }: Tagging) {
+	return partHasher(partSizeBytes, (part) => createPartTag(key, part));
+}
+
+/** A digest per part of bytes that come in blocks of any size, from a part's start. */
+function partHasher(
+	partSizeBytes: number,
+	digestOf: (part: number) => Pick<StreamingXxh64, "update" | "digestHex">,
+) {
 	const digests: string[] = [];
-	let hash = newXxh64();
+	let hash = digestOf(0);
 	let filled = 0;
 	return {
 		update(block: Uint8Array): void {
@@ -329,7 +360,7 @@ function partHasher(partSizeBytes: number, { newXxh64 }: IoTools) {
 				filled += count;
 				if (filled === partSizeBytes) {
 					digests.push(hash.digestHex());
-					hash = newXxh64();
+					hash = digestOf(digests.length);
 					filled = 0;
 				}
 			}

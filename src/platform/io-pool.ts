@@ -3,15 +3,21 @@
  * A job is one synchronous loop over blocks of 4 MiB in `io-worker.ts`; it ends early when its signal aborts. Errors
  * of the filesystem come back with their `code`, as from node:fs.
  */
-import type { FileDigests, FileEntry, IoJob, IoResult, SmallFileDigests } from "./io-jobs.ts";
+import type { FileDigests, FileEntry, IoJob, IoResult, SmallFileDigests, Tagging } from "./io-jobs.ts";
 import { GswarmError } from "../schema/errors.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
 import type { WeightsFormat, WeightsHeader } from "./weights-header.ts";
 
 export interface IoPool extends AsyncDisposable {
-	/** Reads a whole file. `gitSha1` needs the size that the file is meant to have. */
+	/** Reads a whole file. `gitSha1` needs the size that the file is meant to have; `tagKey` is the file's. */
 	hashFile(
-		input: { path: string; partSizeBytes: number; sizeBytes: number; gitSha1: boolean },
+		input: {
+			path: string;
+			partSizeBytes: number;
+			sizeBytes: number;
+			gitSha1: boolean;
+			tagKey?: string | undefined;
+		},
 		signal: AbortSignal,
 		onBytes?: OnBytes,
 	): Promise<FileDigests>;
@@ -21,9 +27,9 @@ export interface IoPool extends AsyncDisposable {
 		signal: AbortSignal,
 		onBytes?: OnBytes,
 	): Promise<string[]>;
-	/** Tags of the named parts of the file with this number. */
+	/** Tags of the named parts, under the key of their file. */
 	tagParts(
-		input: { path: string; file: number; partSizeBytes: number; parts: readonly number[]; key: string },
+		input: { path: string; partSizeBytes: number; parts: readonly number[]; key: string },
 		signal: AbortSignal,
 	): Promise<string[]>;
 	/** Bytes of whole small files, one after the other. A file that ends early fails with code SHORT_FILE. */
@@ -59,6 +65,8 @@ export interface FollowedFile {
 	gitSha1Of: number | undefined;
 	/** Undefined: no XXH64 of parts. */
 	partSizeBytes: number | undefined;
+	/** Undefined: no tags of parts. */
+	tagging?: Tagging | undefined;
 }
 
 /** One job at a time; its thread stays the same, because the hashes are there. */

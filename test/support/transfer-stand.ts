@@ -30,6 +30,7 @@ export async function standTransfers(
 	options: Parameters<typeof standStorage>[1] & {
 		io?: (io: IoPool) => IoPool;
 		plane?: TransferDependencies["plane"];
+		tags?: TransferDependencies["tags"];
 	} = {},
 ): Promise<TransferStand> {
 	const stand = await standStorage(directory, { ...options, modules: [transferModule] });
@@ -43,6 +44,7 @@ export async function standTransfers(
 				ids: systemIds,
 				log: silentLog,
 				plane: options.plane,
+				tags: options.tags,
 			},
 			{ ...QUICK, ...limits },
 		);

@@ -8,6 +8,7 @@ import {
 	createBandwidth,
 	createGrants,
 	createShares,
+	createTags,
 	type TransferProgress,
 } from "../../src/core/transfer/transfer.ts";
 import { systemClock } from "../../src/platform/clock.ts";
@@ -69,10 +70,11 @@ async function standPair(): Promise<Stand> {
 	if (manifest === undefined) throw new Error("no manifest");
 	const deps = { clock: systemClock, ids: systemIds };
 	const grants = stack.use(createGrants(deps));
-	const { token: grant } = grants.grant({ contentId: copy.content_id, receiver: "node2", ttlMs: 60_000 });
+	const grant = grants.grant({ contentId: copy.content_id, receiver: "node2", ttlMs: 60_000 });
 	const shares = createShares({ storage, ...deps });
 	const up = createBandwidth(deps);
-	const handlers = peerHandlers({ shares, grants, storage, io, clock: systemClock, up });
+	const tags = createTags({ storage, io, ids: systemIds });
+	const handlers = peerHandlers({ shares, grants, tags, storage, io, clock: systemClock, up });
 	const stand: Stand = {
 		receiver,
 		answered: [],

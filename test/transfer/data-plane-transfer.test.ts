@@ -510,6 +510,6 @@ function jobAfter(directory: string, request: PlannedRequest, { port }: RawPeer)
 		partSizeBytes: file.partSizeBytes,
 		stallMs: 20_000,
 		progressBytes: 1024,
-		tag: undefined,
+		tagKey: undefined,
 	};
 }

@@ -51,7 +51,7 @@ function jobFor(peer: Pick<RawPeer, "port">, change: Partial<DataJob> = {}): Dat
 		partSizeBytes: PART,
 		stallMs: 20_000,
 		progressBytes: 16 * KIB,
-		tag: undefined,
+		tagKey: undefined,
 		...change,
 	};
 }

@@ -37,7 +37,14 @@ test("parts that land in any order give the digests of the whole, whatever the s
 			writeFileSync(path, new Uint8Array(bytes.byteLength));
 			const there = new Set<number>();
 			const isThere = (_file: PlannedFile, part: number): boolean => there.has(part);
-			using follower = createFollower({ io, log: silentLog, isThere, pathOf: () => path, signal });
+			using follower = createFollower({
+				io,
+				log: silentLog,
+				isThere,
+				pathOf: () => path,
+				tagKeyOf: () => undefined,
+				signal,
+			});
 			for (const part of order) {
 				const { start, end } = byteRange(file, { first: part, end: part + 1 });
 				const staged = readFileSync(path);
@@ -63,7 +70,15 @@ test("what could not be read has to be read another way, and what comes again is
 	const bytes = someBytes(2 * PART, 6);
 	const path = join(dir.path, "f");
 	const file = await plannedFile(bytes, "sha256");
-	const open = () => createFollower({ io, log: silentLog, isThere: () => true, pathOf: () => path, signal });
+	const open = () =>
+		createFollower({
+			io,
+			log: silentLog,
+			isThere: () => true,
+			pathOf: () => path,
+			tagKeyOf: () => undefined,
+			signal,
+		});
 	using missing = open();
 	expect(await missing.digests(file)).toBeUndefined();
 	writeFileSync(path, bytes.subarray(0, PART + 5));

@@ -13,7 +13,7 @@ const CONTENT = "c".repeat(64);
 
 test("a grant opens its content to its receiver, and no other content", () => {
 	using grants = createGrants({ clock: new FakeClock(), ids: systemIds });
-	const { token } = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
+	const token = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
 	expect(grants.check(token, CONTENT)).toMatchObject({ receiver: "node2" });
 	expect(() => grants.check(token, "d".repeat(64))).toThrow("does not allow");
 	expect(() => grants.check("no such token", CONTENT)).toThrow("does not allow");
@@ -24,7 +24,7 @@ test("a grant opens its content to its receiver, and no other content", () => {
 test("a grant's time starts with its first use and is extended by each", async () => {
 	const clock = new FakeClock();
 	using grants = createGrants({ clock, ids: systemIds });
-	const { token } = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
+	const token = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
 	await clock.advance(3_600_000);
 	grants.check(token, CONTENT);
 	await clock.advance(900);
@@ -40,7 +40,7 @@ test("what a grant holds is let go when its time is over, without anybody asking
 	using grants = createGrants({ clock, ids: systemIds });
 	let held = 2;
 	const hold = { [Symbol.dispose]: () => void held-- };
-	const { token: used } = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 5000, hold });
+	const used = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 5000, hold });
 	grants.grant({ contentId: CONTENT, receiver: "node3", ttlMs: 5000, hold });
 	grants.check(used, CONTENT);
 	await clock.advance(4000);
@@ -53,8 +53,8 @@ test("what a grant holds is let go when its time is over, without anybody asking
 
 test("there is a most of grants, and the oldest one makes room", () => {
 	using grants = createGrants({ clock: new FakeClock(), ids: systemIds });
-	const { token: first } = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
-	const { token: second } = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
+	const first = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
+	const second = grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
 	for (let count = 2; count < MAX_GRANTS; count++)
 		grants.grant({ contentId: CONTENT, receiver: "node2", ttlMs: 1000 });
 	expect(grants.check(first, CONTENT).receiver).toBe("node2");
@@ -71,6 +71,7 @@ test("a part is of the file with that index in canonical order, in the fastest r
 	const names = Object.keys(FILES).sort();
 	expect(resolvePart({ storage, contentId, fileIndex: 1 })).toEqual({
 		path: join(dir.path, "disk/models/acme%2Ftiny/@main-1", names[1] ?? ""),
+		name: names[1] ?? "",
 		sizeBytes: 10,
 	});
 	await publishFiles(storage, { tier: "dram", transferId: "copy-1" });

@@ -4,9 +4,10 @@ import { createCipheriv } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { peerSource } from "../../src/core/source/source.ts";
-import { createGrants, tagParts } from "../../src/core/transfer/transfer.ts";
+import { MAX_TAGGED_CONTENTS, type TagCollection, type Tags } from "../../src/core/transfer/tags.ts";
+import { createTags } from "../../src/core/transfer/transfer.ts";
 import { systemClock } from "../../src/platform/clock.ts";
-import { createPartTag, sha256Hex } from "../../src/platform/hash.ts";
+import { createPartTag, fileTagKey, sha256Hex } from "../../src/platform/hash.ts";
 import { systemIds } from "../../src/platform/ids.ts";
 import type { GswarmError } from "../../src/schema/errors.ts";
 import { canonicalManifest, type Manifest, partSizeBytes } from "../../src/schema/manifest.ts";
@@ -30,47 +31,60 @@ const signal = new AbortController().signal;
 const plane = openDataPlane();
 afterAll(() => plane[Symbol.asyncDispose]());
 
-const tagOf = (bytes: Uint8Array, part: number, key = KEY): string => {
-	const tag = createPartTag(key, { file: 0, part });
+const FILE = "model.gguf";
+const tagOf = (bytes: Uint8Array, part: number, secret = KEY): string => {
+	const tag = createPartTag(fileTagKey(secret, FILE), part);
 	tag.update(bytes.subarray(part * PART, (part + 1) * PART));
 	return tag.digestHex();
 };
 
-test("a tag is the GMAC of a part, whatever the pieces, and another one for every file, part and key", () => {
+test("a tag is the GMAC of a part, whatever the pieces, and another one for every file, part and secret", () => {
 	const bytes = someBytes(100_000, 3);
-	const nonce = Buffer.from("000000070000000000000009", "hex");
-	const gmac = createCipheriv("aes-256-gcm", Buffer.from(sha256Hex(KEY), "hex"), nonce).setAAD(bytes);
+	const key = fileTagKey(KEY, "a/b");
+	const nonce = Buffer.from("000000000000000000000009", "hex");
+	const gmac = createCipheriv("aes-256-gcm", Buffer.from(key, "hex"), nonce).setAAD(bytes);
 	gmac.final();
-	const made = (key: string, file: number, part: number, pieces: readonly Uint8Array[]): string => {
-		const tag = createPartTag(key, { file, part });
+	const made = (secret: string, path: string, part: number, pieces: readonly Uint8Array[]): string => {
+		const tag = createPartTag(fileTagKey(secret, path), part);
 		for (const piece of pieces) tag.update(piece);
 		return tag.digestHex();
 	};
-	expect(made(KEY, 7, 9, [bytes])).toBe(gmac.getAuthTag().toString("hex"));
-	expect(made(KEY, 7, 9, [bytes.subarray(0, 33), bytes.subarray(33)])).toBe(made(KEY, 7, 9, [bytes]));
-	const all = [made(KEY, 7, 9, [bytes]), made(KEY, 7, 8, [bytes]), made(KEY, 6, 9, [bytes])];
-	expect(new Set([...all, made("another", 7, 9, [bytes])]).size).toBe(4);
+	expect(made(KEY, "a/b", 9, [bytes])).toBe(gmac.getAuthTag().toString("hex"));
+	expect(made(KEY, "a/b", 9, [bytes.subarray(0, 33), bytes.subarray(33)])).toBe(made(KEY, "a/b", 9, [bytes]));
+	const all = [made(KEY, "a/b", 9, [bytes]), made(KEY, "a/b", 8, [bytes]), made(KEY, "a/c", 9, [bytes])];
+	expect(new Set([...all, made("another", "a/b", 9, [bytes])]).size).toBe(4);
 });
+
+async function standTags(path: string) {
+	const stand = await standStorage(path);
+	const { content_id: contentId } = await publishFiles(stand.storage, { files: { [FILE]: WEIGHTS } });
+	const tags = createTags({ ...stand, ids: systemIds });
+	const [copy] = stand.storage.copies();
+	if (copy === undefined) throw new Error("no copy");
+	return {
+		stand,
+		contentId,
+		tags,
+		overwrite: () => writeFileSync(join(stand.storage.pathOf(copy), FILE), Buffer.alloc(WEIGHTS.length)),
+		[Symbol.asyncDispose]: () => stand[Symbol.asyncDispose](),
+	};
+}
 
 test("a node tells tags of the parts that are asked for, each made once, and no more than a request has", async () => {
 	using dir = tempDir();
-	await using stand = await standStorage(dir.path);
-	using grants = createGrants({ clock: systemClock, ids: systemIds });
-	const { content_id: contentId } = await publishFiles(stand.storage, { files: { "model.gguf": WEIGHTS } });
-	const { token, tagKey } = grants.grant({ contentId, receiver: "node2", ttlMs: 60_000 });
-	const grant = grants.check(token, contentId);
-	expect(grant.tagKey).toBe(tagKey);
-	expect(tagKey).not.toContain(token);
+	await using held = await standTags(dir.path);
+	const { tags, contentId } = held;
+	const key = tags.keyOf(contentId);
+	expect(tags.keyOf(contentId)).toBe(key);
+	expect(tags.keyOf("another")).not.toBe(key);
 	const ask = (first: number, end: number, fileIndex = 0) =>
-		tagParts(stand, grant, { contentId, fileIndex, first, end }, signal);
-	expect(await ask(1, 3)).toEqual([1, 2].map((part) => tagOf(WEIGHTS, part, tagKey)));
+		tags.parts(key, { contentId, fileIndex, first, end }, signal);
+	expect(await ask(1, 3)).toEqual([1, 2].map((part) => tagOf(WEIGHTS, part, key)));
 	// The file changes: what was tagged is told as it was, or the two tags would give the key away.
-	const [copy] = stand.storage.copies();
-	if (copy === undefined) throw new Error("no copy");
-	writeFileSync(join(stand.storage.pathOf(copy), "model.gguf"), Buffer.alloc(WEIGHTS.length));
+	held.overwrite();
 	expect(await ask(0, 3)).toEqual([
-		tagOf(Buffer.alloc(PART), 0, tagKey),
-		...[1, 2].map((part) => tagOf(WEIGHTS, part, tagKey)),
+		tagOf(Buffer.alloc(PART), 0, key),
+		...[1, 2].map((part) => tagOf(WEIGHTS, part, key)),
 	]);
 	for (const [first, end] of [
 		[2, 2],
@@ -81,10 +95,46 @@ test("a node tells tags of the parts that are asked for, each made once, and no 
 	await expect(ask(0, 1, 1)).rejects.toMatchObject({ code: "NOT_FOUND" });
 });
 
+test("what was tagged while it came is told without reading it, under the secret that it came with", async () => {
+	using dir = tempDir();
+	await using held = await standTags(dir.path);
+	const { tags, contentId } = held;
+	const collection = tags.collect("given");
+	expect(collection.keyOf(FILE)).toBe(fileTagKey("given", FILE));
+	collection.add(FILE, ["first", "second"]);
+	held.overwrite();
+	collection.sealed(contentId);
+	expect(tags.keyOf(contentId)).toBe("given");
+	expect(await tags.parts("given", { contentId, fileIndex: 0, first: 0, end: 2 }, signal)).toEqual([
+		"first",
+		"second",
+	]);
+});
+
+test("who was given a secret before another copy came keeps it", async () => {
+	using dir = tempDir();
+	await using held = await standTags(dir.path);
+	const key = held.tags.keyOf(held.contentId);
+	held.tags.collect(undefined).sealed(held.contentId);
+	expect(held.tags.keyOf(held.contentId)).toBe(key);
+});
+
+test("only so many contents are remembered, and the secret of an older one still counts", async () => {
+	using dir = tempDir();
+	await using held = await standTags(dir.path);
+	const { tags, contentId } = held;
+	const key = tags.keyOf(contentId);
+	for (let count = 0; count < MAX_TAGGED_CONTENTS; count++) tags.keyOf(`content ${count}`);
+	expect(tags.keyOf(contentId)).not.toBe(key);
+	expect(await tags.parts(key, { contentId, fileIndex: 0, first: 1, end: 2 }, signal)).toEqual([
+		tagOf(WEIGHTS, 1, key),
+	]);
+});
+
 /** A manifest whose XXH64 are those of the forged bytes: a second pre-image of XXH64 is easily made. */
 function manifestFor(change: Partial<Manifest["files"][number]> = {}): Manifest {
-	const manifest = manifestOf({ "model.gguf": FORGED });
-	const { sha256 } = manifestOf({ "model.gguf": WEIGHTS }).files[0] ?? { sha256: "" };
+	const manifest = manifestOf({ [FILE]: FORGED });
+	const { sha256 } = manifestOf({ [FILE]: WEIGHTS }).files[0] ?? { sha256: "" };
 	return { ...manifest, files: manifest.files.map((file) => ({ ...file, sha256, ...change })) };
 }
 
@@ -92,14 +142,17 @@ async function copyFrom({
 	manifest,
 	bytes,
 	tags,
-	tagKey = KEY,
+	collect,
+	...more
 }: {
 	manifest: Manifest;
 	bytes: Uint8Array;
 	/** Undefined: the peer has none. */
 	tags: ((part: number) => string) | undefined;
-	tagKey?: string;
+	tagKey?: string | undefined;
+	collect?: (key: string | undefined) => TagCollection;
 }) {
+	const tagKey = "tagKey" in more ? more.tagKey : KEY;
 	const asked: string[] = [];
 	await using peer = await startRawPeer((request: RawRequest) => {
 		const [, first, end] = /^GET \/tags\/\w+\/0\?first=(\d+)&end=(\d+) /.exec(request.head) ?? [];
@@ -115,7 +168,11 @@ async function copyFrom({
 		request.socket.write(`HTTP/1.1 ${status}\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
 	});
 	const dir = tempDir();
-	const held = await standTransfers(dir.path, { progressBytes: 1024 }, { plane });
+	const held = await standTransfers(
+		dir.path,
+		{ progressBytes: 1024 },
+		{ plane, tags: collect && { store: { collect } as Tags, isWanted: () => true } },
+	);
 	await using _ends = {
 		async [Symbol.asyncDispose]() {
 			await held[Symbol.asyncDispose]();
@@ -138,13 +195,42 @@ async function copyFrom({
 		(error: unknown) => error as GswarmError,
 	);
 	const [copy] = held.stand.storage.copies();
-	const got = copy && readFileSync(join(held.stand.storage.pathOf(copy), "model.gguf"));
+	const got = copy && readFileSync(join(held.stand.storage.pathOf(copy), FILE));
 	return { failure, got, copy, asked };
 }
 
+test("what comes is tagged on its way, for others who receive it from here", async () => {
+	const asked: string[] = [];
+	const store = (key: string | undefined): TagCollection => {
+		asked.push(key ?? "none");
+		return {
+			keyOf: (path) => fileTagKey(key ?? KEY, path),
+			add: (path, tags) => void asked.push(path, ...tags),
+			sealed: (contentId) => void asked.push(contentId),
+		};
+	};
+	const tags = Array.from({ length: PARTS }, (_, part) => tagOf(WEIGHTS, part));
+	const manifest = manifestOf({ [FILE]: WEIGHTS });
+	const contentId = sha256Hex(canonicalManifest(manifest));
+	const tagOfPart = (part: number): string => tagOf(WEIGHTS, part);
+	const fromPeer = await copyFrom({ manifest, bytes: WEIGHTS, tags: tagOfPart, collect: store });
+	expect(fromPeer.failure).toBeUndefined();
+	expect(asked.splice(0)).toEqual([KEY, FILE, ...tags, contentId]);
+	// Read for its sha256, it is tagged in the same pass.
+	const byPass = await copyFrom({
+		manifest,
+		bytes: WEIGHTS,
+		tags: undefined,
+		tagKey: undefined,
+		collect: store,
+	});
+	expect(byPass.failure).toBeUndefined();
+	expect(asked).toEqual(["none", FILE, ...tags, contentId]);
+});
+
 test("tags stand for the sha256 of a file that came without TLS", async () => {
 	// Nobody reads the file again: this sha256 is of nothing.
-	const manifest = { ...manifestOf({ "model.gguf": WEIGHTS }) };
+	const manifest = { ...manifestOf({ [FILE]: WEIGHTS }) };
 	manifest.files = manifest.files.map((file) => ({ ...file, sha256: "0".repeat(64) }));
 	const { failure, got, copy, asked } = await copyFrom({
 		manifest,
@@ -187,7 +273,7 @@ test.each([
 	const wrong = await copyFrom({ manifest: manifestFor(), bytes: FORGED, tags });
 	expect(wrong.failure).toMatchObject({ reason: "checksum_mismatch" });
 	expect(wrong.failure?.message).toContain("sha256");
-	const right = await copyFrom({ manifest: manifestOf({ "model.gguf": WEIGHTS }), bytes: WEIGHTS, tags });
+	const right = await copyFrom({ manifest: manifestOf({ [FILE]: WEIGHTS }), bytes: WEIGHTS, tags });
 	expect(right.failure).toBeUndefined();
 	expect(right.got?.equals(WEIGHTS)).toBe(true);
 });

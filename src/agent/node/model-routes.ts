@@ -276,15 +276,17 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				`being copied to ${body.receiver}`,
 				"copy",
 			);
-			const { token, tagKey } = d.grants.grant({
+			const tagKey = d.tags.keyOf(body.content_id);
+			const grant = d.grants.grant({
+				tagKey,
 				contentId: body.content_id,
 				receiver: body.receiver,
 				ttlMs: GRANT_TTL_MS,
 				hold,
 			});
 			release(body.operation_id);
-			grantOf.set(body.operation_id, token);
-			return { grant: token, tag_key: tagKey, expires_in_s: GRANT_TTL_MS / 1000 };
+			grantOf.set(body.operation_id, grant);
+			return { grant, tag_key: tagKey, expires_in_s: GRANT_TTL_MS / 1000 };
 		},
 		releaseGrant: ({ params }) => ({ released: release(params.task_id) }),
 	};

@@ -7,7 +7,7 @@ import type { Audit, Caller, PushedTokens } from "../../core/identity/identity.t
 import type { Gateway, Services } from "../../core/service/service.ts";
 import type { SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
-import type { Bandwidth, Grants, KeptLimits } from "../../core/transfer/transfer.ts";
+import type { Bandwidth, Grants, KeptLimits, Tags } from "../../core/transfer/transfer.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid } from "../../schema/errors.ts";
 import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
@@ -32,6 +32,7 @@ export interface NodeRouteDependencies {
 	services: Services;
 	gateway: Gateway;
 	grants: Grants;
+	tags: Pick<Tags, "keyOf">;
 	removal: Pick<Removal, "check">;
 	room: Room;
 	accelerator: Accelerator;

@@ -20,6 +20,7 @@ import {
 	createDataPlane,
 	createGrants,
 	createShares,
+	createTags,
 	createTransfers,
 	hasPartsSince,
 	openKeptLimits,
@@ -137,7 +138,9 @@ export async function openNode(
 		up: createBandwidth({ clock }, limits.up ?? undefined),
 		kept,
 	};
-	const received = { db, storage, io, clock, ids, log, plane };
+	const tags = createTags({ storage, io, ids });
+	const tagging = { store: tags, isWanted: () => !options.listeners().peerTls };
+	const received = { db, storage, io, clock, ids, log, plane, tags: tagging };
 	const transfers = await createTransfers({ ...received, bandwidth: bandwidth.down });
 	const room = createRoom({ nodeName: name, storage });
 	const queue = await openQueue(
@@ -329,6 +332,7 @@ export async function openNode(
 			services,
 			gateway,
 			grants,
+			tags,
 			removal,
 			room,
 			accelerator,
@@ -343,7 +347,7 @@ export async function openNode(
 			hostUrl: options.host.url,
 			problems: () => link?.problems() ?? ["the host does not answer"],
 		}),
-		peerHandlers: peerHandlers({ shares, grants, storage, io, clock, up: bandwidth.up }),
+		peerHandlers: peerHandlers({ shares, grants, tags, storage, io, clock, up: bandwidth.up }),
 		async start() {
 			link = createHostLink(
 				{ clock, ids, log },

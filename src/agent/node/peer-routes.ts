@@ -10,18 +10,19 @@ import {
 	type Grants,
 	type Shares,
 	readBundle,
-	tagParts,
+	type Tags,
 } from "../../core/transfer/transfer.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import { ACCEPT_CODING_HEADER, CODING, CODING_HEADER, parseAcceptCoding } from "../../schema/compression.ts";
-import { GswarmError } from "../../schema/errors.ts";
+import { GswarmError, notFound } from "../../schema/errors.ts";
 import type { Handlers } from "../http/app.ts";
 import { paced } from "./paced.ts";
 
 export function peerHandlers({
 	shares,
 	grants,
+	tags,
 	storage,
 	io,
 	clock,
@@ -29,6 +30,7 @@ export function peerHandlers({
 }: {
 	shares: Shares;
 	grants: Grants;
+	tags: Tags;
 	storage: Storage;
 	io: IoPool;
 	clock: Clock;
@@ -81,10 +83,11 @@ export function peerHandlers({
 			);
 		},
 		partTags: async ({ params, query, bearer, request }) => {
-			const grant = check(bearer, params.content_id);
+			const { tagKey } = check(bearer, params.content_id);
+			if (tagKey === undefined) throw notFound("tags", params.content_id);
 			const fileIndex = Number(params.file_index);
 			const question = { contentId: params.content_id, fileIndex, ...query };
-			return { tags: await tagParts({ storage, io }, grant, question, request.signal) };
+			return { tags: await tags.parts(tagKey, question, request.signal) };
 		},
 		readPart: async ({ params, bearer, request }) => {
 			const { receiver } = check(bearer, params.content_id);

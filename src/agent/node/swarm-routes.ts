@@ -76,7 +76,7 @@ export function swarmRoutes(d: NodeRouteDependencies, requests: NodeRequests): S
 							`being copied to ${body.receiver}`,
 							"copy",
 						);
-			const { token: grant } = d.grants.grant({
+			const grant = d.grants.grant({
 				contentId: body.key,
 				receiver: body.receiver,
 				ttlMs: GRANT_TTL_MS,

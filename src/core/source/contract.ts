@@ -74,6 +74,8 @@ export interface Source {
 	readBundle?(files: readonly SourceFile[], signal: AbortSignal): Promise<SourceBody>;
 	/** Where a file can be read directly: a regular file of this machine, opened without following a link. */
 	localPath?(file: SourceFile): string | undefined;
+	/** Secret of the tags of all that it has, see PeerTags. */
+	readonly tagKey?: string | undefined;
 	/** Where a file can be had over plain HTTP by a receiver with sockets of its own; undefined where it cannot. */
 	plainPeer?(file: SourceFile): PlainPeer | undefined;
 }
@@ -91,10 +93,8 @@ export interface PlainPeer {
 
 /** What convicts who changes bytes on a line without TLS: the peer makes tags of its bytes, the receiver of what came. */
 export interface PeerTags {
-	/** Both know it by other lines than this one. */
+	/** Of the file. Both know it by other lines than this one. */
 	key: string;
-	/** Of the file, in the nonce of its tags. */
-	file: number;
 	/** The peer's, of these parts. */
 	ask(parts: { first: number; end: number }, signal: AbortSignal): Promise<string[]>;
 }

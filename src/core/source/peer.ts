@@ -6,7 +6,7 @@
 import { isIP } from "node:net";
 import type { Clock } from "../../platform/clock.ts";
 import { requestOnce } from "../../platform/request-once.ts";
-import { sha256Hex } from "../../platform/hash.ts";
+import { fileTagKey, sha256Hex } from "../../platform/hash.ts";
 import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import { canonicalManifest, type Manifest } from "../../schema/manifest.ts";
@@ -102,6 +102,7 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	};
 
 	return {
+		tagKey: input.tagKey,
 		describe: async () =>
 			describeSealed(files, {
 				uri: `${input.device ?? new URL(input.baseUrl).host}/${input.model}@${input.revision}`,
@@ -147,15 +148,9 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			const index = indexes.get(file.path);
 			if (index === undefined) return undefined;
 			const peer = plainPeer(`${partUrl}/${index}`, input.grant);
-			const { tagKey: key } = input;
-			const tags =
-				key === undefined
-					? undefined
-					: {
-							key,
-							file: index,
-							ask: ((parts, signal) => askTags(index, parts, signal)) satisfies PeerTags["ask"],
-						};
+			const { tagKey } = input;
+			const ask: PeerTags["ask"] = (parts, signal) => askTags(index, parts, signal);
+			const tags = tagKey === undefined ? undefined : { key: fileTagKey(tagKey, file.path), ask };
 			return peer && { ...peer, tags };
 		},
 		async touch(signal) {

@@ -30,7 +30,7 @@ export interface FastPlane {
 }
 
 /** Below it the start of a process and its threads costs more than they bring. */
-const SMALLEST_FILE_BYTES = 32 * 1024 * 1024;
+export const SMALLEST_FILE_BYTES = 32 * 1024 * 1024;
 /** Requests in a row that the fast plane had to leave to the other; then it is left alone for the rest. */
 const MOST_FAILURES = 3;
 /** How often one request begins anew after the data process has ended under it. */
@@ -126,7 +126,7 @@ async function receiveOnce(
 		sizeBytes: file.sizeBytes ?? 0,
 		partSizeBytes: file.partSizeBytes,
 		progressBytes: receiver.limits.progressBytes,
-		tag: tags && { key: tags.key, file: tags.file },
+		tagKey: tags?.key,
 	};
 	const outcome = await plane.receive(
 		job,

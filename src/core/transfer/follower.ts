@@ -23,6 +23,8 @@ export interface FollowerInput {
 	log: Log;
 	isThere: (file: PlannedFile, part: number) => boolean;
 	pathOf: (file: PlannedFile) => string;
+	/** Of files whose parts are tagged in the same pass. */
+	tagKeyOf: (file: PlannedFile) => string | undefined;
 	signal: AbortSignal;
 }
 
@@ -41,17 +43,19 @@ interface Following {
 	failed: boolean;
 }
 
-export function createFollower({ io, log, isThere, pathOf, signal }: FollowerInput): Follower {
+export function createFollower({ io, log, isThere, pathOf, tagKeyOf, signal }: FollowerInput): Follower {
 	const files = new Map<number, Following>();
 	const begin = (file: PlannedFile): Following | undefined => {
 		if (file.partCount < FEWEST_PARTS || files.size >= MOST_FILES) return undefined;
 		const { digest } = file.source;
+		const key = tagKeyOf(file);
 		const following: Following = {
 			hash: io.followFile({
 				path: pathOf(file),
 				gitSha1Of: digest?.algorithm === "git-sha1" ? file.sizeBytes : undefined,
 				// A digest of the source convicts what lies; without one the parts are read back and compared.
 				partSizeBytes: digest === undefined ? file.partSizeBytes : undefined,
+				tagging: key === undefined ? undefined : { key, partSizeBytes: file.partSizeBytes },
 			}),
 			parts: 0,
 			reading: undefined,

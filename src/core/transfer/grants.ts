@@ -13,16 +13,15 @@ export interface GrantInput {
 	receiver: string;
 	/** Counted from the first use and extended by each; an unused grant waits for its task, but not for ever. */
 	ttlMs: number;
+	/** Secret of the content's tags, which is never shown on the line where the parts come. */
+	tagKey?: string | undefined;
 	/** Released when the grant ends, e.g. the hold on the source copy. */
 	hold?: Disposable | undefined;
 }
 
 export interface Grants extends Disposable {
-	/**
-	 * New secrets: `token` for `Authorization`, `tagKey` for the tags of parts, which is never shown on the line where
-	 * the parts come.
-	 */
-	grant(input: GrantInput): { token: string; tagKey: string };
+	/** A new secret for `Authorization`. */
+	grant(input: GrantInput): string;
 	/**
 	 * Counts as a use.
 	 * @throws FORBIDDEN grant_refused; it does not say whether the token or the content was wrong
@@ -33,16 +32,14 @@ export interface Grants extends Disposable {
 
 export interface CheckedGrant {
 	receiver: string;
-	tagKey: string;
-	/** Tags that were made under this key, by file and part: each is made once, whatever becomes of the file. */
-	tags: Map<string, string>;
+	tagKey: string | undefined;
 }
 
-interface LiveGrant extends GrantInput, Omit<CheckedGrant, "receiver"> {
+interface LiveGrant extends GrantInput {
 	endsAtMs: number;
 }
 
-const SECRET_LENGTH = 43;
+const TOKEN_LENGTH = 43;
 /** The oldest ones go when there are more: nobody waits for ten thousand copies of one node. */
 export const MAX_GRANTS = 10_000;
 /** How long a grant waits for its first use. */
@@ -79,12 +76,10 @@ export function createGrants({ clock, ids }: { clock: Clock; ids: Ids }): Grants
 				if (grants.size < MAX_GRANTS) break;
 				end(oldest);
 			}
-			const token = ids.secret(SECRET_LENGTH);
-			const tagKey = ids.secret(SECRET_LENGTH);
-			const endsAtMs = clock.monotonicMs() + UNUSED_MS;
-			grants.set(sha256Hex(token), { ...input, tagKey, tags: new Map(), endsAtMs });
+			const token = ids.secret(TOKEN_LENGTH);
+			grants.set(sha256Hex(token), { ...input, endsAtMs: clock.monotonicMs() + UNUSED_MS });
 			void keepSweeping();
-			return { token, tagKey };
+			return token;
 		},
 		check(token, contentId) {
 			const grant = grants.get(sha256Hex(token));
@@ -96,8 +91,7 @@ export function createGrants({ clock, ids }: { clock: Clock; ids: Ids }): Grants
 				});
 			}
 			grant.endsAtMs = nowMs + grant.ttlMs;
-			const { receiver, tagKey, tags } = grant;
-			return { receiver, tagKey, tags };
+			return { receiver: grant.receiver, tagKey: grant.tagKey };
 		},
 		revoke: (token) => end(sha256Hex(token)),
 		[Symbol.dispose]() {

@@ -12,6 +12,7 @@ import type { Meter } from "./progress.ts";
 import type { PartTag } from "./receive.ts";
 import { checksumMismatch, verifyFile } from "./verify.ts";
 import type { SwarmSession } from "./swarm.ts";
+import type { TagCollection } from "./tags.ts";
 import type { WorkQueue } from "./work-queue.ts";
 
 export interface Intake {
@@ -28,6 +29,9 @@ export interface IntakeInput {
 	ledger: Ledger;
 	/** Undefined: nobody needs the digests of whole files. */
 	follower: Follower | undefined;
+	/** Undefined: nobody will receive from here without TLS. */
+	tagging: Pick<TagCollection, "add"> | undefined;
+	tagKeyOf: (file: PlannedFile) => string | undefined;
 	/** Other receivers of the same, and where each part came from. */
 	others?: Pick<SwarmSession, "claimed" | "landed" | "suspects"> | undefined;
 	reservation: Reservation;
@@ -52,10 +56,10 @@ export function createIntake(input: IntakeInput): Intake {
 	const { ledger, follower, meter, work, log, transferId } = input;
 	const partTries = new Map<string, number>();
 	const redone = new Set<number>();
-	/** Parts of which a tag has said that nobody changed them: all of them together stand for a sha256. */
-	const tagged = new Map<number, Set<number>>();
-	const taggedOf = (file: PlannedFile): Set<number> => {
-		const known = tagged.get(file.index) ?? new Set<number>();
+	/** Parts of which their tag has said that nobody changed them: all of them together stand for a sha256. */
+	const tagged = new Map<number, Map<number, string>>();
+	const taggedOf = (file: PlannedFile): Map<number, string> => {
+		const known = tagged.get(file.index) ?? new Map<number, string>();
 		tagged.set(file.index, known);
 		return known;
 	};
@@ -79,14 +83,18 @@ export function createIntake(input: IntakeInput): Intake {
 	const verify = async (file: PlannedFile, sizeBytes: number): Promise<void> => {
 		const landed = file.partCount === 0 ? undefined : ledger.parts(file);
 		const { signal } = input;
-		const trustPartDigests = input.trustPartDigests || taggedOf(file).size === file.partCount;
+		const tags = taggedOf(file);
+		const isTagged = file.partCount > 0 && tags.size === file.partCount;
+		const trustPartDigests = input.trustPartDigests || isTagged;
 		const path = input.pathOf(file);
 		const verdict = await verifyFile(
 			input.io,
-			{ file, path, sizeBytes, landed, trustPartDigests },
+			{ file, path, sizeBytes, landed, trustPartDigests, tagKey: input.tagKeyOf(file) },
 			{ follower, signal },
 		);
 		if ("row" in verdict) {
+			const made = isTagged ? inOrder(tags) : verdict.tags;
+			if (made !== undefined) input.tagging?.add(file.path, made);
 			await ledger.fileVerified(file, verdict.row);
 			return;
 		}
@@ -117,7 +125,7 @@ export function createIntake(input: IntakeInput): Intake {
 			if (tag === undefined) {
 				taggedOf(file).delete(part);
 				follower?.landed(file);
-			} else taggedOf(file).add(part);
+			} else taggedOf(file).set(part, tag.got);
 			work.track(row);
 			rows.add(row);
 			row.finally(() => rows.delete(row)).catch(() => {});
@@ -126,4 +134,8 @@ export function createIntake(input: IntakeInput): Intake {
 			if (ledger.parts(file).size === file.partCount) whole(file, file.sizeBytes ?? 0);
 		},
 	};
+}
+
+function inOrder(tags: ReadonlyMap<number, string>): string[] {
+	return Array.from({ length: tags.size }, (_, part) => tags.get(part) ?? "");
 }

@@ -6,6 +6,8 @@ import type { Storage } from "../storage/storage.ts";
 export interface ResolvedPart {
 	/** Absolute path. */
 	path: string;
+	/** As the manifest has it. */
+	name: string;
 	sizeBytes: number;
 }
 
@@ -28,5 +30,9 @@ export function resolvePart({
 	if (copy === undefined || manifest === undefined) throw modelNotFound(contentId);
 	const file = manifest.files[fileIndex];
 	if (file === undefined) throw notFound("file", String(fileIndex));
-	return { path: storage.fileOf(copy, parseSafePath(file.path)), sizeBytes: file.size_bytes };
+	return {
+		path: storage.fileOf(copy, parseSafePath(file.path)),
+		name: file.path,
+		sizeBytes: file.size_bytes,
+	};
 }

@@ -119,7 +119,7 @@ export function createShares({ storage, ids, clock }: { storage: Storage; ids: I
 			const { sizeBytes } = file;
 			const range = rangeOf(sizeBytes);
 			if (!share.holds(fileIndex, range)) throw notHere();
-			return { path: share.input.pathOf(file), sizeBytes, ...range };
+			return { path: share.input.pathOf(file), name: file.path, sizeBytes, ...range };
 		},
 	};
 }

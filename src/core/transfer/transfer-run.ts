@@ -16,7 +16,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import { type ManifestFile, partSizeBytes } from "../../schema/manifest.ts";
 import type { Source, SourceDescription } from "../source/source.ts";
 import type { Reservation, Storage } from "../storage/storage.ts";
-import { createFastPlane } from "./fast-plane.ts";
+import { createFastPlane, SMALLEST_FILE_BYTES } from "./fast-plane.ts";
 import type { Bandwidth } from "./bandwidth.ts";
 import { type BundleInput, planBundles, receiveBundle } from "./bundle.ts";
 import { createFollower } from "./follower.ts";
@@ -36,6 +36,7 @@ import type { Meter, TransferPhase } from "./progress.ts";
 import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts";
 import type { DataPlane } from "./plane/data-process.ts";
 import { createStallWatch } from "./stall-watch.ts";
+import type { TagCollection } from "./tags.ts";
 import { SWARM_STREAMS, type Swarm, type SwarmSession } from "./swarm.ts";
 import { unpackModel } from "./unpack.ts";
 import { createWorkQueue } from "./work-queue.ts";
@@ -85,6 +86,8 @@ export interface RunInput {
 	streams: number | undefined;
 	receivingPhase: TransferPhase;
 	meter: Meter;
+	/** Undefined: nobody will receive from here without TLS. */
+	tagging?: TagCollection | undefined;
 	/** Others receive the same; the source is the swarm's. */
 	swarm?: Swarm | undefined;
 	signal: AbortSignal;
@@ -190,13 +193,18 @@ async function fetchAndVerify(
 	};
 	const missing = (...some: readonly PlannedFile[]) => planRequests(some, ledger.isThere, requestLimits);
 	const { isThere } = ledger;
-	using follower = isFollowed ? createFollower({ ...tools, isThere, pathOf, signal }) : undefined;
+	const { tagging } = input;
+	const tagKeyOf = ({ path, sizeBytes = 0 }: PlannedFile): string | undefined =>
+		sizeBytes < SMALLEST_FILE_BYTES ? undefined : tagging?.keyOf(path);
+	using follower = isFollowed ? createFollower({ ...tools, isThere, pathOf, tagKeyOf, signal }) : undefined;
 	const intake = createIntake({
 		...tools,
 		...input,
 		...limits,
 		ledger,
 		follower,
+		tagging,
+		tagKeyOf,
 		others,
 		work,
 		fetchAgain: add,

@@ -37,6 +37,7 @@ import {
 import migration1 from "./sql/0001_transfer.sql" with { type: "text" };
 import migration2 from "./sql/0002_bandwidth.sql" with { type: "text" };
 import type { Swarm } from "./swarm.ts";
+import type { Tags } from "./tags.ts";
 import { RangeIgnored, receiveModel, type RunTools, type TransferLimits } from "./transfer-run.ts";
 
 export interface TransferInput {
@@ -107,6 +108,8 @@ export interface TransferDependencies {
 	bandwidth?: Bandwidth | undefined;
 	/** Receives what may be received without TLS; its owner ends it after the transfers. */
 	plane?: DataPlane | undefined;
+	/** Tags what is received, where somebody may receive it from here without TLS. */
+	tags?: { store: Tags; isWanted: () => boolean } | undefined;
 }
 
 /** The room's tables and write operations, for the database's writer thread. */
@@ -231,6 +234,8 @@ export async function createTransfers(
 			await input.room?.(row.roomBytes);
 			const reservation = input.room === undefined ? reserve(row) : reserveOrWait(row);
 			await storage.openStaging(tier, transferId);
+			const { tags } = dependencies;
+			const tagging = tags?.isWanted() === true ? tags.store.collect(source.tagKey) : undefined;
 			const recheck = row.bootId === null || row.bootId !== storage.bootId;
 			try {
 				const files = await receiveModel(tools, {
@@ -248,6 +253,7 @@ export async function createTransfers(
 					streams: input.streams,
 					receivingPhase: input.receivingPhase ?? "downloading",
 					swarm: input.swarm,
+					tagging,
 					meter,
 					signal,
 				});
@@ -258,7 +264,7 @@ export async function createTransfers(
 				const known = storage.detected(input.contentId ?? description.sourceId);
 				const detected =
 					known ?? (await detectModel(tools.io, (path) => joinSafe(directory, path), files, signal));
-				return await storage.publish({
+				const copy = await storage.publish({
 					tier,
 					transferId,
 					model,
@@ -270,6 +276,8 @@ export async function createTransfers(
 					detected,
 					purpose: input.purpose,
 				});
+				tagging?.sealed(copy.content_id);
+				return copy;
 			} catch (error) {
 				if (error instanceof RangeIgnored) wholeFiles = true;
 				else if (error instanceof GswarmError && error.reason === "source_changed") change = error;
@@ -379,7 +387,7 @@ export { createSwarm, type Swarm } from "./swarm.ts";
 export type { SwarmView } from "./swarm-peers.ts";
 export { createDataPlane } from "./plane/data-process.ts";
 export type { TransferProgress } from "./progress.ts";
-export { tagParts } from "./tags.ts";
+export { createTags, type Tags } from "./tags.ts";
 export { storageSource } from "./storage-source.ts";
 export { exportCopy } from "./export.ts";
 export { type Uploaded, uploadCopy } from "./upload.ts";

@@ -17,10 +17,14 @@ export interface VerifyInput {
 	landed: ReadonlyMap<number, string> | undefined;
 	/** The part digests of a sealed manifest, all compared already, stand for the whole. */
 	trustPartDigests: boolean;
+	/** Under which its parts are tagged in the same pass. */
+	tagKey: string | undefined;
 }
 
 /** Whole and right, or what is wrong with it and which parts to fetch again (undefined: all). */
-export type Verdict = { row: FileRow } | { problem: Problem; badParts: number[] | undefined };
+export type Verdict =
+	| { row: FileRow; tags?: readonly string[] | undefined }
+	| { problem: Problem; badParts: number[] | undefined };
 
 export interface Problem {
 	wanted: string;
@@ -32,7 +36,7 @@ export async function verifyFile(
 	input: VerifyInput,
 	{ follower, signal }: { follower: Pick<Follower, "digests"> | undefined; signal: AbortSignal },
 ): Promise<Verdict> {
-	const { file, sizeBytes } = input;
+	const { file, sizeBytes, tagKey } = input;
 	const { digest, parts } = file.source;
 	if (input.trustPartDigests && digest?.algorithm === "sha256" && parts !== undefined) {
 		return { row: { fileIndex: file.index, sizeBytes, sha256: digest.hex, xxh64: [...parts.xxh64] } };
@@ -48,7 +52,7 @@ export async function verifyFile(
 	const path = input.path;
 	const gitSha1 = digest?.algorithm === "git-sha1";
 	const found = await io
-		.hashFile({ path, partSizeBytes: partSizeBytes(sizeBytes), sizeBytes, gitSha1 }, signal)
+		.hashFile({ path, partSizeBytes: partSizeBytes(sizeBytes), sizeBytes, gitSha1, tagKey }, signal)
 		.catch((error: unknown) => {
 			throw fileError(error, `Reading ${file.path}`);
 		});
@@ -78,7 +82,10 @@ function judge({ file, sizeBytes, landed }: VerifyInput, found: FileDigests): Ve
 			badParts: undefined,
 		};
 	}
-	return { row: { fileIndex: file.index, sizeBytes, sha256: found.sha256, xxh64: found.xxh64 } };
+	return {
+		row: { fileIndex: file.index, sizeBytes, sha256: found.sha256, xxh64: found.xxh64 },
+		tags: found.tags,
+	};
 }
 
 function inOrder(landed: ReadonlyMap<number, string> | undefined, count: number): string[] {

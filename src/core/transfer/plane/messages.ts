@@ -17,7 +17,7 @@ export interface DataJob {
 	stallMs: number;
 	progressBytes: number;
 	/** Undefined: no tags are made. */
-	tag: { key: string; file: number } | undefined;
+	tagKey: string | undefined;
 }
 
 /** From the agent. `passed`: so many bytes more may come. */

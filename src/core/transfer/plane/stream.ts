@@ -211,8 +211,7 @@ function createLanding(tools: StreamTools, fd: number, job: DataJob): Landing {
 	const digestsAt = (byte: number) => ({
 		xxh64: newXxh64(),
 		tag:
-			job.tag &&
-			createPartTag(job.tag.key, { file: job.tag.file, part: Math.floor(byte / job.partSizeBytes) }),
+			job.tagKey === undefined ? undefined : createPartTag(job.tagKey, Math.floor(byte / job.partSizeBytes)),
 	});
 	let digests = digestsAt(position);
 	let untold = 0;

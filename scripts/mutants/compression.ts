@@ -1,7 +1,8 @@
-/** Parts that come compressed: what is inflated, and what may be. */
+/** Parts that come compressed, or from several nodes: what is inflated, and who is believed. */
 import type { Guard } from "./guard.ts";
 
 const BLOCKS = ["test/platform/zstd-blocks.test.ts"];
+const SEVERAL = ["test/transfer/several-sources.test.ts"];
 const COMPRESSION = ["test/transfer/compression.test.ts"];
 
 export const COMPRESSION_GUARDS: readonly Guard[] = [
@@ -46,5 +47,26 @@ export const COMPRESSION_GUARDS: readonly Guard[] = [
 		find: ' || mode === "none"',
 		replace: "",
 		tests: COMPRESSION,
+	},
+	{
+		name: "liar_asked_no_more",
+		file: "src/core/transfer/several-sources.ts",
+		find: "wrong.place.coolUntilMs = Infinity;",
+		replace: "",
+		tests: SEVERAL,
+	},
+	{
+		name: "other_sources_tried",
+		file: "src/core/transfer/several-sources.ts",
+		find: "left.delete(place);",
+		replace: "left.clear();",
+		tests: SEVERAL,
+	},
+	{
+		name: "further_sources_without_receiver",
+		file: "src/agent/host/further-sources.ts",
+		find: " || holder.node === receiver",
+		replace: "",
+		tests: ["test/cluster/further-sources.test.ts"],
 	},
 ];

@@ -138,7 +138,7 @@ export const TRANSPORT_GUARDS: readonly Guard[] = [
 	{
 		name: "parts_in_the_open_by_the_host",
 		file: "src/agent/host/operations.ts",
-		find: "if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsWithoutTls(source.node);",
+		find: "if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsWithoutTls(node);",
 		replace: "",
 		tests: ["test/agent/tls-parts.test.ts"],
 	},
@@ -166,8 +166,8 @@ export const TRANSPORT_GUARDS: readonly Guard[] = [
 	{
 		name: "sha256_without_tls",
 		file: "src/agent/node/tasks.ts",
-		find: 'baseUrl.startsWith("https:") && !wantsSha256',
-		replace: "!wantsSha256",
+		find: 'trustPartDigests: encrypted && !wantsSha256',
+		replace: "trustPartDigests: !wantsSha256",
 		tests: ["test/cluster/copy.test.ts"],
 	},
 	{

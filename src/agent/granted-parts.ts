@@ -13,7 +13,12 @@ export interface GrantedParts {
 	manifest: Manifest;
 	/** Whom to meet there, on https. */
 	trust: TlsTrust;
+	/** Other nodes that give the same. */
+	others: GrantedPlace[];
 }
+
+/** A node that gives the same parts. */
+export type GrantedPlace = Pick<GrantedParts, "baseUrl" | "grant" | "tagKey" | "trust"> & { device: string };
 
 /**
  * The parts are read from the node that the host named and from nobody else; over plain HTTP from another machine only
@@ -21,11 +26,20 @@ export interface GrantedParts {
  * @throws 503 parts_without_tls
  */
 export function grantedParts(
-	{ base_url: baseUrl, node, server_name: serverName, grant, tag_key: tagKey, manifest }: Answer,
+	{ base_url: baseUrl, node, server_name: serverName, grant, tag_key: tagKey, manifest, others = [] }: Answer,
 	{ ca, trustedNetwork }: { ca: string; trustedNetwork: boolean },
 ): GrantedParts {
 	if (isOpenHttp(baseUrl) && !trustedNetwork) throw partsWithoutTls(node);
-	return { baseUrl, grant, tagKey, manifest, trust: trustIn(node, { ca, serverName }) };
+	const places = others
+		.filter((other) => trustedNetwork || !isOpenHttp(other.base_url))
+		.map((other) => ({
+			baseUrl: other.base_url,
+			device: other.device,
+			grant: other.grant,
+			tagKey: other.tag_key,
+			trust: trustIn(other.node, { ca, serverName: other.server_name }),
+		}));
+	return { baseUrl, grant, tagKey, manifest, trust: trustIn(node, { ca, serverName }), others: places };
 }
 
 /** The host names the key of the node along with it; one of an earlier version names the node alone. */
@@ -53,4 +67,12 @@ interface Answer {
 	grant: string;
 	tag_key?: string | undefined;
 	manifest: Manifest;
+	others?: readonly {
+		base_url: string;
+		node: string;
+		server_name?: string | undefined;
+		device: string;
+		grant: string;
+		tag_key?: string | undefined;
+	}[];
 }

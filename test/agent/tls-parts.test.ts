@@ -42,10 +42,11 @@ test("a host gives no grant for parts that would go over another machine's plain
 			{
 				trustedNetwork,
 				cluster: { view: () => ({ peerUrl }) },
+				registry: { locations: () => [] },
 				nodes: {
+					reachable: () => [],
 					trust: (node: string) => ({ ca: "PEM", serverName: `k-${node}` }),
-					target: () => ({ node: "node2", tier: "disk", device: "node2:disk" }),
-					holding: () => ({ node: "node1", tier: "disk", device: "node1:disk" }),
+					target: (device: string) => ({ node: device.split(":")[0], tier: "disk", device }),
 					client: () => ({
 						call: (id: string) => {
 							granted.push(id);

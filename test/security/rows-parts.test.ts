@@ -30,12 +30,13 @@ async function granted(
 	const d = {
 		trustedNetwork,
 		nodes: {
-			target: () => ({ node: "node2", device: "disk" }),
-			holding: () => ({ node: "node1", device: "disk" }),
+			target: (device: string) => ({ node: device.split(":")[0], tier: "disk", device }),
+			reachable: () => [],
 			client: () => ({ call }),
 			trust: () => ({ serverName: "n-node1" }),
 		},
 		cluster: { view: () => ({ peerUrl }) },
+		registry: { locations: () => [] },
 	};
 	const answer = await grantForOperation(d as never, operation, receiver).then(
 		({ grant }) => grant,

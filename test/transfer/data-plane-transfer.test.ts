@@ -482,6 +482,7 @@ async function plannedWeights(source: Source): Promise<PlannedFile> {
 function receiverWith(change: Partial<Receiver> & Pick<Receiver, "source">): Receiver {
 	const path = join(tempPlace.path, "f");
 	return {
+		clock: systemClock,
 		meter: { add: () => {}, via: () => {} } as unknown as Meter,
 		throttle: { pass: () => Promise.resolve() },
 		limits: { progressBytes: 1024 } as Receiver["limits"],

@@ -254,7 +254,7 @@ function readParts(state: Record<string, unknown> | undefined): Readonly<Record<
 }
 
 /** The node did not answer, or cannot be asked now. */
-function isAway({ code, reason }: GswarmError): boolean {
+export function isAway({ code, reason }: GswarmError): boolean {
 	return code === "NETWORK_ERROR" || reason === "node_unreachable" || reason === "node_refuses_host";
 }
 

@@ -8,9 +8,12 @@ import type { Clock } from "../../platform/clock.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
 import type { Compression } from "../../schema/compression.ts";
 import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
+import type { Manifest } from "../../schema/manifest.ts";
+import type { ModelCopy } from "../../schema/model.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
-import type { Dispatcher, OperationRun } from "./dispatch.ts";
+import { type Dispatcher, isAway, type OperationRun } from "./dispatch.ts";
 import { partsWithoutTls } from "../granted-parts.ts";
+import { furtherSources, type Holder } from "./further-sources.ts";
 import type { Nodes } from "./nodes.ts";
 import type { Placed } from "./placement.ts";
 import { isSwarmOperation, type Swarms } from "./swarms.ts";
@@ -68,7 +71,8 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		try {
 			pulled = await pull(context, run, request, source, target);
 		} finally {
-			await releaseSource(context, source.node);
+			const nodes = new Set(d.registry.locations(request.model_name).map(({ node }) => node));
+			await Promise.all([...nodes.add(source.node)].map((node) => releaseSource(context, node)));
 		}
 		if (request.keep_source) return pulled.result ?? {};
 		return {
@@ -76,7 +80,7 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 			...(await removeSource(context, run, request, source, pulled.result?.["revision"])),
 		};
 	};
-	/** Ends the receiver's access, so that the source is no longer in use; a source that is away lets it lapse. */
+	/** Ends the receiver's access, so that a source is no longer in use; one that is away lets it lapse. */
 	const releaseSource = async (context: TaskContext, node: string): Promise<void> => {
 		try {
 			await d.nodes.client(node).call("releaseGrant", { params: { task_id: context.taskId } });
@@ -93,9 +97,7 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 	): Promise<TaskDocument> => {
 		const send = async (headers: Record<string, string>): Promise<{ task_id: string }> => {
 			const params = { model_name: request.model_name };
-			const { copy: found } = await d.nodes
-				.client(source.node)
-				.call("resolveModel", { params, query: { device: source.device }, signal: context.signal });
+			const found = await resolved(d, request.model_name, source, context.signal);
 			return d.nodes.client(target.node).call("pullModel", {
 				params,
 				headers,
@@ -268,31 +270,117 @@ export async function grantForOperation(
 			reason: "not_your_node",
 		});
 	}
-	const source = d.nodes.holding(request.source_device, request.model_name);
-	const client = d.nodes.client(source.node);
-	const { peerUrl } = d.cluster.view(source.node);
-	if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsWithoutTls(source.node);
-	const params = { model_name: request.model_name };
-	const { copy, manifest } = await client.call("resolveModel", { params, query: { device: source.device } });
-	if (copy.status !== "ready") throw modelNotFound(request.model_name, source.device);
-	const { grant, tag_key } = await client.call("grantParts", {
-		body: {
-			operation_id: operation.task_id,
-			model_name: request.model_name,
-			device: source.device,
-			content_id: copy.content_id,
-			receiver,
-		},
+	const model = request.model_name;
+	const source = d.nodes.target(request.source_device);
+	const known = d.registry.locations(model).find((l) => l.node === source.node && l.tier === source.tier);
+	const holders = (contentId: string): Holder[] =>
+		d.registry
+			.locations(model)
+			.filter((l) => l.status === "ready" && l.claimed === 0 && l.content_id === contentId)
+			.filter((l) => d.nodes.reachable().some(({ name }) => name === l.node))
+			.map(({ node, tier }) => ({ node, tier, busy: d.cluster.view(node).beat?.activities.length ?? 0 }));
+	const place = { operationId: operation.task_id, model, receiver };
+	const grantAll = async (contentId: string, some: readonly Holder[]): Promise<GrantedSource[]> => {
+		const all = some.map(({ node, tier }) =>
+			grantAt(d, { ...place, node, device: `${node}:${tier}` }, contentId).catch(() => undefined),
+		);
+		return (await Promise.all(all)).filter((one) => one !== undefined);
+	};
+	let first: GrantedSource;
+	try {
+		first = await grantAt(d, { ...place, node: source.node, device: source.device });
+	} catch (error) {
+		// The source is away; whoever has the same is as good.
+		const contentId = known?.content_id ?? "";
+		const choice = { source: source.node, receiver, sizeBytes: 0, isNeeded: true };
+		const [stand, ...rest] = await grantAll(contentId, furtherSources(holders(contentId), choice));
+		if (stand === undefined) throw error;
+		return { ...answerOf(stand), manifest: stand.manifest, others: rest.map(answerOf) };
+	}
+	const further = furtherSources(holders(first.contentId), {
+		source: source.node,
+		receiver,
+		sizeBytes: first.manifest.total_bytes,
 	});
-	const { serverName } = d.nodes.trust(source.node);
+	const others = await grantAll(first.contentId, further);
+	return { ...answerOf(first), manifest: first.manifest, others: others.map(answerOf) };
+}
+
+/** What the named copy is; where its node is away, what another node knows of the same. @throws as its node says */
+async function resolved(
+	d: OperationDependencies,
+	model: string,
+	source: Placed,
+	signal: AbortSignal,
+): Promise<ModelCopy> {
+	const ask = async (node: string, device: string): Promise<ModelCopy> => {
+		const input = { params: { model_name: model }, query: { device }, signal };
+		return (await d.nodes.client(node).call("resolveModel", input)).copy;
+	};
+	try {
+		return await ask(source.node, source.device);
+	} catch (error) {
+		signal.throwIfAborted();
+		if (!isAway(asGswarmError(error))) throw error;
+		const all = d.registry.locations(model).filter((l) => l.claimed === 0);
+		const known = all.find((l) => l.node === source.node && l.tier === source.tier)?.content_id ?? null;
+		for (const { node, tier, content_id, status } of all) {
+			if (known === null || content_id !== known || status !== "ready" || node === source.node) continue;
+			const copy = await ask(node, `${node}:${tier}`).catch(() => undefined);
+			if (copy?.content_id === known) return copy;
+		}
+		throw error;
+	}
+}
+
+interface GrantedSource {
+	base_url: string;
+	node: string;
+	server_name: string;
+	device: string;
+	grant: string;
+	tag_key: string | undefined;
+	contentId: string;
+	manifest: Manifest;
+}
+
+/** One copy, and a grant that its node was given. @throws 503 parts_without_tls, node_unreachable; 404 MODEL_NOT_FOUND */
+async function grantAt(
+	d: OperationDependencies,
+	{
+		operationId,
+		model,
+		receiver,
+		node,
+		device,
+	}: Record<"operationId" | "model" | "receiver" | "node" | "device", string>,
+	contentId?: string,
+): Promise<GrantedSource> {
+	const client = d.nodes.client(node);
+	const { peerUrl } = d.cluster.view(node);
+	if (isOpenHttp(peerUrl) && !d.trustedNetwork) throw partsWithoutTls(node);
+	const params = { model_name: model };
+	const { copy, manifest } = await client.call("resolveModel", { params, query: { device } });
+	const isSame = contentId === undefined || copy.content_id === contentId;
+	if (copy.status !== "ready" || !isSame) throw modelNotFound(model, device);
+	const { grant, tag_key } = await client.call("grantParts", {
+		body: { operation_id: operationId, model_name: model, device, content_id: copy.content_id, receiver },
+	});
+	const { serverName: server_name } = d.nodes.trust(node);
 	return {
 		base_url: peerUrl,
-		node: source.node,
-		server_name: serverName,
+		node,
+		server_name,
+		device,
 		grant,
-		...(tag_key === undefined ? {} : { tag_key }),
+		tag_key,
+		contentId: copy.content_id,
 		manifest,
 	};
+}
+
+function answerOf({ base_url, node, server_name, device, grant, tag_key }: GrantedSource) {
+	return { base_url, node, server_name, device, grant, ...(tag_key === undefined ? {} : { tag_key }) };
 }
 
 const HEAR_POLL_MS = 100;

@@ -19,6 +19,7 @@ import {
 	type TransferInput,
 	type TransferProgress,
 	type Transfers,
+	severalSources,
 	storageSource,
 } from "../../core/transfer/transfer.ts";
 import type { SourceContext } from "../../core/source/source.ts";
@@ -29,7 +30,7 @@ import type { CopyRequest } from "./copy-request.ts";
 import type { DeviceWork } from "./device-work.ts";
 import { type Holdings, isGpu } from "./holdings.ts";
 import type { HostedWork } from "./hosted-work.ts";
-import type { GrantedParts } from "../granted-parts.ts";
+import type { GrantedParts, GrantedPlace } from "../granted-parts.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Removal } from "./removal.ts";
@@ -104,12 +105,16 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 
 /** Well within the time to live of a grant. */
 const TOUCH_EVERY_MS = 30_000;
+const STREAMS_PER_SOURCE = 4;
+const MOST_STREAMS = 8;
 /** How long requests under way may take when a service is stopped. */
 const DRAIN_MS = 30_000;
 
 export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskHandler> {
 	/** What of a task came compressed. */
 	const compressed = new WeakMap<TaskContext, NonNullable<TransferProgress["compressed"]>>();
+	/** The devices that bytes of a task came from. */
+	const sentBy = new WeakMap<TaskContext, string[]>();
 	const copy = async (
 		context: TaskContext,
 		request = context.request as unknown as CopyRequest,
@@ -139,20 +144,29 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			});
 		}
 		const { pull } = request;
-		const { baseUrl, grant, tagKey, manifest, trust } = await d.requestGrant(pull.operation_id);
+		const { manifest, others, ...named } = await d.requestGrant(pull.operation_id);
 		const wantsSha256 = request.verify_checksum === true || d.verifySha256;
-		const source = peerSource(d.sources, {
-			baseUrl,
-			grant,
-			tagKey: wantsSha256 ? undefined : tagKey,
-			manifest,
-			contentId: pull.content_id,
-			model,
-			revision: parseRevision(pull.revision),
-			device: request.source_device,
-			tls: trust,
-			compression: request.compression,
+		const open = (device: string, { baseUrl, grant, tagKey, trust }: Omit<GrantedPlace, "device">) => ({
+			device,
+			source: peerSource(d.sources, {
+				baseUrl,
+				grant,
+				tagKey: wantsSha256 ? undefined : tagKey,
+				manifest,
+				contentId: pull.content_id,
+				model,
+				revision: parseRevision(pull.revision),
+				device,
+				tls: trust,
+				compression: request.compression,
+			}),
 		});
+		const rooms = { clock: d.sources.clock, log: context.log };
+		const source = severalSources(rooms, [
+			open(request.source_device, named),
+			...others.map((other) => open(other.device, other)),
+		]);
+		const encrypted = [named, ...others].every(({ baseUrl }) => baseUrl.startsWith("https:"));
 		const input = {
 			...common,
 			source,
@@ -161,10 +175,14 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			format: pull.format,
 			sourceUrl: pull.source_url,
 			// XXH64 finds accidents and convicts no liar: without TLS between the two, tags have to, or sha256.
-			trustPartDigests: baseUrl.startsWith("https:") && !wantsSha256,
-			streams: 4,
+			trustPartDigests: encrypted && !wantsSha256,
+			streams: Math.min(STREAMS_PER_SOURCE * (1 + others.length), MOST_STREAMS),
 		};
-		return transfer(context, input, touchOnProgress(d.sources.clock, context, source));
+		try {
+			return await transfer(context, input, touchOnProgress(d.sources.clock, context, source));
+		} finally {
+			sentBy.set(context, source.givers());
+		}
 	};
 	const transfer = async (
 		context: TaskContext,
@@ -203,11 +221,13 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 	const finished = async (copied: ModelCopy, context: TaskContext): Promise<Record<string, unknown>> => {
 		await d.reportNow();
 		const saved = compressed.get(context);
+		const senders = sentBy.get(context) ?? [];
 		return {
 			device: `${d.nodeName}:${copied.tier}`,
 			revision: copied.revision,
 			size_bytes: copied.size_bytes,
 			content_id: copied.content_id,
+			...(senders.length > 1 ? { sources: senders } : {}),
 			...(saved === undefined ? {} : { saved_bytes: saved.bytes - saved.wireBytes }),
 		};
 	};

@@ -172,6 +172,19 @@ export const agentsRoutes = {
 			grant: z.string(),
 			tag_key: z.string().optional(),
 			manifest: manifestSchema,
+			/** Other nodes with the same content, which may be read as well. */
+			others: z
+				.array(
+					z.object({
+						base_url: z.string(),
+						node: z.string(),
+						server_name: z.string().optional(),
+						device: z.string(),
+						grant: z.string(),
+						tag_key: z.string().optional(),
+					}),
+				)
+				.default([]),
 		}),
 	},
 	findRepair: {

@@ -89,6 +89,8 @@ export interface PlainPeer {
 	request: string;
 	/** Undefined where nobody can tell whether bytes were changed on their way. */
 	tags: PeerTags | undefined;
+	/** This range is read from it now; what it returns hears once how that ended. */
+	used?(range: ByteRange): (brought: Brought) => void;
 }
 
 /** What convicts who changes bytes on a line without TLS: the peer makes tags of its bytes, the receiver of what came. */

@@ -21,19 +21,23 @@ export interface LineCoding {
 	body(response: Response, checked: ReadableStream<Uint8Array>, expected: Expected): SourceBody;
 	/** What such a body brought. */
 	measured(brought: Brought): void;
-	/** A request would ask for compression; what cannot compress is better left alone. */
-	asks(): boolean;
+	/** Another way to the bytes, without compression, would be worse. */
+	isPreferred(): boolean;
 }
 
 interface Expected {
 	what: string;
 	limitBytes: number;
+	/** What the request said. */
+	asked: Record<string, string>;
 }
 
 /** With `auto`, of so many requests one asks for the bytes as they are: the line may have become faster. */
 const ANEW = 16;
 /** A faster line is not asked: nothing compresses at such a rate. */
 const FASTEST_BYTES_PER_SECOND = 1_500_000_000;
+/** Over a slower line than this one compressing is tried first where there is a choice. */
+const SLOW_BYTES_PER_SECOND = 150_000_000;
 /** Less says more about the distance than about the rate. */
 const LEAST_MEASURED_BYTES = 256 * 1024;
 /** What is measured now counts so much. */
@@ -43,12 +47,18 @@ export function createLineCoding(mode: Compression): LineCoding {
 	let rate: number | undefined;
 	let requests = 0;
 	let isBroken = false;
+	/** So many more times it is taken for granted that what comes does not shrink. */
+	let unshrunk = 0;
 	const asks = (): boolean => {
 		if (mode === "none" || isBroken) return false;
 		return mode === "zstd" || (rate !== undefined && rate < FASTEST_BYTES_PER_SECOND);
 	};
 	return {
-		asks,
+		isPreferred() {
+			if (!asks()) return false;
+			if (mode === "zstd") return true;
+			return rate !== undefined && rate < SLOW_BYTES_PER_SECOND && --unshrunk < 0;
+		},
 		headers() {
 			if (!asks()) return {};
 			if (mode === "zstd")
@@ -56,9 +66,12 @@ export function createLineCoding(mode: Compression): LineCoding {
 			if (++requests % ANEW === 0) return {};
 			return { [ACCEPT_CODING_HEADER]: formatAcceptCoding({ rateBytesPerSecond: rate }) };
 		},
-		body(response, checked, { what, limitBytes }) {
+		body(response, checked, { what, limitBytes, asked }) {
 			const coding = response.headers.get(CODING_HEADER);
-			if (coding === null) return checked;
+			if (coding === null) {
+				if (ACCEPT_CODING_HEADER in asked) unshrunk = ANEW;
+				return checked;
+			}
 			if (coding !== CODING || mode === "none") {
 				checked.cancel().catch(() => {});
 				throw new GswarmError(

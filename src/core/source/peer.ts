@@ -115,12 +115,13 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			const wanted = rangeToAsk(file, range);
 			if (wanted === undefined || file.sizeBytes === 0) return new Blob([]).stream();
 			const what = `${input.model}/${file.path}`;
-			const response = await ask(index, rangeHeader(wanted), signal, coding.headers());
+			const asked = coding.headers();
+			const response = await ask(index, rangeHeader(wanted), signal, asked);
 			if (response.status === 200 || response.status === 206) {
 				const isCoded = response.headers.has(CODING_HEADER);
 				const expected = { what, range: wanted, sizeBytes: file.sizeBytes, validator: undefined, isCoded };
 				const body = await checkedBody(response, expected);
-				return coding.body(response, body, { what, limitBytes: wanted.end - wanted.start });
+				return coding.body(response, body, { what, limitBytes: wanted.end - wanted.start, asked });
 			}
 			await response.body?.cancel();
 			throw peerError(response, what, clock.nowMs());
@@ -130,13 +131,14 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			if (first === undefined || last === undefined || last - first + 1 !== some.length)
 				throw new Error("a bundle is of neighbours");
 			const what = `${input.model}, ${some.length} files`;
-			const response = await get(`${bundleUrl}?first=${first}&end=${last + 1}`, coding.headers(), signal);
+			const asked = coding.headers();
+			const response = await get(`${bundleUrl}?first=${first}&end=${last + 1}`, asked, signal);
 			const sizeBytes = some.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0);
 			if (response.status === 200) {
 				const isCoded = response.headers.has(CODING_HEADER);
 				const expected = { what, range: undefined, sizeBytes, validator: undefined, isCoded };
 				const body = await checkedBody(response, expected);
-				return coding.body(response, body, { what, limitBytes: sizeBytes });
+				return coding.body(response, body, { what, limitBytes: sizeBytes, asked });
 			}
 			await response.body?.cancel();
 			throw peerError(response, what, clock.nowMs());
@@ -144,14 +146,14 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 		measured: (_body, brought) => coding.measured(brought),
 		plainPeer(file) {
 			// Receivers with sockets of their own take the bytes as they are.
-			if (input.compression === "zstd") return undefined;
+			if (coding.isPreferred()) return undefined;
 			const index = indexes.get(file.path);
 			if (index === undefined) return undefined;
 			const peer = plainPeer(`${partUrl}/${index}`, input.grant);
 			const { tagKey } = input;
 			const ask: PeerTags["ask"] = (parts, signal) => askTags(index, parts, signal);
 			const tags = tagKey === undefined ? undefined : { key: fileTagKey(tagKey, file.path), ask };
-			return peer && { ...peer, tags };
+			return peer && { ...peer, tags, used: () => coding.measured };
 		},
 		async touch(signal) {
 			const index = files.findIndex((file) => file.size_bytes > 0);

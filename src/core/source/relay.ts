@@ -86,9 +86,10 @@ export function relayReader(
 			});
 		},
 		async read({ index, path, sizeBytes }, range, signal) {
+			const asked = coding.headers();
 			const response = await requestOnce({ clock }, `${base}/parts/${key}/${index}`, {
 				method: "GET",
-				headers: { ...headers, ...coding.headers(), range: rangeHeader(range) },
+				headers: { ...headers, ...asked, range: rangeHeader(range) },
 				signal,
 				timeoutMs: ANSWER_TIMEOUT_MS,
 				...line,
@@ -97,7 +98,7 @@ export function relayReader(
 				const isCoded = response.headers.has(CODING_HEADER);
 				const expected = { what: path, range, sizeBytes, validator: undefined, isCoded };
 				const body = await checkedBody(response, expected);
-				return coding.body(response, body, { what: path, limitBytes: range.end - range.start });
+				return coding.body(response, body, { what: path, limitBytes: range.end - range.start, asked });
 			}
 			await response.body?.cancel();
 			throw peerError(response, path, clock.nowMs());

@@ -101,7 +101,7 @@ export interface BundleInput {
 	io: IoPool;
 	log: Log;
 	transferId: string;
-	receiver: Pick<Receiver, "source" | "meter" | "stalls" | "throttle">;
+	receiver: Pick<Receiver, "source" | "clock" | "meter" | "stalls" | "throttle">;
 	pathOf: (file: PlannedFile) => string;
 	/** The digests of parts stand for the whole. */
 	trustPartDigests: boolean;
@@ -181,8 +181,10 @@ async function readAll(
 	const body = await stalls.guard(opening, connection);
 	const reader = body.getReader();
 	const all = new Uint8Array(size);
+	const startedMs = receiver.clock.monotonicMs();
 	let position = 0;
 	let wireBytes = 0;
+	let brokenBy: unknown;
 	try {
 		for (;;) {
 			const { done, value } = await stalls.guard(reader.read(), connection);
@@ -196,7 +198,12 @@ async function readAll(
 			wireBytes += passed;
 			await throttle.pass(passed, connection.signal);
 		}
+	} catch (error) {
+		brokenBy = error;
+		throw error;
 	} finally {
+		const ms = receiver.clock.monotonicMs() - startedMs;
+		source.measured?.(body, { wireBytes, ms, error: brokenBy });
 		if (body.wireBytes !== undefined) meter.inflated(position, wireBytes);
 		reader.cancel().catch(() => {});
 	}

@@ -52,8 +52,12 @@ export function createFastPlane(input: FastPlaneInput): FastPlane {
 			peerOf(request) !== undefined,
 		async receive(request, signal) {
 			const peer = peerOf(request);
-			if (peer === undefined || request.parts === undefined)
-				throw new Error("only parts of a plain peer are fast");
+			if (peer === undefined || request.parts === undefined) {
+				// The source has another way by now.
+				receiver.meter.via("portable");
+				await input.portable(request);
+				return;
+			}
 			await prepare(receiver, request);
 			let rest: PlannedRequest | undefined = request;
 			for (let crashes = 0; rest !== undefined; ) {
@@ -83,7 +87,7 @@ export function createFastPlane(input: FastPlaneInput): FastPlane {
 async function receiveOnce(
 	input: FastPlaneInput,
 	request: PlannedRequest,
-	{ address, port, request: text, tags }: PlainPeer,
+	{ address, port, request: text, tags, used }: PlainPeer,
 	signal: AbortSignal,
 ): Promise<{ outcome: DataOutcome; missing: PlannedRequest | undefined }> {
 	const { file, parts } = request;
@@ -128,6 +132,8 @@ async function receiveOnce(
 		progressBytes: receiver.limits.progressBytes,
 		tagKey: tags?.key,
 	};
+	const startedMs = receiver.clock.monotonicMs();
+	const brought = used?.(range);
 	const outcome = await plane.receive(
 		job,
 		{
@@ -148,6 +154,9 @@ async function receiveOnce(
 		},
 		both,
 	);
+	const ms = receiver.clock.monotonicMs() - startedMs;
+	const broken = outcome.kind === "failed" && outcome.failure !== "file" && !both.aborted;
+	brought?.({ wireBytes: counted, ms, error: broken ? new Error(outcome.message) : undefined });
 	// A limit that came meanwhile holds for the last bytes too.
 	await Promise.all([rows, ...passing]);
 	if (failure !== undefined) throw failure.error;

@@ -388,6 +388,7 @@ export type { SwarmView } from "./swarm-peers.ts";
 export { createDataPlane } from "./plane/data-process.ts";
 export type { TransferProgress } from "./progress.ts";
 export { createTags, type Tags } from "./tags.ts";
+export { severalSources } from "./several-sources.ts";
 export { storageSource } from "./storage-source.ts";
 export { exportCopy } from "./export.ts";
 export { type Uploaded, uploadCopy } from "./upload.ts";

@@ -166,7 +166,7 @@ export const TRANSPORT_GUARDS: readonly Guard[] = [
 	{
 		name: "sha256_without_tls",
 		file: "src/agent/node/tasks.ts",
-		find: 'trustPartDigests: encrypted && !wantsSha256',
+		find: "trustPartDigests: encrypted && !wantsSha256",
 		replace: "trustPartDigests: !wantsSha256",
 		tests: ["test/cluster/copy.test.ts"],
 	},

@@ -43,6 +43,7 @@ _gswarm_step() {
 		("service/list") REPLY="service list" ;;
 		("service/status") REPLY="service status" ;;
 		("service/logs") REPLY="service logs" ;;
+		("service/switch") REPLY="service switch" ;;
 		("service/stop") REPLY="service stop" ;;
 		("queue/status") REPLY="queue status" ;;
 		("queue/tasks") REPLY="queue tasks" ;;
@@ -102,6 +103,7 @@ _gswarm_value() {
 		("model describe/--meta") REPLY="anything" ;;
 		("model download/--source") REPLY="anything" ;;
 		("model download/--to") REPLY="live:devices" ;;
+		("model download/--revision") REPLY="anything" ;;
 		("model download/--include") REPLY="anything" ;;
 		("model download/--exclude") REPLY="anything" ;;
 		("model download/--type") REPLY="anything" ;;
@@ -141,6 +143,8 @@ _gswarm_value() {
 		("model delete/--device") REPLY="live:devices" ;;
 		("model delete/--revision") REPLY="anything" ;;
 		("service logs/--lines") REPLY="anything" ;;
+		("service switch/--to") REPLY="anything" ;;
+		("service switch/--device") REPLY="live:devices" ;;
 		("queue status/--status") REPLY="words:pending running" ;;
 		("queue status/--type") REPLY="words:download copy move delete serve stop verify upload adopt" ;;
 		("queue status/--priority") REPLY="words:critical high normal low" ;;
@@ -209,6 +213,7 @@ _gswarm_argument() {
 		("model delete/0") REPLY="live:models" ;;
 		("service status/0") REPLY="live:services" ;;
 		("service logs/0") REPLY="live:services" ;;
+		("service switch/0") REPLY="live:models" ;;
 		("service stop/0") REPLY="live:services" ;;
 		("queue show/0") REPLY="live:tasks" ;;
 		("queue cancel/0") REPLY="live:tasks" ;;
@@ -236,7 +241,7 @@ _gswarm_children() {
 		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
 		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve delete ;;
-		("service") printf '%s\n' list status logs stop ;;
+		("service") printf '%s\n' list status logs switch stop ;;
 		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
 		("node") printf '%s\n' list limit approve remove reset ;;
 		("token") printf '%s\n' create list revoke ;;
@@ -254,7 +259,7 @@ _gswarm_flags() {
 		("model show") printf '%s\n' --include --exclude --all-files ;;
 		("model register") printf '%s\n' --source --type --size --meta ;;
 		("model describe") printf '%s\n' --type --meta ;;
-		("model download") printf '%s\n' --source --to --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
+		("model download") printf '%s\n' --source --to --revision --include --exclude --all-files --type --priority --bandwidth --verify --no-verify --dry-run --no-wait ;;
 		("model copy") printf '%s\n' --from --to --priority --bandwidth --compression --verify --no-verify --dry-run --no-wait ;;
 		("model move") printf '%s\n' --from --to --keep-source --priority --bandwidth --compression --verify --no-verify --no-wait ;;
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --no-wait ;;
@@ -262,9 +267,10 @@ _gswarm_flags() {
 		("model adopt") printf '%s\n' --node --device --as --type --dry-run --no-wait ;;
 		("model import") printf '%s\n' --to --name --priority --bandwidth --no-wait ;;
 		("model upload") printf '%s\n' --from --overwrite --priority --bandwidth --no-wait ;;
-		("model serve") printf '%s\n' --device --port --ctx --parallel --priority --no-wait ;;
+		("model serve") printf '%s\n' --replace --device --port --ctx --parallel --priority --no-wait ;;
 		("model delete") printf '%s\n' --device --revision --delete-files --force --no-wait ;;
 		("service logs") printf '%s\n' --lines ;;
+		("service switch") printf '%s\n' --to --device --no-wait ;;
 		("service stop") printf '%s\n' --no-wait ;;
 		("queue status") printf '%s\n' --status --type --priority --node --watch ;;
 		("queue tasks") printf '%s\n' --status --type --priority --node --limit --cursor --watch ;;

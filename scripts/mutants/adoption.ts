@@ -2,9 +2,31 @@
 import type { Guard } from "./guard.ts";
 
 const LAYOUTS = ["test/source/layouts.test.ts"];
+const REPLACE = ["test/service/replace.test.ts"];
 const ADOPT = ["test/cluster/adopt.test.ts"];
 
 export const ADOPTION_GUARDS: readonly Guard[] = [
+	{
+		name: "name_goes_when_the_new_one_answers",
+		file: "src/core/service/service.ts",
+		find: "await next.takeName(previous);\n\t\tif (previous",
+		replace: "if (previous",
+		tests: REPLACE,
+	},
+	{
+		name: "name_is_one_services",
+		file: "src/core/service/instance.ts",
+		find: "previous.#row.served_name = null;",
+		replace: "",
+		tests: REPLACE,
+	},
+	{
+		name: "port_goes_with_the_name",
+		file: "src/core/service/instance.ts",
+		find: "this.#front?.serve(this);",
+		replace: "",
+		tests: REPLACE,
+	},
 	{
 		name: "snapshot_link_to_a_blob_alone",
 		file: "src/core/source/layout-hub.ts",

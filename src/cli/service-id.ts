@@ -9,7 +9,9 @@ import { GswarmError, notFound } from "../schema/errors.ts";
 export async function serviceIdFor(api: ApiClient, text: string): Promise<string> {
 	if (text.startsWith("svc-")) return text;
 	const { services } = await api.call("listServices", {});
-	const ids = services.filter((s) => s.model_name === text).map((s) => s.service_id);
+	const ids = services
+		.filter((s) => (s.served_name === undefined ? s.model_name : s.served_name) === text)
+		.map((s) => s.service_id);
 	const [only] = ids;
 	if (only === undefined) throw notFound("service", text, "`gswarm service list` shows the services.");
 	if (ids.length === 1) return only;

@@ -94,6 +94,10 @@ export const TREE: Branch = {
 					summary: "Print the last lines of a service's log",
 					load: () => import("./commands/service-logs.ts"),
 				},
+				switch: {
+					summary: "Let a served name mean another revision",
+					load: () => import("./commands/service-switch.ts"),
+				},
 				stop: { summary: "Stop a service", load: () => import("./commands/service-stop.ts") },
 			},
 		},

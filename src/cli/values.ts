@@ -7,6 +7,7 @@ import {
 	parseNewTokenName,
 	parseModelName,
 	parseNodeName,
+	parseRevision,
 	parseServiceId,
 	parseTaskId,
 	parseTokenName,
@@ -61,6 +62,20 @@ export const count: ValueKind<number> = {
 	wanted: "a whole number from 1",
 };
 export const model: ValueKind<string> = { parse: parseModelName, wanted: "a model name", live: "models" };
+/** NAME, or NAME@REVISION. */
+export const modelAt: ValueKind<{ name: string; revision: string | undefined }> = {
+	parse(text) {
+		const at = text.indexOf("@");
+		if (at < 0) return { name: parseModelName(text), revision: undefined };
+		return { name: parseModelName(text.slice(0, at)), revision: parseRevision(text.slice(at + 1)) };
+	},
+	wanted: "a model name, or NAME@REVISION",
+	live: "models",
+};
+export const revision: ValueKind<string> = {
+	parse: parseRevision,
+	wanted: "a revision, or the beginning of one",
+};
 export const node: ValueKind<string> = { parse: parseNodeName, wanted: "a node name", live: "nodes" };
 export const task: ValueKind<string> = { parse: parseTaskId, wanted: "a task id", live: "tasks" };
 export const service: ValueKind<string> = {

@@ -36,8 +36,21 @@ export const serviceSchema = z.object({
 	error: z.string().nullable(),
 	/** Its GPU is a simulated one: the engine computes elsewhere. */
 	simulated: z.literal(true).optional(),
+	/** Of the model that it serves. */
+	revision: z.string().optional(),
+	/** What requests ask for, besides MODEL@REVISION; null: nothing else. Left out: the model's name. */
+	served_name: z.string().nullable().optional(),
 });
 export type ServiceDocument = z.infer<typeof serviceSchema>;
+
+/** Whether requests for this name are for it. */
+export function answersTo(
+	service: Pick<ServiceDocument, "model_name" | "revision" | "served_name">,
+	name: string,
+): boolean {
+	const { model_name: model, revision, served_name: served = model } = service;
+	return name === served || (revision !== undefined && name === `${model}@${revision}`);
+}
 
 /** Whether the service uses its model: one that has failed is kept only to be read about. */
 export function isServing({ state }: { state: InstanceState }): boolean {

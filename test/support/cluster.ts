@@ -157,6 +157,7 @@ export async function localCluster({
 	importDirectories?: readonly string[];
 	/** Sizes of the simulated GPUs of every node; left out: none, and none is looked for. */
 	simulatedGpus?: readonly number[];
+	/** Up to and including `__engine`. */
 	engineCommand?: readonly string[];
 } = {}): Promise<LocalCluster> {
 	const stack = new AsyncDisposableStack();

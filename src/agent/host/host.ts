@@ -9,6 +9,7 @@ import type { Database } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { isOpenHttp } from "../../platform/plain-http.ts";
+import { answersTo, type ServiceDocument } from "../../schema/service.ts";
 import { asGswarmError } from "../../schema/errors.ts";
 import { SENT_HEADER } from "../../schema/operation.ts";
 import type { HostCredentials } from "../credentials.ts";
@@ -202,7 +203,7 @@ function servicesOfNodes(cluster: Cluster, nodes: Nodes): UpstreamSource {
 				.filter((v) => isReachable(v.liveness) && !isOpenHttp(v.apiUrl))
 				.flatMap((view) =>
 					(view.beat?.services ?? [])
-						.filter((s) => s.model_name === model)
+						.filter((s) => answersTo(s, model))
 						.map(
 							(s): Upstream => ({
 								key: `${view.name}/${s.service_id}`,
@@ -218,8 +219,13 @@ function servicesOfNodes(cluster: Cluster, nodes: Nodes): UpstreamSource {
 		models() {
 			const ready = new Map<string, number>();
 			for (const s of cluster.services())
-				if (s.state === "ready") ready.set(s.model_name, Math.floor(s.started_at ?? 0));
+				if (s.state === "ready") ready.set(nameOf(s), Math.floor(s.started_at ?? 0));
 			return [...ready].map(([id, created]) => ({ id, created }));
 		},
 	};
+}
+
+/** What lists of models show it as. */
+function nameOf({ model_name: model, revision, served_name: served = model }: ServiceDocument): string {
+	return served ?? `${model}@${revision}`;
 }

@@ -199,7 +199,8 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 		downloadModel: async ({ params, body, request }) => {
 			const model = parseModelName(params.model_name);
 			const known = d.registry.has(model) ? d.registry.get(model) : undefined;
-			const source = downloadSource(model, body.source_url, known?.source_url ?? undefined);
+			const origin = downloadSource(model, body.source_url, known?.source_url ?? undefined);
+			const source = downloadSource(model, origin, undefined, body.revision);
 			const target = placeDownload(d.nodes, body.target_device);
 			const answer = await d.nodes.client(target.node).call("downloadModel", {
 				params: { model_name: model },
@@ -216,7 +217,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 				modelName: model,
 				modelType: body.model_type ?? "unknown",
 				modelSize: 0,
-				sourceUrl: source,
+				sourceUrl: origin,
 				metadata: {},
 			});
 			return forwarded(answer);

@@ -4,6 +4,7 @@ import type { Cluster } from "../../core/cluster/cluster.ts";
 import type { Registry } from "../../core/registry/registry.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
 import { GswarmError, invalid, modelNotFound } from "../../schema/errors.ts";
+import { isServing } from "../../schema/service.ts";
 import type { Nodes } from "./nodes.ts";
 
 export interface Placed {
@@ -46,14 +47,30 @@ export function nearestTier(tiers: readonly string[]): string | undefined {
 export function placeService(
 	d: { nodes: Nodes; registry: Registry; cluster: Cluster },
 	model: string,
-	body: { device?: string | undefined; nodes?: string[] | undefined },
+	body: {
+		device?: string | undefined;
+		nodes?: string[] | undefined;
+		revision?: string | undefined;
+		replace?: boolean | undefined;
+	},
 ): string[] {
 	if (body.device !== undefined && body.nodes !== undefined) {
 		throw invalid("bad_field", "Give either `device` or `nodes`, not both.", { field: "nodes" });
 	}
 	if (body.device !== undefined) return [servedOn(d, model, body.device)];
+	const { revision = "" } = body;
 	// A GPU is served from because somebody says so.
-	const ready = d.registry.locations(model).filter((l) => l.status === "ready" && !l.tier.startsWith("gpu"));
+	const ready = d.registry
+		.locations(model)
+		.filter((l) => l.status === "ready" && !l.tier.startsWith("gpu") && l.revision.startsWith(revision));
+	if (body.replace === true) {
+		const named = d.cluster
+			.services()
+			.filter((s) => s.served_name !== null && s.model_name === model && isServing(s));
+		const wanted = named.filter((s) => body.nodes === undefined || body.nodes.includes(s.node));
+		// Where nobody has the name yet, it is given where the model is.
+		if (wanted.length > 0) return [...new Set(wanted.map((s) => s.device))];
+	}
 	const nearestOn = (node: string): string | undefined =>
 		nearestTier(ready.filter((l) => l.node === node).map((l) => l.tier));
 	if (body.nodes !== undefined) {

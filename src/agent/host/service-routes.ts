@@ -59,7 +59,10 @@ export function serviceRoutes(d: HostRouteDependencies, requests: HostRequests):
 			const more = { priority: body.priority, resources, dependencies };
 			const ids = devices.map((device) => {
 				const { node, tier } = d.nodes.target(device);
-				return serviceIdOf(model, node, tier);
+				const here = d.registry
+					.locations(model)
+					.find((l) => l.node === node && l.tier === tier && l.revision.startsWith(body.revision ?? ""));
+				return serviceIdOf(model, node, tier, body.revision && here?.revision);
 			});
 			return {
 				...(await submit("serve", model, deploy, more, request.headers)),

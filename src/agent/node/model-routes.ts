@@ -15,7 +15,7 @@ import { modelDetail, modelSummaries } from "./model-view.ts";
 import type { Asked, NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
 import type { CopyRequest } from "./copy-request.ts";
 import { isGpu } from "./holdings.ts";
-import type { DeleteRequest, DownloadRequest } from "./tasks.ts";
+import { type DeleteRequest, type DownloadRequest, ofRevision, serves } from "./tasks.ts";
 import type { VerifyRequest } from "./verification.ts";
 
 type ModelRoutes = Pick<
@@ -95,7 +95,8 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		const tiers = [...new Set(copies.map((c) => c.tier))];
 		const tier = deviceText === undefined ? onlyTier(tiers, model, d.nodeName) : deviceHere(deviceText);
 		const copy = copyToRemove(copies, { model, tier, revision: query.revision }, d.nodeName);
-		const [first] = servedOn(model, tier);
+		const serving = d.services.list().filter((s) => serves(s, copy, d.nodeName) && isServing(s));
+		const [first] = serving;
 		if (first !== undefined && !force) throw inUse(model, first.service_id);
 		await d.removal.check(copy, { force, deleteFiles });
 		const request: DeleteRequest = {
@@ -164,7 +165,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			const known = d.storage.copies().find((c) => c.model_name === model);
 			const downloadRequest: DownloadRequest = {
 				model_name: model,
-				source_url: downloadSource(model, body.source_url, known?.source_url ?? undefined),
+				source_url: downloadSource(model, body.source_url, known?.source_url ?? undefined, body.revision),
 				target_device: `${d.nodeName}:${tier}`,
 				model_type: body.model_type === "unknown" ? null : (body.model_type ?? null),
 				verify_checksum: body.verify_checksum ?? null,
@@ -298,7 +299,9 @@ function copyToRemove(
 	{ model, tier, revision }: { model: string; tier: string; revision: string | undefined },
 	nodeName: string,
 ): ModelCopy {
-	const here = copies.filter((c) => c.tier === tier && (revision === undefined || c.revision === revision));
+	const onTier = copies.filter((c) => c.tier === tier);
+	const one = revision === undefined ? undefined : ofRevision(onTier, revision);
+	const here = revision === undefined ? onTier : one === undefined ? [] : [one];
 	const [only] = here;
 	if (only === undefined)
 		throw modelNotFound(revision === undefined ? model : `${model}@${revision}`, `${nodeName}:${tier}`);

@@ -3,6 +3,7 @@ import { modelReservation } from "../../core/queue/queue.ts";
 import { serviceIdOf } from "../../core/service/service.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import { invalid, modelNotFound } from "../../schema/errors.ts";
+import { type ServiceDocument, isServing } from "../../schema/service.ts";
 import { type ModelName, parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import { textResponse } from "../http/text.ts";
@@ -41,10 +42,16 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 				);
 			}
 			const tier =
-				body.device === undefined ? servingTier(d.storage, model, d.nodeName) : deviceHere(body.device);
+				body.device === undefined
+					? servingTier(d.storage, model, d.nodeName, body.revision)
+					: deviceHere(body.device);
+			const { replace = false } = body;
+			const now = namedService(d.services.list(), model, `${d.nodeName}:${tier}`);
+			// Who has the name goes on with what it serves; another revision gets it by `replace`.
+			const asked = body.revision ?? (replace ? undefined : now?.revision);
 			const copy = isGpu(tier)
 				? d.devices.servable(model, tier)
-				: requireCopy(d.storage, model, tier, d.nodeName);
+				: requireCopy(d.storage, model, tier, d.nodeName, asked);
 			if (body.config.replicas !== undefined && body.config.replicas > 1) {
 				throw invalid(
 					"replicas_not_supported",
@@ -52,19 +59,30 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 					{ field: "config.replicas" },
 				);
 			}
-			const serviceId = serviceIdOf(model, d.nodeName, tier);
+			const same = (revision: string): ServiceDocument | undefined =>
+				d.services
+					.list()
+					.find(
+						(s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && s.revision === revision,
+					);
+			const own = body.revision === undefined && !replace ? now : same(copy.revision);
+			const ofRevision = body.revision === undefined && !replace ? undefined : copy.revision;
+			const serviceId = own?.service_id ?? serviceIdOf(model, d.nodeName, tier, ofRevision);
 			const { port: configPort, replicas: _replicas, framework: _framework, ...config } = body.config;
 			const serve: ServeRequest = {
 				model_name: model,
 				device: `${d.nodeName}:${tier}`,
 				service_id: serviceId,
-				port: body.port ?? configPort ?? null,
+				port: body.port ?? configPort ?? own?.port ?? null,
 				config,
+				revision: copy.revision,
+				...(body.revision === undefined && !replace ? {} : { has_name: replace }),
+				...(replace ? { replaces: now?.service_id ?? null } : {}),
 			};
 			const more = {
 				reservations: [modelReservation(model, tier, "shared")],
 				resources: resources([model], [tier]),
-				joinKey: `serve ${serviceId}`,
+				joinKey: `serve ${serviceId} ${replace}`,
 				dependencies: body.dependencies,
 				sizeBytes: copy.size_bytes,
 			};
@@ -95,11 +113,25 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 	};
 }
 
+/** The service on a device that answers to the model's name. */
+function namedService(
+	services: readonly ServiceDocument[],
+	model: string,
+	device: string,
+): ServiceDocument | undefined {
+	return services.find((s) => s.served_name === model && s.device === device && isServing(s));
+}
+
 /** Serving without a device: the nearest tier that has the model. */
-function servingTier(storage: Storage, model: ModelName, nodeName: string): string {
+function servingTier(
+	storage: Storage,
+	model: ModelName,
+	nodeName: string,
+	revision: string | undefined,
+): string {
 	const tiers = storage
 		.copies()
-		.filter((c) => c.model_name === model && c.status === "ready")
+		.filter((c) => c.model_name === model && c.status === "ready" && c.revision.startsWith(revision ?? ""))
 		.map((c) => c.tier);
 	const tier = tiers.find((t) => t === "dram") ?? tiers[0];
 	if (tier === undefined) throw modelNotFound(model, nodeName);

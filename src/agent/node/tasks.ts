@@ -1,6 +1,6 @@
 /** What a node's queue does for each type of task: effects of the rooms, in order. */
 import { formatDevice, parseDevice } from "../../schema/device.ts";
-import { GswarmError, asGswarmError, modelNotFound } from "../../schema/errors.ts";
+import { GswarmError, asGswarmError, invalid, modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import {
 	type ModelName,
@@ -23,7 +23,7 @@ import {
 	storageSource,
 } from "../../core/transfer/transfer.ts";
 import type { SourceContext } from "../../core/source/source.ts";
-import { isServing } from "../../schema/service.ts";
+import { isServing, type ServiceDocument } from "../../schema/service.ts";
 import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
 import type { CopyRequest } from "./copy-request.ts";
@@ -75,6 +75,12 @@ export interface ServeRequest {
 	service_id: string;
 	port: number | null;
 	config: ServiceConfig;
+	/** Left out by earlier versions: the newest. */
+	revision?: string;
+	/** Answers to MODEL@REVISION alone. Left out: to the model's name too. */
+	has_name?: boolean;
+	/** Gets the name of this one (null: nobody has it) as soon as it answers, and takes its place. */
+	replaces?: string | null;
 }
 
 export interface NodeTaskDependencies extends SwarmTaskDependencies {
@@ -329,21 +335,27 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const tier = tierOf(request.device);
 			const served = isGpu(tier)
 				? d.devices.servable(model, tier)
-				: requireCopy(d.storage, model, tier, d.nodeName);
+				: requireCopy(d.storage, model, tier, d.nodeName, request.revision);
 			using place = isGpu(tier) ? await d.devices.giveWay(served, tier) : undefined;
 			void place;
-			const service = await d.services.start({
+			const start = {
 				serviceId: parseServiceId(request.service_id),
 				model,
 				revision: served.revision as Revision,
 				tier,
 				modelPath: d.storage.pathOf(served),
 				port: request.port ?? undefined,
-				framework: "llama",
+				framework: "llama" as const,
 				config: request.config,
+				hasName: request.has_name,
 				signal: context.signal,
-				onPhase: (phase) => context.report({ phase }),
-			});
+				onPhase: (phase: "starting" | "ready") => context.report({ phase }),
+			};
+			const options = { timeoutMs: DRAIN_MS };
+			const service =
+				request.replaces === undefined
+					? await d.services.start(start)
+					: await d.services.replace(start, request.replaces ?? undefined, options);
 			await d.reportNow();
 			return {
 				service_id: service.service_id,
@@ -385,12 +397,35 @@ function otherCopy({ model_name, revision, tier, content_id }: ModelCopy): Gswar
 	});
 }
 
-/** The ready copy of a model on a tier. @throws 404 MODEL_NOT_FOUND naming the device */
-export function requireCopy(storage: Storage, model: ModelName, tier: string, nodeName: string): ModelCopy {
+/** The ready copy of a model on a tier; without a revision the newest. @throws 404 MODEL_NOT_FOUND naming the device */
+export function requireCopy(
+	storage: Storage,
+	model: ModelName,
+	tier: string,
+	nodeName: string,
+	revision?: string,
+): ModelCopy {
 	storage.tier(tier);
-	const copy = storage.copy(model, tier);
-	if (copy === undefined || copy.status !== "ready") throw modelNotFound(model, `${nodeName}:${tier}`);
+	const copy =
+		revision === undefined
+			? storage.copy(model, tier)
+			: ofRevision(
+					storage.copies().filter((c) => c.model_name === model && c.tier === tier),
+					revision,
+				);
+	const what = revision === undefined ? model : `${model}@${revision}`;
+	if (copy === undefined || copy.status !== "ready") throw modelNotFound(what, `${nodeName}:${tier}`);
 	return copy;
+}
+
+/** The one of this revision, or the only one whose revision begins so. @throws 400 ambiguous_revision */
+export function ofRevision(copies: readonly ModelCopy[], revision: string): ModelCopy | undefined {
+	const exact = copies.find((c) => c.revision === revision);
+	const [only, ...others] =
+		exact === undefined ? copies.filter((c) => c.revision.startsWith(revision)) : [exact];
+	if (others.length === 0) return only;
+	const revisions = [only, ...others].map((c) => c?.revision);
+	throw invalid("ambiguous_revision", `${JSON.stringify(revision)} begins several revisions.`, { revisions });
 }
 
 /** The tier of a device of this node, as the storage room names it. */
@@ -425,10 +460,19 @@ async function removeAdopted(
 	return { freed_bytes: freedBytes, files_kept: kept };
 }
 
+/** Whether a service reads this copy. */
+export function serves(service: ServiceDocument, copy: ModelCopy, nodeName: string): boolean {
+	return (
+		service.model_name === copy.model_name &&
+		service.device === `${nodeName}:${copy.tier}` &&
+		(service.revision ?? copy.revision) === copy.revision
+	);
+}
+
 /** A service that failed does not keep its model; one that runs ends only with force. */
 async function stopServicesOf(d: NodeTaskDependencies, copy: ModelCopy, force: boolean): Promise<void> {
 	for (const service of d.services.list()) {
-		const same = service.model_name === copy.model_name && service.device === `${d.nodeName}:${copy.tier}`;
+		const same = serves(service, copy, d.nodeName);
 		if (same && (force || !isServing(service)))
 			await d.services.stop(service.service_id, { timeoutMs: DRAIN_MS });
 	}

@@ -14,6 +14,7 @@ export const name = z.string().min(1).max(400);
 export const device = z.string().min(1).max(160);
 /** Bytes per second, at least 1 kB. */
 export const bandwidth = z.number().int().min(1000);
+export const revision = z.string().min(1).max(128);
 export const size = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 /** Of what goes from node to node. */
 export const compression = compressionSchema.default("auto");

@@ -17,6 +17,7 @@ import {
 	device,
 	bandwidth,
 	compression,
+	revision,
 	size,
 	priority,
 	submittedOn,
@@ -106,7 +107,7 @@ export const modelsRoutes = {
 		query: z.strictObject({
 			device: device.optional(),
 			/** Of `device` only this one; needed where several are there. */
-			revision: z.string().min(1).max(128).optional(),
+			revision: revision.optional(),
 			force: flag.default(false),
 			/** Of what was adopted the files too, which otherwise stay where they are. */
 			delete_files: flag.default(false),
@@ -152,9 +153,11 @@ export const modelsRoutes = {
 		summary: "Download a model from its source to a device",
 		role: "user",
 		on: BOTH,
-		audited: ["target_device"],
+		audited: ["target_device", "revision"],
 		body: z.strictObject({
 			source_url: z.string().min(1).max(4096).optional(),
+			/** Of the source: a branch, tag or commit. Several revisions of a model stand side by side. */
+			revision: revision.optional(),
 			target_device: device.optional(),
 			priority,
 			dependencies,

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { BALANCE_POLICIES, FRAMEWORKS, serviceSchema } from "../../schema/service.ts";
 import { submittedSchema } from "../../schema/task.ts";
 import type { Route } from "../route.ts";
-import { BOTH, name, device, priority, submittedOn, queryInteger, dependencies } from "./fields.ts";
+import { BOTH, name, device, priority, revision, submittedOn, queryInteger, dependencies } from "./fields.ts";
 
 const submittedService = submittedSchema.extend({
 	service_id: z.string(),
@@ -28,11 +28,15 @@ export const servicesRoutes = {
 		summary: "Serve a model: on a device (node and host), or on named nodes (host)",
 		role: "user",
 		on: BOTH,
-		audited: ["model_name", "device"],
+		audited: ["model_name", "device", "revision", "replace"],
 		body: z.strictObject({
 			model_name: name,
 			device: device.optional(),
 			nodes: z.array(name).min(1).max(64).optional(),
+			/** One of those that are there, or the beginning of it; it then answers to MODEL@REVISION. */
+			revision: revision.optional(),
+			/** The model's name goes to it as soon as it answers, and what had the name is drained and stopped. */
+			replace: z.boolean().optional(),
 			port: z.number().int().min(1).max(65535).optional(),
 			priority,
 			dependencies,

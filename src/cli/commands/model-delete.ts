@@ -3,7 +3,7 @@ import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { formatBytes } from "../render/format.ts";
 import { WAIT_ARG, settle } from "../submit.ts";
-import { device, model } from "../values.ts";
+import { device, model, revision } from "../values.ts";
 
 export const command = defineCommand({
 	about:
@@ -18,6 +18,7 @@ export const command = defineCommand({
 		},
 		revision: {
 			type: "string",
+			value: revision,
 			valueHint: "REV",
 			description: "Only this revision of it on --device",
 		},
@@ -34,13 +35,13 @@ export const command = defineCommand({
 	examples: [
 		["model delete acme/tiny", "the model and every copy"],
 		["model delete acme/tiny --device node1:dram", "one copy"],
-		["model delete acme/tiny --device node1:disk --revision 5f0c…", "one of several revisions"],
+		["model delete acme/tiny --device node1:disk --revision 5f0c21", "one of several revisions"],
 		["model delete acme/tiny --delete-files", "an adopted model with its files"],
 		["model delete acme/tiny --yes", "without a question"],
 	],
 	next: ["model list", "node list"],
-	async run(context, { name, device: from, revision, "delete-files": deleteFiles, force, wait }) {
-		const which = revision === undefined ? name : `${name}@${revision}`;
+	async run(context, { name, device: from, revision: one, "delete-files": deleteFiles, force, wait }) {
+		const which = one === undefined ? name : `${name}@${one}`;
 		const copies = from === undefined ? `${name} and all its copies` : `the copy of ${which} on ${from}`;
 		const what = deleteFiles ? `${copies}, with files that were adopted` : copies;
 		if (!(await confirm(context, `Delete ${what}?`))) {
@@ -52,7 +53,7 @@ export const command = defineCommand({
 			query: {
 				force: force ? "true" : "false",
 				...(from === undefined ? {} : { device: from }),
-				...(revision === undefined ? {} : { revision }),
+				...(one === undefined ? {} : { revision: one }),
 				...(deleteFiles ? { delete_files: "true" } : {}),
 			},
 		});

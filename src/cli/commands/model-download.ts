@@ -9,7 +9,7 @@ import { formatBytes } from "../render/format.ts";
 import { fileTable, planSummary, sourceSummary } from "../render/source-info.ts";
 import { FILE_CHOICE_ARGS, fileChoiceFields, PACE_ARGS, paceFields } from "../transfer-flags.ts";
 import { isMany, listed, transferMany } from "../transfer-many.ts";
-import { type ValueKind, devices } from "../values.ts";
+import { type ValueKind, devices, revision } from "../values.ts";
 
 /** A URL may have a comma in it, so that several are only told apart where none is. */
 const namesOrSources: ValueKind<NamedSource[]> = {
@@ -41,6 +41,12 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 			value: devices,
 			valueHint: "DEVICE",
 			description: "Where it goes, e.g. node1:disk; several with commas (default: the agent chooses)",
+		},
+		revision: {
+			type: "string",
+			value: revision,
+			valueHint: "REV",
+			description: "Branch, tag or commit; several revisions of a model stand side by side",
 		},
 		...FILE_CHOICE_ARGS,
 		type: { type: "string", valueHint: "TYPE", description: "What it is, e.g. llm" },
@@ -74,17 +80,21 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 				values.name.map(({ modelName }) => modelName),
 				targets,
 			)
-		)
+		) {
+			if (values.revision !== undefined) throw revisionOfOne();
 			return await downloadMany(context, values, targets);
+		}
 		const { modelName: name, sourceUrl } = named;
 		const source = values.source ?? sourceUrl;
 		const body = {
 			...(values.to === undefined ? {} : { target_device: values.to }),
 			...paceFields(values),
 			...(values.type === undefined ? {} : { model_type: values.type }),
+			...(values.revision === undefined ? {} : { revision: values.revision }),
 			...fileChoiceFields(values),
 		};
 		if (values["dry-run"]) {
+			if (values.revision !== undefined) throw revisionOfOne();
 			const choice = {
 				...fileChoiceFields(values),
 				...(values.to === undefined ? {} : { target_device: values.to }),
@@ -109,6 +119,15 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 		});
 	},
 });
+
+function revisionOfOne(): GswarmError {
+	return invalid(
+		"usage",
+		"--revision is for one model on one device, and not for a dry run.",
+		{},
+		"Write the source with its revision, e.g. hf:ORG/NAME@REVISION.",
+	);
+}
 
 /** One operation of the host; its nodes give each other what they have. */
 async function downloadMany(

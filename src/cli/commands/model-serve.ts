@@ -1,14 +1,22 @@
 import { defineCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
-import { count, device, model, port } from "../values.ts";
+import { count, device, modelAt, port } from "../values.ts";
 import { PRIORITY_NAMES } from "../words.ts";
 
 export const command = defineCommand({
 	about:
-		"Starts a model server on a copy of a model and waits until it answers. It prints the address to ask, which any OpenAI client understands: /v1/chat/completions, /v1/completions, /v1/embeddings. It answers for every served model, by its name.",
+		"Starts a model server on a copy of a model and waits until it answers. It prints the address to ask, which any OpenAI client understands: /v1/chat/completions, /v1/completions, /v1/embeddings. It answers for every served model, by its name. NAME@REVISION serves one of several revisions, which answers to NAME@REVISION; `gswarm service switch` gives it the name.",
 	args: {
-		name: { type: "positional", value: model, description: "Name of the model" },
+		name: {
+			type: "positional",
+			value: modelAt,
+			description: "Name of the model; NAME@REVISION for one of several revisions",
+		},
+		replace: {
+			type: "boolean",
+			description: "Give it the model's name as soon as it answers, and stop what had the name",
+		},
 		device: {
 			type: "string",
 			value: device,
@@ -33,14 +41,20 @@ export const command = defineCommand({
 	},
 	examples: [
 		["model serve acme/tiny", "serve it where the agent finds best"],
+		["model serve acme/tiny@5f0c21", "another revision beside it, asked for by acme/tiny@5f0c21…"],
 		["model serve acme/tiny --device node2:dram --ctx 4096 --parallel 4", "from the memory of node2"],
 	],
 	next: ["service list", "service logs SERVICE", "service stop SERVICE"],
-	async run(context, { name, device: on, port: ownPort, ctx, parallel, priority, wait }) {
+	async run(context, { name: of, replace, device: on, port: ownPort, ctx, parallel, priority, wait }) {
+		const { name: modelName, revision } = of;
+		// What requests ask for.
+		const name = revision === undefined || replace ? modelName : `${modelName}@${revision}`;
 		const api = await context.api();
 		const submitted = await api.call("startService", {
 			body: {
-				model_name: name,
+				model_name: modelName,
+				...(revision === undefined ? {} : { revision }),
+				...(replace ? { replace } : {}),
 				...(on === undefined ? {} : { device: on }),
 				...(ownPort === undefined ? {} : { port: ownPort }),
 				...(priority === undefined ? {} : { priority }),

@@ -12,7 +12,7 @@ export function serviceTable(
 ): string {
 	const rows = services.map((service) => [
 		safeLine(service.service_id),
-		safeLine(service.model_name),
+		safeLine(nameOf(service)),
 		safeLine(deviceOf(service)),
 		paintStatus(style, safeLine(service.state)),
 		safeLine(service.url),
@@ -38,6 +38,8 @@ export function serviceDetail(service: ServiceDocument, style: Style): string {
 	return fields(style, [
 		["Service", service.service_id],
 		["Model", service.model_name],
+		["Revision", service.revision ?? null],
+		["Asked for by", nameOf(service)],
 		["Device", deviceOf(service)],
 		["Engine", service.framework],
 		["State", { painted: paintStatus(style, safeLine(service.state)) }],
@@ -55,4 +57,9 @@ export function serviceDetail(service: ServiceDocument, style: Style): string {
 /** The engine of a simulated GPU computes on the processor. */
 function deviceOf({ device, simulated }: ServiceDocument): string {
 	return simulated === true ? `${device} (simulated)` : device;
+}
+
+/** What requests ask for. */
+function nameOf({ model_name: model, revision, served_name: served = model }: ServiceDocument): string {
+	return served ?? `${model}@${revision}`;
 }

@@ -45,6 +45,11 @@ export interface Front {
 	close(): Promise<void> | void;
 }
 
+/** A front that another instance can take over while requests come. */
+export interface ServiceFront extends Front {
+	serve(instance: Instance): void;
+}
+
 export interface InstanceDependencies {
 	clock: Clock;
 	ids: Ids;
@@ -56,8 +61,8 @@ export interface InstanceDependencies {
 	hold: () => Disposable;
 	/** Hears of every request. */
 	used: () => void;
-	/** Opens the front; undefined when the service has no port of its own. @throws CONFLICT port_in_use */
-	openFront: (() => Promise<Front>) | undefined;
+	/** Opens the front of a service that has a port of its own. @throws CONFLICT port_in_use */
+	openFront: () => Promise<ServiceFront>;
 	onChange: () => void;
 }
 
@@ -73,7 +78,7 @@ export class Instance {
 	#supervisor: Promise<void> = Promise.resolve();
 	#process: DetachedProcess | undefined;
 	#hold: Disposable | undefined;
-	#front: Front | undefined;
+	#front: ServiceFront | undefined;
 	#crashesMs: number[] = [];
 	#launchedMs = 0;
 	/** Where the log of this process begins, and how far it was searched for the engine's address. */
@@ -150,6 +155,36 @@ export class Instance {
 			if (this.#halt.signal.aborted) throw stoppedMeanwhile(this.#row.service_id);
 			await this.#record.whenChanged(signal);
 		}
+	}
+
+	/**
+	 * From now on this instance answers to the name that `previous` answered to, and on its port; in between there is no
+	 * moment without one. What `previous` has begun it finishes.
+	 */
+	async takeName(previous: Instance | undefined): Promise<void> {
+		const name = this.#row.model_name;
+		this.#row.served_name = name;
+		if (previous !== undefined) {
+			previous.#row.served_name = null;
+			[this.#row.port, previous.#row.port] = [previous.#row.port, null];
+			[this.#front, previous.#front] = [previous.#front, undefined];
+			this.#front?.serve(this);
+			previous.#record.signalChange();
+		}
+		this.#record.signalChange();
+		// The new one first: a crash in between leaves two that answer, not none.
+		await this.#record.save();
+		if (previous !== undefined) await previous.#record.trySave();
+	}
+
+	/** Whether requests for this name are for it. */
+	answersTo(name: string): boolean {
+		const { served_name, model_name, revision } = this.#row;
+		return name === served_name || name === `${model_name}@${revision}`;
+	}
+
+	get #hasPort(): boolean {
+		return this.#row.port !== null;
 	}
 
 	/** Where requests go; without an address until the engine has said one, which no state but `ready` lets be used. */
@@ -235,7 +270,7 @@ export class Instance {
 	async #open({ isRecovery }: { isRecovery: boolean }): Promise<void> {
 		this.#hold = this.#deps.hold();
 		try {
-			this.#front ??= await this.#deps.openFront?.();
+			if (this.#hasPort) this.#front ??= await this.#deps.openFront();
 		} catch (error) {
 			// The engine is worth more than its port: the gateway reaches it, and the port is tried again.
 			if (!isRecovery) throw error;
@@ -341,7 +376,7 @@ export class Instance {
 	async #becomeReady(): Promise<void> {
 		// Of an adopted engine that was ready before, the time it took then stays.
 		this.#row.ready_s ??= (this.#deps.clock.monotonicMs() - this.#launchedMs) / 1000;
-		if (this.#front !== undefined || this.#deps.openFront === undefined) this.#row.error = null;
+		if (this.#front !== undefined || !this.#hasPort) this.#row.error = null;
 		this.#hasBeenReady = true;
 		this.#record.move("answered");
 		this.#deps.log.info("service.ready", { pid: this.#row.pid, ready_s: this.#row.ready_s });
@@ -412,7 +447,7 @@ export class Instance {
 		const mayTrim = this.#row.base_url !== null;
 		if (mayTrim && trimLog(this.logPath, this.#policy.logLimitBytes)) this.#logStartByte = 0;
 		if (this.#record.isUnsaved) await this.#record.trySave();
-		if (this.#front !== undefined || this.#deps.openFront === undefined) return;
+		if (this.#front !== undefined || !this.#hasPort) return;
 		try {
 			this.#front = await this.#deps.openFront();
 			this.#row.error = null;

@@ -11,6 +11,8 @@ export interface ServiceRequest {
 	serviceId: ServiceId;
 	model: ModelName;
 	revision: Revision;
+	/** Answers to the model's name, not only to MODEL@REVISION; default true. */
+	hasName?: boolean | undefined;
 	tier: string;
 	/** The directory of the copy, as storage tells it. */
 	modelPath: string;
@@ -42,6 +44,7 @@ export function newRow(request: ServiceRequest, nowMs: number): ServiceRow {
 		restarts: 0,
 		requests: 0,
 		error: null,
+		served_name: request.hasName === false ? null : request.model,
 	};
 }
 

@@ -4,7 +4,8 @@ import type { Database, WriterModule } from "../../platform/database.ts";
 import type { ModelName, Revision, ServiceId } from "../../schema/names.ts";
 import type { Framework, InstanceState } from "../../schema/service.ts";
 import type { ServiceConfig } from "./service-config.ts";
-import sql from "./sql/0001_service.sql" with { type: "text" };
+import migration1 from "./sql/0001_service.sql" with { type: "text" };
+import migration2 from "./sql/0002_names.sql" with { type: "text" };
 
 export interface ServiceRow {
 	service_id: ServiceId;
@@ -28,15 +29,17 @@ export interface ServiceRow {
 	restarts: number;
 	requests: number;
 	error: string | null;
+	/** What requests ask for, besides MODEL@REVISION; null: nothing else. */
+	served_name: ModelName | null;
 }
 
 const serviceWrites = {
 	put(db: Sqlite, row: ServiceRow): void {
 		db.query(
 			`INSERT OR REPLACE INTO service (service_id, model_name, revision, tier, model_path, framework, port, config,
-			 state, created_at, instance_id, pid, start_time, boot_id, base_url, started_at, ready_s, restarts, requests, error)
+			 state, created_at, instance_id, pid, start_time, boot_id, base_url, started_at, ready_s, restarts, requests, error, served_name)
 			 VALUES ($service_id, $model_name, $revision, $tier, $model_path, $framework, $port, $config,
-			 $state, $created_at, $instance_id, $pid, $start_time, $boot_id, $base_url, $started_at, $ready_s, $restarts, $requests, $error)`,
+			 $state, $created_at, $instance_id, $pid, $start_time, $boot_id, $base_url, $started_at, $ready_s, $restarts, $requests, $error, $served_name)`,
 		).run({ ...row });
 	},
 	remove(db: Sqlite, serviceId: string): void {
@@ -46,7 +49,7 @@ const serviceWrites = {
 
 export const serviceModule = {
 	room: "service",
-	migrations: [sql],
+	migrations: [migration1, migration2],
 	writes: serviceWrites,
 } satisfies WriterModule;
 

@@ -19,7 +19,7 @@ import { GswarmError, notFound } from "../../schema/errors.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import type { Framework, ServiceDocument } from "../../schema/service.ts";
 import type { Engine } from "./engine.ts";
-import { type OpenFront, openServiceFront } from "./front.ts";
+import { type OpenFront, openServiceFront, servedModel } from "./front.ts";
 import { HEALTH_POLICY } from "./health.ts";
 import { Instance, type InstancePolicy } from "./instance.ts";
 import { tailLines } from "./log-tail.ts";
@@ -49,6 +49,16 @@ export interface Services extends UpstreamSource, AsyncDisposable {
 	 * bad_engine_arguments, engine_absent); CONFLICT port_in_use, service_exists, service_stopped
 	 */
 	start(request: StartRequest): Promise<ServiceDocument>;
+	/**
+	 * Starts a service beside the one that answers to the model's name, gives it the name (and the port) when it takes
+	 * requests, and stops the other. A request at any time finds one of the two. Asked again after a crash it goes on.
+	 * @throws as start; what was there goes on serving then
+	 */
+	replace(
+		request: StartRequest,
+		previousId: string | undefined,
+		options: { timeoutMs: number },
+	): Promise<ServiceDocument>;
 	/**
 	 * Drains for at most `timeoutMs`, ends the engine and forgets the service.
 	 * @throws NOT_FOUND service_not_found
@@ -154,6 +164,25 @@ class NodeServices implements Services {
 		return this.#document(instance);
 	}
 
+	async replace(
+		request: StartRequest,
+		previousId: string | undefined,
+		options: { timeoutMs: number },
+	): Promise<ServiceDocument> {
+		const { serviceId } = request;
+		const previous = previousId === serviceId ? undefined : this.#instances.get(previousId ?? "");
+		// What was asked of the one before is asked of this one, but for what is said now.
+		const config = { ...(previous === undefined ? {} : parseConfig(previous.row)), ...request.config };
+		// One that has the name already may have the port too: it is not started like that again.
+		if (this.#instances.get(serviceId)?.row.served_name === null || !this.#instances.has(serviceId))
+			await this.start({ ...request, config, hasName: false, port: undefined });
+		const next = this.#find(serviceId);
+		await this.#waitUntilReady(next, request.signal);
+		await next.takeName(previous);
+		if (previous !== undefined) await this.stop(previous.row.service_id, options);
+		return this.#document(next);
+	}
+
 	async stop(serviceId: string, { timeoutMs }: { timeoutMs: number }): Promise<void> {
 		const instance = this.#find(serviceId);
 		await instance.stop({ timeoutMs, keepRow: false });
@@ -177,15 +206,16 @@ class NodeServices implements Services {
 
 	upstreams(model: string): Upstream[] {
 		return [...this.#instances.values()]
-			.filter(({ row, state }) => row.model_name === model && state !== "stopping" && state !== "stopped")
+			.filter(
+				(instance) =>
+					instance.answersTo(model) && instance.state !== "stopping" && instance.state !== "stopped",
+			)
 			.map((instance) => instance.upstream());
 	}
 
 	models(): ServedModel[] {
 		const ready = [...this.#instances.values()].filter(({ state }) => state === "ready");
-		return [...new Map(ready.map(({ row }) => [row.model_name, Math.floor(row.created_at)])).entries()].map(
-			([id, created]) => ({ id, created }),
-		);
+		return [...new Map(ready.map((instance) => [servedModel(instance).id, servedModel(instance)])).values()];
 	}
 
 	async recover(): Promise<void> {
@@ -247,7 +277,7 @@ class NodeServices implements Services {
 
 	#create(row: ServiceRow): Instance {
 		const { clock, ids, log, engines, hold, used } = this.#deps;
-		const { port, model_name, revision, tier, service_id, model_path: path } = row;
+		const { model_name, revision, tier, service_id, model_path: path } = row;
 		const instance: Instance = new Instance(
 			{
 				clock,
@@ -258,7 +288,7 @@ class NodeServices implements Services {
 				environment: this.#options.environment,
 				hold: () => hold({ model: model_name, revision, tier, path }, `service ${service_id}`),
 				used: () => used?.(model_name, revision, tier),
-				openFront: port === null ? undefined : () => openServiceFront(this.#deps, port, instance),
+				openFront: () => openServiceFront(this.#deps, instance),
 				onChange: () => {
 					for (const listener of this.#listeners) listener();
 				},
@@ -302,6 +332,8 @@ class NodeServices implements Services {
 			load_balancing: parseConfig(row).load_balancing ?? "least_outstanding",
 			error: row.error,
 			...(isSimulated?.(row.tier) === true ? { simulated: true as const } : {}),
+			revision: row.revision,
+			served_name: row.served_name,
 		};
 	}
 

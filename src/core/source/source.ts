@@ -116,6 +116,24 @@ export function bucketService(
 	);
 }
 
+/**
+ * The same source at a revision: a branch, tag or commit of a repository, a tag of an artifact.
+ * @throws INVALID_REQUEST bad_source, no_revisions
+ */
+export function atRevision(text: string, revision: string, context: Pick<SourceContext, "hub"> = {}): string {
+	const uri = readSourceUri(text, context);
+	if (uri.kind !== "hub" && uri.kind !== "registry") {
+		throw invalid(
+			"no_revisions",
+			`${formatSourceUri(uri)} has no revisions to choose from.`,
+			{ field: "revision" },
+			"Repositories of the hub (hf:) and artifacts of registries (ollama:, oci:) have some.",
+		);
+	}
+	// Read again: what was put in has to be a revision of such a source.
+	return formatSourceUri(readSourceUri(formatSourceUri(uri, revision), context));
+}
+
 /** The parsed source; pages of the configured hub are repositories too. @throws as openSource, without the addresses */
 export function readSourceUri(text: string, { hub }: Pick<SourceContext, "hub"> = {}): SourceUri {
 	const origins = hub?.endpoint === undefined ? [] : [new URL(hub.endpoint).origin];

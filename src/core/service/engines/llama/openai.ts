@@ -159,7 +159,8 @@ function check<T extends z.ZodType<{ model?: string | null | undefined }>>(
 	const result = schema.safeParse(body);
 	if (!result.success) throw wrongField(result.error, body);
 	const { model } = result.data;
-	if (model != null && model !== alias)
+	// Of several revisions one may be asked for by name; which that is, the gateway knows.
+	if (model != null && model !== alias && !model.startsWith(`${alias}@`))
 		throw new GswarmError(
 			"MODEL_NOT_FOUND",
 			`This engine serves ${JSON.stringify(alias)}, not ${JSON.stringify(model)}.`,

@@ -286,8 +286,7 @@ test(
 		expect(
 			await reasonOf(c.host.client.call("adoptModel", { params: { model_name: MODEL }, body: memory })),
 		).toBe("400 bad_device");
-		const large = readdirSync(join(a, "../../blobs")).find((name) => name.length === 64) ?? "";
-		appendFileSync(join(a, "../../blobs", large), "x");
+		appendFileSync(join(a, "model.safetensors"), "x");
 		const { error } = await c.ended((await adopt(c, MODEL, a)).task_id);
 		expect(error).toMatchObject({ details: { reason: "checksum_mismatch" } });
 		expect(c.node("node1").role.storage.copies()).toEqual([]);

@@ -15,7 +15,7 @@ function __gswarm_at
 				continue
 			case '-*'
 				switch "$path/$word"
-					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--sim-gpu' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model adopt/--node' 'model adopt/--device' 'model adopt/--as' 'model adopt/--type' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'model delete/--revision' 'service logs/--lines' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
+					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--sim-gpu' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--revision' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model adopt/--node' 'model adopt/--device' 'model adopt/--as' 'model adopt/--type' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model delete/--device' 'model delete/--revision' 'service logs/--lines' 'service switch/--to' 'service switch/--device' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
 						set flag $word
 				end
 				continue
@@ -101,6 +101,8 @@ function __gswarm_at
 				set path 'service status'
 			case 'service/logs'
 				set path 'service logs'
+			case 'service/switch'
+				set path 'service switch'
 			case 'service/stop'
 				set path 'service stop'
 			case 'queue/status'
@@ -243,6 +245,7 @@ complete -c gswarm -n "__gswarm_in 'model describe'" -l meta -x -a '' -d 'Someth
 complete -c gswarm -n "test (__gswarm_at) = 'model download/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "__gswarm_in 'model download'" -l source -x -a '' -d 'Where it comes from, when NAME does not say so'
 complete -c gswarm -n "__gswarm_in 'model download'" -l to -x -a '(__gswarm_live devices)' -d 'Where it goes, e.g. node1:disk; several with commas (default: the agent chooses)'
+complete -c gswarm -n "__gswarm_in 'model download'" -l revision -x -a '' -d 'Branch, tag or commit; several revisions of a model stand side by side'
 complete -c gswarm -n "__gswarm_in 'model download'" -l include -x -a '' -d 'Only files that match, e.g. \'*.safetensors\''
 complete -c gswarm -n "__gswarm_in 'model download'" -l exclude -x -a '' -d 'No files that match'
 complete -c gswarm -n "__gswarm_in 'model download'" -l all-files -d 'Also the older formats that a repository keeps beside safetensors'
@@ -310,6 +313,7 @@ complete -c gswarm -n "__gswarm_in 'model upload'" -l priority -x -a 'critical h
 complete -c gswarm -n "__gswarm_in 'model upload'" -l bandwidth -x -a '' -d 'No faster than this, e.g. 100MB/s'
 complete -c gswarm -n "__gswarm_in 'model upload'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'model serve/0'" -a '(__gswarm_live models)'
+complete -c gswarm -n "__gswarm_in 'model serve'" -l replace -d 'Give it the model\'s name as soon as it answers, and stop what had the name'
 complete -c gswarm -n "__gswarm_in 'model serve'" -l device -x -a '(__gswarm_live devices)' -d 'Serve the copy on this device, e.g. node1:dram (default: the agent chooses)'
 complete -c gswarm -n "__gswarm_in 'model serve'" -l port -x -a '' -d 'An own port for it (default: the node\'s own address)'
 complete -c gswarm -n "__gswarm_in 'model serve'" -l ctx -x -a '' -d 'Longest context in tokens'
@@ -325,10 +329,15 @@ complete -c gswarm -n "__gswarm_in 'model delete'" -l no-wait -d 'Do not wait fo
 complete -c gswarm -n "test (__gswarm_at) = 'service/0'" -a list -d 'List services'
 complete -c gswarm -n "test (__gswarm_at) = 'service/0'" -a status -d 'Show one service'
 complete -c gswarm -n "test (__gswarm_at) = 'service/0'" -a logs -d 'Print the last lines of a service\'s log'
+complete -c gswarm -n "test (__gswarm_at) = 'service/0'" -a switch -d 'Let a served name mean another revision'
 complete -c gswarm -n "test (__gswarm_at) = 'service/0'" -a stop -d 'Stop a service'
 complete -c gswarm -n "test (__gswarm_at) = 'service status/0'" -a '(__gswarm_live services)'
 complete -c gswarm -n "test (__gswarm_at) = 'service logs/0'" -a '(__gswarm_live services)'
 complete -c gswarm -n "__gswarm_in 'service logs'" -l lines -x -a '' -d 'How many lines, at most 10000'
+complete -c gswarm -n "test (__gswarm_at) = 'service switch/0'" -a '(__gswarm_live models)'
+complete -c gswarm -n "__gswarm_in 'service switch'" -l to -x -a '' -d 'The revision, or the beginning of it; it has to be on the device already'
+complete -c gswarm -n "__gswarm_in 'service switch'" -l device -x -a '(__gswarm_live devices)' -d 'Only on this device (default: wherever the name is served)'
+complete -c gswarm -n "__gswarm_in 'service switch'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'service stop/0'" -a '(__gswarm_live services)'
 complete -c gswarm -n "__gswarm_in 'service stop'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'queue/0'" -a status -d 'Show how much waits and runs'

@@ -264,4 +264,25 @@ export const QUEUE_GUARDS: readonly Guard[] = [
 		replace: "",
 		tests: ["test/platform/database.test.ts"],
 	},
+	{
+		name: "queue_completed_alone",
+		file: "src/core/queue/completed.ts",
+		find: 'if (outcome.kind !== "completed" || row.stands_alone === 0) return;',
+		replace: 'if (outcome.kind !== "completed") return;',
+		tests: ["test/queue/completed.test.ts"],
+	},
+	{
+		name: "queue_completed_forgotten",
+		file: "src/core/queue/pruning.ts",
+		find: "if (pruned.removed.length > 0) completed.forget();",
+		replace: "",
+		tests: ["test/queue/retention.test.ts"],
+	},
+	{
+		name: "queue_line_of_the_woken",
+		file: "src/core/queue/claim.ts",
+		find: "standing.line === 0 && standing.parked === 0 && changes.length === 0",
+		replace: "standing.line === 0",
+		tests: ["test/queue/retry.test.ts", "test/queue/run.test.ts", "test/queue/bytes.test.ts", MODEL],
+	},
 ];

@@ -26,8 +26,10 @@ function pick(alphabet: string, length: number): string {
 	const limit = 256 - (256 % alphabet.length);
 	let text = "";
 	while (text.length < length) {
-		for (const byte of crypto.getRandomValues(new Uint8Array(length * 2))) {
-			if (byte < limit && text.length < length) text += alphabet[byte % alphabet.length];
+		const bytes = crypto.getRandomValues(new Uint8Array(length + 8));
+		for (let at = 0; at < bytes.length && text.length < length; at++) {
+			const byte = bytes[at] ?? limit;
+			if (byte < limit) text += alphabet[byte % alphabet.length];
 		}
 	}
 	return text;

@@ -31,7 +31,11 @@ export class Attempt {
 	readonly row: ClaimedRow;
 	readonly meter: ProgressMeter;
 	readonly #deps: AttemptDependencies;
-	readonly #told = new AbortController();
+	/** Why the handler was told to end. */
+	#stopped: StopReason | undefined;
+	/** Of the handler's signal; made when it is asked for. */
+	#told: AbortController | undefined;
+	#onStop: (() => void) | undefined;
 	#isOver = false;
 	/** Of what is waited for until the attempt is over; made when there is such a thing. */
 	#over: AbortController | undefined;
@@ -54,13 +58,15 @@ export class Attempt {
 
 	/** Tells the handler to end; the first reason counts. */
 	stop(reason: StopReason): void {
-		this.#told.abort(reason);
+		if (this.#stopped !== undefined) return;
+		this.#stopped = reason;
+		this.#told?.abort(reason);
+		this.#onStop?.();
 	}
 
 	/** Why the handler was told to end; undefined when it was not. */
 	get stopped(): StopReason | undefined {
-		if (!this.#told.signal.aborted) return undefined;
-		return this.#told.signal.reason === "cancelled" ? "cancelled" : "shutdown";
+		return this.#stopped;
 	}
 
 	/** Whether the checkpoint changed. */
@@ -105,12 +111,19 @@ export class Attempt {
 				this.#deps.log.warn("task.abandoned", { task_id: this.row.task_id, reason: this.stopped });
 				resolve({ kind: "abandoned" });
 			};
-			this.#told.signal.addEventListener("abort", () => void onTold(), { once: true });
+			this.#onStop = () => void onTold();
 		});
+	}
+
+	#signal(): AbortSignal {
+		this.#told ??= new AbortController();
+		if (this.#stopped !== undefined) this.#told.abort(this.#stopped);
+		return this.#told.signal;
 	}
 
 	#context(): TaskContext {
 		const { row, meter } = this;
+		const signal = (): AbortSignal => this.#signal();
 		const { clock, log, saveCheckpoint, raiseFence, reserve } = this.#deps;
 		return {
 			taskId: row.task_id,
@@ -119,7 +132,9 @@ export class Attempt {
 			request: JSON.parse(row.request) as Record<string, unknown>,
 			attempt: row.attempt,
 			dispatch: dispatchOf(row),
-			signal: this.#told.signal,
+			get signal() {
+				return signal();
+			},
 			state: row.checkpoint === null ? undefined : (JSON.parse(row.checkpoint) as Record<string, unknown>),
 			saveState: async (state) => {
 				const checkpoint = JSON.stringify(state);

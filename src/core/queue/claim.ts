@@ -65,7 +65,13 @@ export type ClaimedRow = Pick<
 	| "operation_id"
 	| "fence_epoch"
 	| "fence_n"
->;
+	| "resources"
+	| "created_at_ms"
+	| "started_at_ms"
+> & {
+	/** 1: it depends on nothing and does no other task again, so that its row has its whole document. */
+	stands_alone: number;
+};
 
 /** @throws CONFLICT stale_epoch when the queue was opened again since */
 export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
@@ -73,14 +79,16 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 	const standing = readStanding(db, queue);
 	refuseStaleEpoch(standing, input);
 	const changes = wakeRetries(db, queue, standing, nowMs);
-	const stuck = wakeForRoom(db, queue, capacity);
+	const stuck = standing.parked === 1 ? wakeForRoom(db, queue, capacity) : [];
 	for (const waiter of stuck) changes.push(...giveUpOnRoom(db, waiter, input));
 	const claimed: ClaimedRow[] = [];
 	let { running } = standing;
 	let examined = 0;
 	let page = limits.slots + limits.criticalSlots - running;
 	let more = false;
-	while (hasSlot(0, running, limits)) {
+	// After most completions nobody is there, and nobody has come back.
+	const isEmpty = standing.line === 0 && standing.parked === 0 && changes.length === 0;
+	while (!isEmpty && hasSlot(0, running, limits)) {
 		const ranks = RANKS.filter((rank) => hasSlot(rank, running, limits));
 		const line = readLine(db, input, ranks, page);
 		if (line.length === 0) break;
@@ -129,6 +137,9 @@ interface Standing {
 	/** The first and the last time at which a retry is due; null when there is none. */
 	firstDueMs: number | null;
 	lastDueMs: number | null;
+	/** 1 when anybody is in line, and when anybody is parked. */
+	line: number;
+	parked: number;
 }
 
 function readStanding(db: Sqlite, queue: QueueName): Standing {
@@ -142,7 +153,10 @@ const STANDING = forEachQueue((queue) => {
 		`(SELECT ${which}(run_at_ms) FROM queue_task INDEXED BY queue_retry WHERE queue = ${queue} AND run_at_ms IS NOT NULL)`;
 	return `SELECT (SELECT epoch FROM queue_epoch WHERE queue = ${queue}) AS epoch,
 		(SELECT count(*) FROM queue_task INDEXED BY queue_running WHERE queue = ${queue} AND epoch IS NOT NULL) AS running,
-		${due("min")} AS firstDueMs, ${due("max")} AS lastDueMs`;
+		${due("min")} AS firstDueMs, ${due("max")} AS lastDueMs,
+		EXISTS (SELECT 1 FROM queue_task INDEXED BY queue_ready WHERE queue = ${queue} AND state = 'pending'
+			AND parked_on IS NULL) AS line,
+		EXISTS (SELECT 1 FROM queue_task INDEXED BY queue_parked WHERE queue = ${queue} AND parked_on IS NOT NULL) AS parked`;
 });
 
 /** A process that was taken for dead must not take tasks that nobody would ever give back. */
@@ -158,11 +172,11 @@ function refuseStaleEpoch(now: Standing, { queue, epoch }: ClaimInput): void {
 	);
 }
 
-type Starting = ClaimedRow & Pick<TaskRow, "state">;
+type Starting = Omit<ClaimedRow, "started_at_ms"> & Pick<TaskRow, "state">;
 
 /** A task that gave its place in line, with what an attempt must know of it. */
 type InLine = Candidate & { row: Starting };
-type LineRow = Starting & Pick<TaskRow, "created_at_ms" | "reservations" | "parked_at_ms" | "bypassed">;
+type LineRow = Starting & Pick<TaskRow, "reservations" | "parked_at_ms" | "bypassed">;
 
 function start(
 	db: Sqlite,
@@ -173,20 +187,21 @@ function start(
 	const [token, attempt] = [row.token + 1, row.attempt + 1];
 	const change = writeState(db, row, "running", {
 		sql: START,
-		values: [token, attempt, epoch, nowMs],
+		values: [epoch, nowMs],
 		attempt,
 		nowMs,
 		reason: null,
 	});
 	hold(db, queue, row.seq, needs);
-	return { row: claimedRow(row, token, attempt), change };
+	return { row: claimedRow(row, token, attempt, nowMs), change };
 }
 
+/** The token rises in the row itself: whatever was read, no claim can leave one that is not above all before. */
 const START = stateText(
-	"token = ?5, attempt = ?6, epoch = ?7, started_at_ms = ?8, progressed = 0, parked_at_ms = NULL, bypassed = 0",
+	"token = token + 1, attempt = attempt + 1, epoch = ?5, started_at_ms = ?6, progressed = 0, parked_at_ms = NULL, bypassed = 0",
 );
 
-function claimedRow(row: Starting, token: number, attempt: number): ClaimedRow {
+function claimedRow(row: Starting, token: number, attempt: number, nowMs: number): ClaimedRow {
 	return {
 		seq: row.seq,
 		task_id: row.task_id,
@@ -205,6 +220,10 @@ function claimedRow(row: Starting, token: number, attempt: number): ClaimedRow {
 		operation_id: row.operation_id,
 		fence_epoch: row.fence_epoch,
 		fence_n: row.fence_n,
+		resources: row.resources,
+		created_at_ms: row.created_at_ms,
+		started_at_ms: nowMs,
+		stands_alone: row.stands_alone,
 	};
 }
 
@@ -237,7 +256,8 @@ const LINES = forEachQueue((queue) =>
 		(rank) =>
 			`SELECT * FROM (SELECT seq, task_id, type, model, rank, state, request, attempt, max_attempts, token,
 				space_wait_since_ms, phase, bytes_done, bytes_total, checkpoint, operation_id, fence_epoch, fence_n,
-				created_at_ms, reservations, parked_at_ms, bypassed
+				resources, created_at_ms, reservations, parked_at_ms, bypassed,
+				retry_of IS NULL AND NOT EXISTS (SELECT 1 FROM queue_dependency d WHERE d.seq = queue_task.seq) AS stands_alone
 				FROM queue_task INDEXED BY queue_ready WHERE queue = ${queue} AND rank = ${rank}
 				AND state = 'pending' AND parked_on IS NULL ORDER BY seq LIMIT ${param(1)})`,
 	),
@@ -277,7 +297,7 @@ function giveUpOnRoom(
 	if (nowMs - sinceMs < LONGEST_SPACE_WAIT_MS) return [];
 	const error = noRoom(row.task_id, key, bytes, capacity[key] ?? 0);
 	unpark(db, seq);
-	const { change } = start(db, row, [], { queue, epoch, nowMs });
+	const { change } = start(db, { ...row, stands_alone: 0 }, [], { queue, epoch, nowMs });
 	const ended = endTask(db, taskBySeq(db, seq), "failed", {
 		nowMs,
 		error: JSON.stringify(toStoredError(error)),

@@ -17,8 +17,35 @@ export interface Shown {
 	nowMs: number;
 }
 
+/** What a document is made of. */
+export type ShownRow = Pick<
+	TaskRow,
+	| "seq"
+	| "task_id"
+	| "type"
+	| "rank"
+	| "state"
+	| "resources"
+	| "phase"
+	| "bytes_done"
+	| "bytes_total"
+	| "attempt"
+	| "max_attempts"
+	| "created_at_ms"
+	| "started_at_ms"
+	| "completed_at_ms"
+	| "request"
+	| "result"
+	| "error"
+	| "epoch"
+	| "run_at_ms"
+	| "space_wait_since_ms"
+	| "parked_on"
+	| "retry_of"
+> & { has_dependencies?: number };
+
 export function toDocument(
-	row: TaskRow & { has_dependencies?: number },
+	row: ShownRow,
 	meter: ProgressMeter | undefined,
 	shown: Shown,
 ): TaskDocument {
@@ -95,7 +122,7 @@ export function newDocument(
 	};
 }
 
-function phaseOf({ state, phase }: TaskRow): TaskPhase {
+function phaseOf({ state, phase }: ShownRow): TaskPhase {
 	if (state === "blocked" || state === "retry_wait") return "waiting";
 	if (state === "completed") return phase === "ready" ? "ready" : "done";
 	return phase;
@@ -103,7 +130,7 @@ function phaseOf({ state, phase }: TaskRow): TaskPhase {
 
 /** What keeps a waiting task from running, in words; null when nothing does but its turn, or when it does not wait. */
 function waitingFor(
-	row: TaskRow,
+	row: ShownRow,
 	dependencies: ReturnType<TaskReader["dependencies"]>,
 	{ reader, running, slots }: Shown,
 ): string | null {

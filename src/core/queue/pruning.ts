@@ -2,6 +2,7 @@
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
+import type { CompletedTasks } from "./completed.ts";
 import type { Retention } from "./retention.ts";
 import type { Tally } from "./tally.ts";
 import type { QueueName } from "./task-row.ts";
@@ -16,8 +17,15 @@ export async function keepPruned(
 		queue,
 		retention,
 		tally,
+		completed,
 		signal,
-	}: { queue: QueueName; retention: Retention; tally: Tally; signal: AbortSignal },
+	}: {
+		queue: QueueName;
+		retention: Retention;
+		tally: Tally;
+		completed: CompletedTasks;
+		signal: AbortSignal;
+	},
 ): Promise<void> {
 	const { prune } = db.writer(queueModule);
 	for (;;) {
@@ -26,6 +34,7 @@ export async function keepPruned(
 			for (let more = true; more && !signal.aborted; ) {
 				const pruned = await prune({ queue, retention, finished: tally.finished(), nowMs: clock.nowMs() });
 				for (const { state } of pruned.removed) tally.forget(state, 1);
+				if (pruned.removed.length > 0) completed.forget();
 				({ more } = pruned);
 			}
 		} catch (error) {

@@ -8,7 +8,8 @@ import { GRACE_MS } from "./attempt.ts";
 import { Announcer } from "./announcer.ts";
 import { alreadyTerminal } from "./cancel.ts";
 import type { Capacity } from "./conflicts.ts";
-import { newDocument, toDocument } from "./document.ts";
+import { CompletedTasks } from "./completed.ts";
+import { type ShownRow, newDocument, toDocument } from "./document.ts";
 import { estimateSeconds } from "./estimate.ts";
 import { type Dispatch, dispatchOf } from "./dispatch.ts";
 import { type EventPage, newestEvent, readEvents } from "./event-log.ts";
@@ -69,6 +70,7 @@ export class TaskQueue implements Queue {
 	readonly #recovered: readonly RecoveredTask[];
 	readonly #tally: Tally;
 	readonly #announcer: Announcer;
+	readonly #completed = new CompletedTasks();
 	readonly #closed = new AbortController();
 	readonly epoch: number;
 	#config: QueueConfig;
@@ -103,6 +105,7 @@ export class TaskQueue implements Queue {
 			measures: this.#reader.measures(),
 			announce: (written, pick) => this.#announcer.after(written, pick),
 			onProgress: (row) => this.#announcer.progressed(row.task_id, row),
+			completed: this.#completed,
 		});
 	}
 
@@ -202,7 +205,7 @@ export class TaskQueue implements Queue {
 	}
 
 	get(taskId: string): TaskDocument {
-		return this.#document(this.#row(taskId));
+		return this.#document(this.#completed.row(taskId) ?? this.#row(taskId));
 	}
 
 	explain(taskId: string): Explanation {
@@ -313,7 +316,13 @@ export class TaskQueue implements Queue {
 	start(handlers: TaskHandlers): void {
 		this.#worker.start(handlers);
 		const { queue, retention = DEFAULT_RETENTION } = this.#options;
-		void keepPruned(this.#deps, { queue, retention, tally: this.#tally, signal: this.#closed.signal });
+		void keepPruned(this.#deps, {
+			queue,
+			retention,
+			tally: this.#tally,
+			completed: this.#completed,
+			signal: this.#closed.signal,
+		});
 	}
 
 	async [Symbol.asyncDispose](): Promise<void> {
@@ -384,7 +393,7 @@ export class TaskQueue implements Queue {
 		return row;
 	}
 
-	#document(row: TaskRow): TaskDocument {
+	#document(row: ShownRow): TaskDocument {
 		// Of a task that has ended the meter may be there for a moment still.
 		const meter = row.epoch === null ? undefined : this.#worker.meter(row.seq);
 		return toDocument(row, meter, {

@@ -5,6 +5,7 @@ import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { Attempt } from "./attempt.ts";
 import type { ClaimInput, ClaimResult, ClaimedRow } from "./claim.ts";
+import type { CompletedTasks } from "./completed.ts";
 import { type Measure, measured } from "./estimate.ts";
 import { type AttemptEnd, outcomeOf } from "./outcome.ts";
 import { noRoomNow } from "./reserve-more.ts";
@@ -38,6 +39,8 @@ export interface WorkerOptions {
 	/** Tells what a write changed, in the order of the commits. */
 	announce: <T>(written: Promise<T>, changesOf: (result: T) => readonly Change[]) => Promise<T>;
 	onProgress: (row: ClaimedRow) => void;
+	/** Told of every attempt that ended. */
+	completed: CompletedTasks;
 }
 
 interface Running {
@@ -53,6 +56,8 @@ export class QueueWorker {
 	readonly #write: Writer<typeof queueModule.writes>;
 	readonly #running = new Map<number, Running>();
 	readonly #measures: Map<string, Measure>;
+	/** The same as a list, until one changes. */
+	#measureList: readonly Measure[] | undefined;
 	/** When the measure of a type was last written. */
 	readonly #measuredMs = new Map<string, number>();
 	readonly #stopping = new AbortController();
@@ -98,7 +103,8 @@ export class QueueWorker {
 	}
 
 	measures(): readonly Measure[] {
-		return [...this.#measures.values()];
+		this.#measureList ??= [...this.#measures.values()];
+		return this.#measureList;
 	}
 
 	/** Tells the handler of a task that was marked as cancelling; the claim's answer always comes before the mark's. */
@@ -213,7 +219,11 @@ export class QueueWorker {
 		const settlement = this.#settlement(attempt, end);
 		for (let delayMs = FIRST_WRITE_RETRY_MS; ; delayMs = Math.min(LONGEST_WRITE_RETRY_MS, delayMs * 2)) {
 			try {
-				const written = this.#options.announce(this.#write.settle(settlement), (changes) => changes);
+				const written = this.#options.announce(this.#write.settle(settlement), (changes) => {
+					const [own] = changes;
+					if (own !== undefined) this.#options.completed.settled(attempt.row, settlement, own);
+					return changes;
+				});
 				// In the same turn, and so in the same transaction.
 				this.wake();
 				const changes = await written;
@@ -250,6 +260,7 @@ export class QueueWorker {
 		const { durationMs, bytes } = meter.measured(nowMs);
 		const measure = measured(this.#measures.get(type), { type, durationMs, bytes });
 		this.#measures.set(type, measure);
+		this.#measureList = undefined;
 		if (nowMs - (this.#measuredMs.get(type) ?? Number.NEGATIVE_INFINITY) < MEASURE_EVERY_MS) return null;
 		this.#measuredMs.set(type, nowMs);
 		return measure;

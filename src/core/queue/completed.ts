@@ -14,7 +14,11 @@ export class CompletedTasks {
 	readonly #rows = new Map<string, ShownRow>();
 
 	/** A settlement is committed. Only of a completed task that stands alone the row is known whole. */
-	settled(row: ClaimedRow, { outcome, phase, bytesDone, bytesTotal, nowMs }: SettleInput, change: Change): void {
+	settled(
+		row: ClaimedRow,
+		{ outcome, phase, bytesDone, bytesTotal, nowMs }: SettleInput,
+		change: Change,
+	): void {
 		if (outcome.kind !== "completed" || row.stands_alone === 0) return;
 		this.#rows.set(row.task_id, {
 			seq: row.seq,

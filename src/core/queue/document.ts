@@ -44,11 +44,7 @@ export type ShownRow = Pick<
 	| "retry_of"
 > & { has_dependencies?: number };
 
-export function toDocument(
-	row: ShownRow,
-	meter: ProgressMeter | undefined,
-	shown: Shown,
-): TaskDocument {
+export function toDocument(row: ShownRow, meter: ProgressMeter | undefined, shown: Shown): TaskDocument {
 	const dependencies = row.has_dependencies === 0 ? [] : shown.reader.dependencies(row.seq);
 	return {
 		task_id: row.task_id,

@@ -415,6 +415,7 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 				incarnation: dataDir.nextIncarnation(),
 				bandwidth: config.transfer,
 				verifySha256: config.transfer.verify === "sha256",
+				watermarks: config.storage.eviction,
 				environment: readProcessEnvironment(),
 				engineCommand: ownCommand("__engine"),
 				gpus: {

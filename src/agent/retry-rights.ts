@@ -15,6 +15,7 @@ const SUBMITTED_BY: Record<TaskType, RouteId> = {
 	verify: "verifyModel",
 	upload: "uploadModel",
 	adopt: "adoptModel",
+	evict: "evictModels",
 };
 
 interface PartOf {

@@ -5,6 +5,7 @@
 import { adoptionsRoutes } from "./contract/adoptions.ts";
 import { agentsRoutes } from "./contract/agents.ts";
 import { bandwidthRoutes } from "./contract/bandwidth.ts";
+import { capacityRoutes } from "./contract/capacity.ts";
 import { gatewayRoutes } from "./contract/gateway.ts";
 import { identityRoutes } from "./contract/identity.ts";
 import { modelsRoutes } from "./contract/models.ts";
@@ -24,6 +25,7 @@ export const contract = {
 	...servicesRoutes,
 	...queueRoutes,
 	...bandwidthRoutes,
+	...capacityRoutes,
 	...identityRoutes,
 	...recordsRoutes,
 	...nodesRoutes,

@@ -79,6 +79,18 @@ export const TREE: Branch = {
 					summary: "Serve a model behind an OpenAI-compatible address",
 					load: () => import("./commands/model-serve.ts"),
 				},
+				pin: {
+					summary: "Keep copies of a model from being evicted",
+					load: () => import("./commands/model-pin.ts"),
+				},
+				unpin: {
+					summary: "Let copies of a model be evicted again",
+					load: () => import("./commands/model-unpin.ts"),
+				},
+				evict: {
+					summary: "Make room on a device, or show who would go",
+					load: () => import("./commands/model-evict.ts"),
+				},
 				delete: {
 					summary: "Delete a model, or one copy of it",
 					load: () => import("./commands/model-delete.ts"),

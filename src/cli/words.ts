@@ -28,6 +28,7 @@ export const TASK_TYPE_NAMES = keys<TaskType>({
 	verify: 0,
 	upload: 0,
 	adopt: 0,
+	evict: 0,
 });
 
 /** A record must name every word, and no other. */

@@ -48,6 +48,18 @@ const addressRange = z
 		"that is every address; wanted those of the proxies",
 	);
 
+/** How full a tier may be, and how far it is emptied then; shares of what models may take there. */
+const eviction = (automatic: boolean) =>
+	z
+		.strictObject({
+			/** Copies go by themselves where room is needed; off: only by `gswarm model evict`. */
+			automatic: z.boolean().default(automatic),
+			high: z.number().gt(0).max(1).default(0.95),
+			low: z.number().gt(0).max(1).default(0.85),
+		})
+		.refine(({ high, low }) => low <= high, "`low` is above `high`")
+		.prefault({});
+
 /** Where the buckets of a scheme are and as whom they are read; keys stand in a profile of ~/.aws, never here. */
 const bucketService = z.strictObject({
 	endpoint: origin.optional(),
@@ -144,8 +156,9 @@ const configSchema = z.strictObject({
 		.strictObject({
 			/** Bytes of a filesystem that are never used; default max(1 GiB, 2 %). */
 			free_space_floor: z.number().int().nonnegative().optional(),
+			eviction: z.strictObject({ dram: eviction(true), disk: eviction(false) }).prefault({}),
 		})
-		.default({}),
+		.prefault({}),
 });
 export type Config = z.infer<typeof configSchema>;
 

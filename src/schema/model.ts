@@ -74,6 +74,10 @@ export const locationSchema = z.object({
 	adopted_from: z.string().optional(),
 	/** On a simulated GPU. */
 	simulated: z.literal(true).optional(),
+	/** It is never evicted. */
+	pinned: z.boolean().optional(),
+	/** When it was served, copied or read last, where the node itself answers. */
+	last_used_at: z.number().nullable().optional(),
 });
 export type ModelLocation = z.infer<typeof locationSchema>;
 

@@ -23,6 +23,8 @@ export const tierUsageSchema = z.object({
 	available: z.number().int().nonnegative(),
 	/** Of a simulated GPU: there is no such memory. */
 	simulated: z.literal(true).optional(),
+	/** What more could be made available by evicting, where the tier does that by itself. */
+	evictable: z.number().int().nonnegative().optional(),
 });
 export type TierUsage = z.infer<typeof tierUsageSchema>;
 

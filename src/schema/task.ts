@@ -15,6 +15,7 @@ export const TASK_TYPES = [
 	"verify",
 	"upload",
 	"adopt",
+	"evict",
 ] as const;
 export type TaskType = (typeof TASK_TYPES)[number];
 

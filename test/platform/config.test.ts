@@ -11,6 +11,10 @@ const CLUSTER: Config["cluster"] = {
 	trusted_network: false,
 	approve_joins: false,
 };
+const EVICTION: Config["storage"]["eviction"] = {
+	dram: { automatic: true, high: 0.95, low: 0.85 },
+	disk: { automatic: false, high: 0.95, low: 0.85 },
+};
 const DEFAULTS: Config = {
 	cluster: CLUSTER,
 	nodes: [],
@@ -19,7 +23,7 @@ const DEFAULTS: Config = {
 	queue: { max_concurrent_tasks: 4 },
 	transfer: { verify: "parts", plane: "auto" },
 	accelerator: { driver: "auto" },
-	storage: {},
+	storage: { eviction: EVICTION },
 };
 
 /** As people write it who follow the API design. */
@@ -128,6 +132,9 @@ test.each([
 	["accelerator: {driver: sim, memory: lots}", "accelerator.memory: "],
 	["accelerator: {driver: sim, memory: 8GB, count: 17}", "accelerator.count: "],
 	["storage: {free_space_floor: -1}", "storage.free_space_floor: "],
+	["storage: {eviction: {dram: {high: 1.5}}}", "storage.eviction.dram.high: "],
+	["storage: {eviction: {dram: {low: 0.9, high: 0.5}}}", "storage.eviction.dram: `low` is above `high`"],
+	["storage: {eviction: {gpu: {}}}", "storage.eviction.gpu: unknown key"],
 	["import_folders: [models]", "import_folders.0: wanted an absolute path."],
 	["sources: {allow: [mirror.local]}", "sources.allow.0: wanted an origin such as"],
 	["sources: {allow: ['http://mirror.local/path']}", "sources.allow.0: wanted an origin such as"],
@@ -218,7 +225,7 @@ test("numbers at the edges are taken", () => {
 		...DEFAULTS,
 		cluster: { ...CLUSTER, port: 65_535 },
 		queue: { max_concurrent_tasks: 64 },
-		storage: { free_space_floor: 0 },
+		storage: { free_space_floor: 0, eviction: EVICTION },
 	});
 });
 

@@ -8,7 +8,7 @@ import { openHost, type HostRole } from "../../src/agent/host/host.ts";
 import { createApp } from "../../src/agent/http/app.ts";
 import { allowedHosts } from "../../src/agent/http/browser-guard.ts";
 import { type ListenerTls, type OpenListener, openListener } from "../../src/agent/http/listener.ts";
-import { openNode, type NodeRole } from "../../src/agent/node/node.ts";
+import { openNode, type NodeOptions, type NodeRole } from "../../src/agent/node/node.ts";
 import { databaseModules } from "../../src/agent/database-modules.ts";
 import { openSecretsOf } from "../../src/agent/secret-file.ts";
 import { type ApiClient, createApiClient } from "../../src/api/client.ts";
@@ -136,6 +136,8 @@ export async function localCluster({
 	files = {},
 	privateTo,
 	dramBytes = DRAM_BYTES,
+	diskBytes,
+	watermarks,
 	tls = false,
 	buckets = {},
 	importDirectories = [],
@@ -149,6 +151,10 @@ export async function localCluster({
 	privateTo?: string;
 	/** Each node's budget. */
 	dramBytes?: number;
+	/** The budget of each of their disks. */
+	diskBytes?: number;
+	/** When copies go by themselves. */
+	watermarks?: NonNullable<NodeOptions["watermarks"]>;
 	/** Everything that listens speaks TLS. */
 	tls?: boolean;
 	/** Services of buckets that the nodes are configured for. */
@@ -199,6 +205,8 @@ export async function localCluster({
 				name,
 				...places,
 				dramBytes,
+				diskBytes,
+				watermarks,
 				host,
 				hub,
 				log,
@@ -346,6 +354,8 @@ async function startNode(d: {
 	home: string;
 	dram: string;
 	dramBytes: number;
+	diskBytes: number | undefined;
+	watermarks: NodeOptions["watermarks"];
 	host: LocalHost;
 	hub: Hub;
 	log: Log;
@@ -387,7 +397,7 @@ async function startNode(d: {
 		kind: tier === "dram" ? ("dram" as const) : ("disk" as const),
 		root,
 		floorBytes: 0,
-		limitBytes: tier === "dram" ? d.dramBytes : undefined,
+		limitBytes: tier === "dram" ? d.dramBytes : d.diskBytes,
 	}));
 	const node = {
 		name,
@@ -426,6 +436,7 @@ async function startNode(d: {
 						name,
 						dataDir: home,
 						tiers,
+						watermarks: d.watermarks,
 						maxConcurrentTasks: 4,
 						sources: {
 							outbound,

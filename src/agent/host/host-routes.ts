@@ -7,6 +7,7 @@ import type { Handlers } from "../http/app.ts";
 import { adoptRoutes } from "./adopt-routes.ts";
 import { agentRoutes } from "./agent-routes.ts";
 import { bandwidthRoutes } from "./bandwidth-routes.ts";
+import { capacityRoutes } from "./capacity-routes.ts";
 import { type HostRouteDependencies, createHostRequests } from "./host-requests.ts";
 import { createInspections } from "./inspections.ts";
 import { modelRoutes } from "./model-routes.ts";
@@ -28,6 +29,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
 		...bandwidthRoutes(d),
+		...capacityRoutes(d, requests),
 		...queueRoutes(d, requests),
 		...sourceRoutes(d, inspections),
 		...uploadRoutes(d, requests),

@@ -297,8 +297,9 @@ export function fits(
 	const usage = d.cluster.view(target.node).beat?.tiers[target.tier];
 	const there = d.registry.locations(model).some((l) => l.node === target.node && l.tier === target.tier);
 	if (usage === undefined || there) return;
-	// What others there only have reserved is waited for; what a GPU holds may give way, as its node decides.
-	const available = target.tier.startsWith("gpu") ? usage.total : usage.available + usage.reserved;
+	// What others there only have reserved is waited for, and what may go makes room; a GPU's node decides about it.
+	const { total, available: free, reserved, evictable = 0 } = usage;
+	const available = target.tier.startsWith("gpu") ? total : free + reserved + evictable;
 	if (required <= available) return;
 	throw insufficientSpace(target.device, required, available);
 }

@@ -66,7 +66,7 @@ export function insufficientSpace(device: string, required: number, available: n
 			reason: "insufficient_space",
 			details: { required, available, device },
 			status: 507,
-			hint: "Delete or move models there, or choose another device.",
+			hint: `\`gswarm model evict --device ${device} --bytes ${required} --dry-run\` shows what could go; or choose another device.`,
 		},
 	);
 }

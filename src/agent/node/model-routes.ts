@@ -55,7 +55,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		const copy = d.holdings.require(model, from);
 		if (isGpu(from)) d.holdings.requireFiles(copy);
 		const isThere = d.holdings.copy(model, to, copy.revision) !== undefined;
-		if (!isThere) fits(to, copy.size_bytes);
+		if (!isThere) await fits(to, copy.size_bytes);
 		const [serving] = servedOn(model, from);
 		const leaves = type === "move" && body.keep_source !== true && isGpu(from);
 		if (leaves && serving !== undefined) throw inUse(model, serving.service_id);
@@ -195,7 +195,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			const tier = deviceHere(body.target_device);
 			const there = d.holdings.copy(model, tier, body.revision);
 			const isThere = there?.content_id === body.content_id;
-			if (!isThere) fits(tier, body.size_bytes);
+			if (!isThere) await fits(tier, body.size_bytes);
 			const via = isGpu(tier) ? viaFor(model, body) : undefined;
 			const pull: CopyRequest = {
 				...(via === undefined ? {} : { via: `${d.nodeName}:${via}` }),

@@ -62,6 +62,8 @@ export function modelDetail(summary: ModelSummary, copies: ModelCopy[], nodeName
 			node_status: "alive",
 			...(c.adopted_from === undefined ? {} : { place: "adopted" as const, adopted_from: c.adopted_from }),
 			...(c.simulated === undefined ? {} : { simulated: c.simulated }),
+			...(c.pinned === undefined ? {} : { pinned: c.pinned }),
+			...(c.last_used_at === undefined ? {} : { last_used_at: c.last_used_at }),
 		})),
 	};
 }

@@ -16,6 +16,7 @@ import { idempotencyKey } from "../http/answers.ts";
 import { toDispatch } from "../operation-token.ts";
 import type { DeviceWork } from "./device-work.ts";
 import { type Holdings, isGpu } from "./holdings.ts";
+import type { Eviction } from "./eviction.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { Removal } from "./removal.ts";
 import type { Room } from "./room.ts";
@@ -38,6 +39,7 @@ export interface NodeRouteDependencies {
 	accelerator: Accelerator;
 	holdings: Holdings;
 	devices: DeviceWork;
+	eviction: Eviction;
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
@@ -153,8 +155,10 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 			}),
 		);
 	};
-	const fits: NodeRequests["fits"] = (tier, bytes) =>
-		isGpu(tier) ? d.devices.fits(tier, bytes) : d.room.fits(tier, bytes);
+	const fits: NodeRequests["fits"] = async (tier, bytes) => {
+		if (isGpu(tier)) d.devices.fits(tier, bytes);
+		else await d.room.fits(tier, bytes);
+	};
 	const resources: NodeRequests["resources"] = (models, tiers) => ({
 		devices: tiers.map((tier) => `${d.nodeName}:${tier}`),
 		models,

@@ -6,6 +6,7 @@ import { seesDetails, whoIs } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { adoptRoutes } from "./adopt-routes.ts";
 import { bandwidthRoutes } from "./bandwidth-routes.ts";
+import { capacityRoutes } from "./capacity-routes.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { modelSummaries } from "./model-view.ts";
 import { type NodeRouteDependencies, createNodeRequests } from "./node-requests.ts";
@@ -23,6 +24,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...modelRoutes(d, requests),
 		...serviceRoutes(d, requests),
 		...bandwidthRoutes(d),
+		...capacityRoutes(d, requests),
 		...queueRoutes(d),
 		...partRoutes(d),
 		...sourceRoutes(d, requests),

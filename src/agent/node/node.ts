@@ -44,10 +44,12 @@ import { createDetection } from "./detection.ts";
 import { createCredentialLookUp } from "./credential-look-up.ts";
 import { type DeviceWork, createDeviceWork } from "./device-work.ts";
 import { type Holdings, createHoldings, isGpu } from "./holdings.ts";
+import { DEFAULT_WATERMARKS, type Watermarks, createEviction } from "./eviction.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
 import { createHostedWork } from "./hosted-work.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
+import { createRates } from "./rates.ts";
 import { type CondemnOptions, createRemoval } from "./removal.ts";
 import { createRoom } from "./room.ts";
 import type { SwarmAnswer, SwarmQuestion } from "./swarm-task.ts";
@@ -83,6 +85,8 @@ export interface NodeOptions {
 	bandwidth?: { down?: number | undefined; up?: number | undefined };
 	/** `transfer.verify: sha256` of the configuration. */
 	verifySha256?: boolean;
+	/** When copies go by themselves; default: on dram where room is needed, on disk never. */
+	watermarks?: Readonly<Record<"disk" | "dram", Watermarks>> | undefined;
 	/** What the host answered to a heartbeat. */
 	onHostAnswer?: (answer: HeartbeatAnswer) => Promise<void>;
 	urlOf: (port: number | undefined) => string;
@@ -140,9 +144,34 @@ export async function openNode(
 	};
 	const tags = createTags({ storage, io, ids });
 	const tagging = { store: tags, isWanted: () => !options.listeners().peerTls };
+	const rates = createRates();
+	const eviction = createEviction({
+		nodeName: name,
+		clock,
+		log,
+		storage,
+		removal: { remove: (copy, how) => removal.remove(copy, how) },
+		rates,
+		async whereabouts(revisions) {
+			try {
+				const answer = await link?.client.call("findCopies", { body: { revisions: [...revisions] } });
+				return answer?.copies ?? [];
+			} catch (error) {
+				// Away: what only others hold is not counted on.
+				log.debug("storage.whereabouts_unknown", { error });
+				return [];
+			}
+		},
+		awaited: () => queue.list({ limit: 1000 }).flatMap((task) => awaitedBy(task, name)),
+		watermarks: options.watermarks ?? DEFAULT_WATERMARKS,
+	});
 	const received = { db, storage, io, clock, ids, log, plane, tags: tagging };
-	const transfers = await createTransfers({ ...received, bandwidth: bandwidth.down });
-	const room = createRoom({ nodeName: name, storage });
+	const transfers = await createTransfers({
+		...received,
+		bandwidth: bandwidth.down,
+		makeRoom: (request) => eviction.makeRoom(request),
+	});
+	const room = createRoom({ storage, eviction });
 	const queue = await openQueue(
 		{ db, clock, ids, log },
 		{
@@ -294,6 +323,8 @@ export async function openNode(
 		room,
 		holdings,
 		devices,
+		eviction,
+		rates,
 		hosted,
 		reportNow,
 	});
@@ -338,6 +369,7 @@ export async function openNode(
 			accelerator,
 			holdings,
 			devices,
+			eviction,
 			verifySha256,
 			bandwidth,
 			audit,
@@ -368,7 +400,10 @@ export async function openNode(
 						protocol_version: PROTOCOL_VERSION,
 						version,
 						...endpointsOf(options.listeners()),
-						tiers: holdings.usage(),
+						tiers: {
+							...holdings.usage(),
+							...Object.fromEntries(storage.tiers().map((tier) => [tier.name, eviction.usage(tier.name)])),
+						},
 						cpus: availableParallelism(),
 						gpus: accelerator.summaries(),
 						tasks: queue.counters(),
@@ -384,12 +419,14 @@ export async function openNode(
 			await services.recover();
 			queue.start(tasks);
 			hosted.start();
+			eviction.start();
 		},
 		report: poke,
 		reportNow,
 		detachEngines: () => services.detach(),
 		async [Symbol.asyncDispose]() {
 			for (const subscription of subscriptions) subscription[Symbol.dispose]();
+			await eviction[Symbol.asyncDispose]();
 			await hosted[Symbol.asyncDispose]();
 			await detection[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
@@ -421,6 +458,14 @@ function activityOf(task: TaskDocument, nodeName: string): Activity[] {
 	const doing = type === "download" ? "downloading" : "moving";
 	const tier = target_device.replace(`${nodeName}:`, "");
 	return [{ model_name, tier, status: status === "pending" ? "queued" : doing }];
+}
+
+/** The copy on this node that a task reads, or will. */
+function awaitedBy(task: TaskDocument, nodeName: string): { model: string; tier: string; why: string }[] {
+	const { model_name: model, device, source_device: source } = task.request;
+	const place = task.task_type === "serve" ? device : source;
+	if (typeof model !== "string" || typeof place !== "string" || !place.startsWith(`${nodeName}:`)) return [];
+	return [{ model, tier: place.slice(nodeName.length + 1), why: `task ${task.task_id}` }];
 }
 
 /** Transfers whose task ended while the agent was dying. */

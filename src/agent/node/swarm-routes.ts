@@ -32,7 +32,7 @@ export function swarmRoutes(d: NodeRouteDependencies, requests: NodeRequests): S
 			}
 			const there = sealed && d.storage.copy(model, tier, sealed.revision as Revision);
 			const comingBytes = sealed === null || there?.content_id === sealed.content_id ? 0 : sealed.size_bytes;
-			fits(tier, comingBytes);
+			await fits(tier, comingBytes);
 			const task: SwarmRequest = {
 				model_name: model,
 				source_device: sealed?.source_device ?? "web",

@@ -29,10 +29,13 @@ import type { ServiceConfig } from "../../core/service/service.ts";
 import type { CopyRequest } from "./copy-request.ts";
 import type { DeviceWork } from "./device-work.ts";
 import { type Holdings, isGpu } from "./holdings.ts";
+import type { EvictRequest } from "./capacity-routes.ts";
+import type { Eviction } from "./eviction.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts, GrantedPlace } from "../granted-parts.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Ids } from "../../platform/ids.ts";
+import type { Line, Rates } from "./rates.ts";
 import type { Removal } from "./removal.ts";
 import type { Room } from "./room.ts";
 import { adoptTask } from "./adopt-task.ts";
@@ -104,6 +107,8 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	room: Pick<Room, "take">;
 	holdings: Pick<Holdings, "copy">;
 	devices: DeviceWork;
+	eviction: Pick<Eviction, "evict" | "remember">;
+	rates: Rates;
 	hosted: Pick<HostedWork, "confirm">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
 	reportNow(): Promise<unknown>;
@@ -147,6 +152,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				format: held.format,
 				sourceUrl: held.source_url,
 				trustPartDigests: !d.verifySha256,
+				checkSource: (signal) => checkAtRest(d.storage, held, signal),
 			});
 		}
 		const { pull } = request;
@@ -195,18 +201,27 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		input: Omit<TransferInput, "signal" | "onProgress">,
 		onBytes?: (bytesDone: number) => void,
 	): Promise<ModelCopy> => {
+		const { clock } = d.sources;
+		const { tier, model } = input;
+		let first: { bytes: number; ms: number } | undefined;
 		try {
-			return await d.transfers.run({
+			const got = await d.transfers.run({
 				...input,
 				signal: transferSignal(context.signal),
 				room: (bytes) => d.room.take(context, input.tier, bytes),
 				onProgress(p) {
+					first ??= { bytes: p.bytesDone, ms: clock.monotonicMs() };
 					context.report(progressOf(p));
 					if (p.compressed !== undefined) compressed.set(context, p.compressed);
 					onBytes?.(p.bytesDone);
 				},
 			});
+			d.eviction.remember(tier, model, undefined);
+			if (first !== undefined && input.bandwidthLimit === undefined)
+				d.rates.observe(lineOf(context), got.size_bytes - first.bytes, clock.monotonicMs() - first.ms);
+			return got;
 		} catch (error) {
+			if (isSourcesFault(error)) d.eviction.remember(tier, model, error);
 			throw withNode(error, d.nodeName);
 		}
 	};
@@ -327,6 +342,14 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			if (withFiles !== undefined) return { ...(await removeAdopted(d.storage, withFiles)), device };
 			const left = adoption === undefined ? {} : { adopted_files_kept: adoption.path };
 			return { freed_bytes: freedBytes, device, ...left };
+		},
+		async evict(context) {
+			const { device, bytes } = context.request as unknown as EvictRequest;
+			context.report({ phase: "deleting" });
+			const evicted = await d.eviction.evict(tierOf(device), bytes ?? undefined, context.signal);
+			await d.reportNow();
+			const freed_bytes = evicted.reduce((sum, one) => sum + one.freed_bytes, 0);
+			return { device, freed_bytes, evicted };
 		},
 		async serve(context) {
 			const request = context.request as unknown as ServeRequest;
@@ -495,6 +518,40 @@ export function touchOnProgress(
 		[touchedMs, touchedBytes] = [nowMs, bytesDone];
 		source.touch(signal).catch((error: unknown) => log.debug("transfer.grant_not_touched", { error }));
 	};
+}
+
+/** Where a task's bytes come from. */
+function lineOf({ request, type }: Pick<TaskContext, "request" | "type">): Line {
+	if (type === "download") return "web";
+	return request["pull"] === undefined && request["swarm"] === undefined ? "local" : "peer";
+}
+
+/** The same source would fail in the same way: no other copy is to go for it. */
+function isSourcesFault(error: unknown): error is GswarmError {
+	if (!(error instanceof GswarmError) || error.retryable) return false;
+	return !NOT_THE_SOURCES.includes(error.reason ?? "");
+}
+
+const NOT_THE_SOURCES: readonly string[] = ["insufficient_space", "disk_full", "cancelled", "copy_exists"];
+
+/**
+ * Whether a copy of this node is worth that others go for it: one that was written to since it was published is read.
+ * @throws TASK_FAILED source_damaged
+ */
+async function checkAtRest(storage: Storage, copy: ModelCopy, signal: AbortSignal): Promise<void> {
+	if (storage.isUntouched(copy)) return;
+	const { damaged } = await storage.verify(copy, {}, signal);
+	const [first] = damaged;
+	if (first === undefined) return;
+	throw new GswarmError(
+		"TASK_FAILED",
+		`The source copy on ${copy.tier} is damaged: ${first.path}: ${first.problem}.`,
+		{
+			reason: "source_damaged",
+			details: { model: copy.model_name, file: first.path },
+			hint: `\`gswarm model verify ${copy.model_name} --repair\` repairs it from another copy.`,
+		},
+	);
 }
 
 /** The queue aborts with "shutdown" when the agent stops: then what was received is kept for the next run. */

@@ -12,6 +12,7 @@ export function locationTable(
 	{ style, width, wide }: { style: Style; width: number | undefined; wide: boolean },
 ): string {
 	const isAnyAdopted = locations.some((one) => one.adopted_from !== undefined);
+	const isPinned = locations.some((location) => location.pinned === true);
 	const rows = locations.map((location) => {
 		const revision = safeLine(location.revision ?? "-");
 		const adopted = location.adopted_from === undefined ? "-" : `adopted: ${location.adopted_from}`;
@@ -22,6 +23,7 @@ export function locationTable(
 			wide ? revision : revision.slice(0, SHORT_REVISION),
 			paintStatus(style, safeLine(location.node_status)),
 			...(isAnyAdopted ? [safeLine(adopted)] : []),
+			...(isPinned ? [location.pinned === true ? "yes" : "-"] : []),
 			...(wide ? [safeLine(location.content_id ?? "-")] : []),
 		];
 	});
@@ -33,6 +35,7 @@ export function locationTable(
 			{ title: "REVISION" },
 			{ title: "NODE" },
 			...(isAnyAdopted ? [{ title: "PLACE" }] : []),
+			...(isPinned ? [{ title: "PINNED" }] : []),
 			...(wide ? [{ title: "CONTENT" }] : []),
 		],
 		rows,

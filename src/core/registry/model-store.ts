@@ -7,6 +7,7 @@ import type { CopyPlace, ModelCopy, ModelStatus } from "../../schema/model.ts";
 import migration1 from "./sql/0001_registry.sql" with { type: "text" };
 import migration2 from "./sql/0002_detected.sql" with { type: "text" };
 import migration3 from "./sql/0003_places.sql" with { type: "text" };
+import migration4 from "./sql/0004_pins.sql" with { type: "text" };
 
 export interface ModelRow {
 	model_name: string;
@@ -39,6 +40,7 @@ export interface LocationRow {
 	claimed: number;
 	place: CopyPlace;
 	adopted_from: string | null;
+	pinned: number;
 }
 
 export interface CopyKey {
@@ -133,9 +135,9 @@ const registryWrites = {
 			 source_url = coalesce(source_url, $source_url)`,
 		);
 		const addLocation = db.query(
-			`INSERT INTO registry_location (model_name, node, tier, revision, status, size_bytes, content_id, claimed, place, adopted_from)
-			 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9)
-			 ON CONFLICT DO UPDATE SET status = ?5, size_bytes = ?6, content_id = ?7, claimed = 0, place = ?8, adopted_from = ?9`,
+			`INSERT INTO registry_location (model_name, node, tier, revision, status, size_bytes, content_id, claimed, place, adopted_from, pinned)
+			 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10)
+			 ON CONFLICT DO UPDATE SET status = ?5, size_bytes = ?6, content_id = ?7, claimed = 0, place = ?8, adopted_from = ?9, pinned = ?10`,
 		);
 		const dropClaim = db.query(
 			"DELETE FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3 AND claimed = 1",
@@ -169,6 +171,7 @@ const registryWrites = {
 				copy.content_id,
 				copy.place ?? "store",
 				copy.adopted_from ?? null,
+				copy.pinned === true ? 1 : 0,
 			);
 		}
 		const gone = db.query(
@@ -253,7 +256,7 @@ const registryWrites = {
 
 export const registryModule = {
 	room: "registry",
-	migrations: [migration1, migration2, migration3],
+	migrations: [migration1, migration2, migration3, migration4],
 	writes: registryWrites,
 } satisfies WriterModule;
 

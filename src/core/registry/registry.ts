@@ -39,6 +39,11 @@ export interface ModelFilter {
 	perPage: number;
 }
 
+export interface RevisionKey {
+	model_name: string;
+	revision: string;
+}
+
 export interface NewModel {
 	modelName: string;
 	/** `unknown`: what is detected once there is a copy. */
@@ -71,6 +76,11 @@ export interface Registry {
 	claim(name: string, node: string, tier: string): Promise<void>;
 	dropClaim(name: string, node: string, tier: string): Promise<void>;
 	forget(name: string, tombstones: CopyKey[]): Promise<void>;
+	/** How many ready copies of each revision these nodes hold, on durable tiers and in all; what has none is left out. */
+	whereabouts(
+		revisions: readonly RevisionKey[],
+		nodes: readonly string[],
+	): (RevisionKey & { durable: number; all: number })[];
 	/** Models of which this node has the only ready durable copy of a revision, as far as the `alive` nodes go. */
 	onlyOn(node: string, alive: readonly string[]): string[];
 	/** Forgets what a node holds. */
@@ -208,6 +218,7 @@ export function createRegistry({
 				node_status: facts.nodeStatus(l.node),
 				...(l.adopted_from === null ? {} : { place: l.place, adopted_from: l.adopted_from }),
 				...(isSimulated(l) ? { simulated: true as const } : {}),
+				pinned: l.pinned === 1,
 			}));
 			return {
 				...summaryOf(row, facts.activities(), facts.services()),
@@ -237,6 +248,16 @@ export function createRegistry({
 		dropClaim: (name, node, tier) => write.dropClaim({ model_name: name, node, tier }),
 		forget: (name, tombstones) =>
 			write.forgetModel({ model_name: name, tombstones, now: clock.nowMs() / 1000 }),
+		whereabouts: (revisions, nodes) =>
+			read
+				.query<RevisionKey & { durable: number; all: number }, [string, string]>(
+					`SELECT l.model_name, l.revision, sum(l.tier GLOB 'disk*') AS durable, count(*) AS "all"
+					 FROM json_each(?1) a JOIN registry_location l
+					 ON l.model_name = a.value ->> 'model_name' AND l.revision = a.value ->> 'revision'
+					 WHERE l.status = 'ready' AND l.claimed = 0 AND l.place = 'store'
+					 AND l.node IN (SELECT value FROM json_each(?2)) GROUP BY l.model_name, l.revision`,
+				)
+				.all(JSON.stringify(revisions), JSON.stringify(nodes)),
 		onlyOn: (node, alive) =>
 			read
 				.query<{ model_name: string }, [string, string]>(

@@ -14,7 +14,8 @@ import { type AdoptedFile, type Adoption, readAdoptions } from "./adoption-store
 import type { CopyRow } from "./copy-store.ts";
 import { finishRemoval, removeRow } from "./removal.ts";
 import { sealManifest } from "./sealed-manifest.ts";
-import { keyOf, rootOf, type Shelf, setState, tell } from "./shelf.ts";
+import { keyOf } from "./copy-index.ts";
+import { rootOf, type Shelf, setState, tell } from "./shelf.ts";
 import { clearViews, makeView, viewPath } from "./adopted-view.ts";
 
 export interface AdoptInput {

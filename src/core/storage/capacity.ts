@@ -10,6 +10,13 @@ export interface Reservation extends Disposable {
 	shrinkTo(bytesToWrite: number): void;
 }
 
+/** Bytes that are taken before they are there: what comes free meanwhile is this claim's, and nobody else's. */
+export interface Claim {
+	readonly reservation: Reservation;
+	/** What must still come free; 0: the reservation is as good as any other. */
+	shortBytes(): number;
+}
+
 /** What the capacity of one tier depends on, read at the moment it is asked. */
 export interface RoomFacts {
 	/** Of the filesystem; on a volatile tier not more than the memory that is there. */
@@ -34,12 +41,15 @@ interface Held {
 
 /** Bytes that still fit: into the filesystem above its floor, and into the budget. */
 export function roomLeft(facts: RoomFacts): { filesystem: number; budget: number } {
+	const { filesystem, budget } = balance(facts);
+	return { filesystem: Math.max(0, filesystem), budget: Math.max(0, budget) };
+}
+
+/** The same, below zero where more is taken than there is. */
+function balance(facts: RoomFacts): { filesystem: number; budget: number } {
 	return {
-		filesystem: Math.max(0, facts.freeBytes - facts.floorBytes - facts.toWriteBytes),
-		budget: Math.max(
-			0,
-			(facts.limitBytes ?? Number.MAX_SAFE_INTEGER) - facts.copyBytes - facts.reservedBytes,
-		),
+		filesystem: facts.freeBytes - facts.floorBytes - facts.toWriteBytes,
+		budget: (facts.limitBytes ?? Number.MAX_SAFE_INTEGER) - facts.copyBytes - facts.reservedBytes,
 	};
 }
 
@@ -75,6 +85,17 @@ export function createReservations(read: (tier: Tier) => Omit<RoomFacts, "reserv
 		}
 		return { ...read(tier), reservedBytes, toWriteBytes };
 	};
+	const take = (tier: Tier, filesystem: number, bytes: number, toWrite: number): Reservation => {
+		const one: Held = { tier: tier.name, filesystem, bytes, toWrite };
+		held.add(one);
+		return {
+			tier: tier.name,
+			shrinkTo: (bytesToWrite) => {
+				one.toWrite = Math.min(one.toWrite, Math.max(0, bytesToWrite));
+			},
+			[Symbol.dispose]: () => void held.delete(one),
+		};
+	};
 	return {
 		usage: (tier: Tier, filesystem: number): TierUsage => tierUsage(facts(tier, filesystem)),
 		/** Of a tier on which transfers have staged so many bytes. */
@@ -83,21 +104,20 @@ export function createReservations(read: (tier: Tier) => Omit<RoomFacts, "reserv
 			for (const one of held) if (one.tier === tier.name) toWrite += one.toWrite;
 			return roomForAll(facts(tier, filesystem), toWrite + stagedBytes);
 		},
+		claim: (tier: Tier, filesystem: number, bytes: number, writtenBytes: number): Claim => ({
+			reservation: take(tier, filesystem, bytes, Math.max(0, bytes - writtenBytes)),
+			shortBytes() {
+				const left = balance(facts(tier, filesystem));
+				return Math.max(0, -left.filesystem, -left.budget);
+			},
+		}),
 		reserve(tier: Tier, filesystem: number, bytes: number, writtenBytes: number): Reservation {
 			const room = roomLeft(facts(tier, filesystem));
 			const toWrite = Math.max(0, bytes - writtenBytes);
 			if (toWrite > room.filesystem || bytes > room.budget) {
 				throw noRoom(tier, bytes, Math.min(room.filesystem + Math.min(bytes, writtenBytes), room.budget));
 			}
-			const one: Held = { tier: tier.name, filesystem, bytes, toWrite };
-			held.add(one);
-			return {
-				tier: tier.name,
-				shrinkTo: (bytesToWrite) => {
-					one.toWrite = Math.min(one.toWrite, Math.max(0, bytesToWrite));
-				},
-				[Symbol.dispose]: () => void held.delete(one),
-			};
+			return take(tier, filesystem, bytes, toWrite);
 		},
 	};
 }

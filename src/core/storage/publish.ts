@@ -15,7 +15,8 @@ import type { ModelName, Revision } from "../../schema/names.ts";
 import type { CopyRow } from "./copy-store.ts";
 import { finishRemoval, removeRow } from "./removal.ts";
 import { type SealedManifest, sealManifest } from "./sealed-manifest.ts";
-import { dropRow, keyOf, rootOf, type Shelf, setState } from "./shelf.ts";
+import { keyOf } from "./copy-index.ts";
+import { dropRow, rootOf, type Shelf, setState } from "./shelf.ts";
 import { checkTree, settleTree } from "./staged-tree.ts";
 import { copyPath, DIRECTORY_MODE, stagingRootOf, type TierRoot } from "./tier-root.ts";
 

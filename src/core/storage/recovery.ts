@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { type CopyRow, readCopyRows, readManifest, readStagingRows, readStoreIds } from "./copy-store.ts";
 import { recoverAdopted } from "./adopted.ts";
 import { finishRemoval } from "./removal.ts";
-import { dropRow, keyOf, type Shelf, setState } from "./shelf.ts";
+import { keyOf } from "./copy-index.ts";
+import { dropRow, type Shelf, setState } from "./shelf.ts";
 import { sizesMatch } from "./staged-tree.ts";
 import { checkMarker, copyPath, type TierRoot } from "./tier-root.ts";
 

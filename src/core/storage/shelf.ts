@@ -8,7 +8,8 @@ import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import type { Detected } from "../../schema/detected.ts";
 import { notFound } from "../../schema/errors.ts";
-import type { CopyKey, CopyRow, CopyState, StagingRow, storageWrites } from "./copy-store.ts";
+import { CopyIndex, keyOf } from "./copy-index.ts";
+import type { CopyRow, CopyState, StagingRow, storageWrites } from "./copy-store.ts";
 import type { Adoption, adoptionWrites } from "./adoption-store.ts";
 import type { TierRoot } from "./tier-root.ts";
 import { createTurns } from "./turns.ts";
@@ -24,7 +25,7 @@ export interface Shelf {
 	/** All that was written to the filesystem of a directory reaches the device; false where that cannot be had. */
 	syncFilesystem: (directory: string) => Promise<boolean>;
 	roots: Map<string, TierRoot>;
-	rows: Map<string, CopyRow>;
+	rows: CopyIndex;
 	staging: Map<string, StagingRow>;
 	/** What was read from contents of copies that are here, by content id. */
 	detected: Map<string, Detected>;
@@ -44,7 +45,7 @@ export function createShelf(
 	return {
 		...parts,
 		roots: new Map(),
-		rows: new Map(),
+		rows: new CopyIndex(),
 		staging: new Map(),
 		detected: new Map(),
 		adoptions: new Map(),
@@ -52,10 +53,6 @@ export function createShelf(
 		listeners: new Set(),
 		inTurn: createTurns(),
 	};
-}
-
-export function keyOf({ tier, model, revision }: CopyKey): string {
-	return `${tier} ${model}@${revision}`;
 }
 
 /** @throws 404 device_not_found */

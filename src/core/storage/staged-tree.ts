@@ -74,6 +74,14 @@ export function sizesMatch(root: string, manifest: Manifest): boolean {
 	});
 }
 
+/** The same, and no file was written to since it was published (seconds since the epoch). */
+export function isUnchanged(root: string, manifest: Manifest, readyAt: number): boolean {
+	return manifest.files.every((file) => {
+		const info = lstatSync(joinSafe(root, parseSafePath(file.path)), { throwIfNoEntry: false });
+		return info?.isFile() === true && info.size === file.size_bytes && info.mtimeMs <= readyAt * 1000;
+	});
+}
+
 /** Bytes that go when the directory goes; a file with another name elsewhere keeps its bytes. */
 export async function treeBytes(root: string): Promise<number> {
 	let bytes = 0;

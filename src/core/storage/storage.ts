@@ -21,7 +21,7 @@ import type { Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { type ModelName, parseModelName, parseRevision, type Revision } from "../../schema/names.ts";
 import type { TierUsage } from "../../schema/node.ts";
-import { createReservations, type Reservation } from "./capacity.ts";
+import { type Claim, createReservations, type Reservation } from "./capacity.ts";
 import {
 	type CopyKey,
 	type CopyRow,
@@ -47,8 +47,9 @@ import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
 import { createStagedBytes } from "./staged-bytes.ts";
-import { createShelf, keyOf, rootOf, setDetected, setPinned, type Shelf, setState } from "./shelf.ts";
-import { allocatedBytes } from "./staged-tree.ts";
+import { keyOf } from "./copy-index.ts";
+import { createShelf, rootOf, setDetected, setPinned, type Shelf, setState } from "./shelf.ts";
+import { allocatedBytes, isUnchanged } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
 import { createUseRecord, type CopyUse, type UseListener } from "./use.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
@@ -65,7 +66,13 @@ import {
 	tierSpace,
 } from "./tier-root.ts";
 
-export type { Reservation } from "./capacity.ts";
+export type { Claim, Reservation } from "./capacity.ts";
+export {
+	chooseVictims,
+	type EvictionCandidate,
+	judge,
+	type Verdict,
+} from "./eviction.ts";
 export type { PublishInput } from "./publish.ts";
 export type { AdoptedFile, Adoption } from "./adoption-store.ts";
 export type { AdoptInput } from "./adopted.ts";
@@ -89,6 +96,8 @@ export interface Storage extends AsyncDisposable {
 	 * @throws RESOURCE_UNAVAILABLE 507 insufficient_space with `{ required, available, device }`
 	 */
 	reserve(tier: string, bytes: number, options?: { writtenBytes?: number }): Reservation;
+	/** The same, also where there is no room yet: whoever asks makes it, or disposes the reservation. */
+	claim(tier: string, bytes: number, options?: { writtenBytes?: number }): Claim;
 	/** Makes the staging directory of a transfer and its row; calling it again changes nothing. Resolves to stagingPath. */
 	openStaging(tier: string, transferId: string): Promise<string>;
 	/** The directory whose contents become the copy. */
@@ -106,7 +115,8 @@ export interface Storage extends AsyncDisposable {
 	 * gone afterwards. The same manifest there already is a success; another one is CONFLICT copy_exists.
 	 */
 	publish(input: PublishInput): Promise<ModelCopy>;
-	copies(): ModelCopy[];
+	/** All, in the order in which they came; of one model, or on one tier. */
+	copies(of?: { model: string } | { tier: string }): ModelCopy[];
 	/** The copy on a tier; without a revision the newest ready one. */
 	copy(model: ModelName, tier: string, revision?: Revision): ModelCopy | undefined;
 	manifest(contentId: string): Manifest | undefined;
@@ -147,6 +157,11 @@ export interface Storage extends AsyncDisposable {
 	 * @throws 404 model_not_found
 	 */
 	verify(copy: ModelCopy, options: VerifyOptions, signal: AbortSignal): Promise<VerifyReport>;
+	/**
+	 * Whether the files of a ready copy have the sizes of its manifest and were not changed since it was published: what
+	 * reading all of it would tell, but for what the device itself lost.
+	 */
+	isUntouched(copy: ModelCopy): boolean;
 	/** The directory of an unavailable copy, for what of it is still right. @throws 404 model_not_found */
 	remainsOf(copy: ModelCopy): string;
 	/** Why the copy is in use, once per holder. */
@@ -214,16 +229,15 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 	const manifests = new Map<string, Manifest>();
 	const uses = createUseRecord(shelf);
 	const listed = (row: CopyRow): boolean => row.state === "ready" || row.state === "unavailable";
-	const copyBytes = (tier: string): number => {
-		let bytes = 0;
-		for (const row of shelf.rows.values())
-			if (row.tier === tier && row.place === "store") bytes += row.sizeBytes;
-		return bytes;
-	};
 	const reservations = createReservations((tier) => {
 		const root = rootOf(shelf, tier.name);
 		const { floorBytes } = root;
-		return { ...tierSpace(root), floorBytes, limitBytes: tier.limitBytes, copyBytes: copyBytes(tier.name) };
+		return {
+			...tierSpace(root),
+			floorBytes,
+			limitBytes: tier.limitBytes,
+			copyBytes: shelf.rows.bytesOn(tier.name),
+		};
 	});
 	const staged = createStagedBytes(shelf);
 	const readyRow = (key: CopyKey): CopyRow => {
@@ -290,6 +304,10 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			const { tier, filesystem } = rootOf(shelf, name);
 			return reservations.reserve(tier, filesystem, bytes, writtenBytes);
 		},
+		claim(name, bytes, { writtenBytes = 0 } = {}) {
+			const { tier, filesystem } = rootOf(shelf, name);
+			return reservations.claim(tier, filesystem, bytes, writtenBytes);
+		},
 		async openStaging(tier, transferId) {
 			const root = rootOf(shelf, tier);
 			const row = { transferId, tier, bootId: root.tier.durable ? null : shelf.bootId };
@@ -315,15 +333,13 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 		staged: () => [...shelf.staging.values()].map(({ transferId, tier }) => ({ transferId, tier })),
 		publish: async (input) => shown(await publishStaging(shelf, input)),
-		copies: () => [...shelf.rows.values()].filter(listed).map(shown),
+		copies: (of) => [...rowsOf(shelf, of)].filter(listed).map(shown),
 		copy(model, tier, revision) {
 			if (revision !== undefined) {
 				const row = shelf.rows.get(keyOf({ model, revision, tier }));
 				return row !== undefined && listed(row) ? shown(row) : undefined;
 			}
-			const rows = [...shelf.rows.values()].filter(
-				(row) => listed(row) && row.model === model && row.tier === tier,
-			);
+			const rows = [...shelf.rows.ofModel(model)].filter((row) => listed(row) && row.tier === tier);
 			const newest = rows.sort(
 				(a, b) => Number(b.state === "ready") - Number(a.state === "ready") || b.readyAt - a.readyAt,
 			)[0];
@@ -392,6 +408,15 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			else if (row.state === "unavailable" && isWhole) await setState(shelf, row, "ready");
 			return report;
 		},
+		isUntouched(copy) {
+			const row = readyRow(keyOfCopy(copy));
+			// Whether they changed is looked at whenever somebody is given them.
+			if (row.place === "adopted") return true;
+			const manifest = storage.manifest(row.contentId);
+			return (
+				manifest !== undefined && isUnchanged(copyPath(rootOf(shelf, row.tier), row), manifest, row.readyAt)
+			);
+		},
 		remainsOf(copy) {
 			const row = listedRow(keyOfCopy(copy));
 			if (row.state !== "unavailable") throw modelNotFound(`${row.model}@${row.revision}`, row.tier);
@@ -412,6 +437,12 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 	};
 	return storage;
+}
+
+function rowsOf({ rows }: Shelf, of: Parameters<Storage["copies"]>[0]): Iterable<CopyRow> {
+	if (of === undefined) return rows.values();
+	if ("model" in of) return rows.ofModel(of.model);
+	return rows.onTier(of.tier);
 }
 
 function keyOfCopy(copy: ModelCopy): CopyKey {

@@ -4,7 +4,8 @@
  */
 import type { ModelCopy } from "../../schema/model.ts";
 import { type CopyRow, toModelCopy } from "./copy-store.ts";
-import { keyOf, type Shelf } from "./shelf.ts";
+import { keyOf } from "./copy-index.ts";
+import { type Shelf } from "./shelf.ts";
 
 /** serve: an engine answered from it; copy: it was the source of another copy; read: parts, exports, uploads. */
 export type CopyUse = "serve" | "copy" | "read";

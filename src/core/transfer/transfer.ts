@@ -75,6 +75,8 @@ export interface TransferInput {
 	 * Left out: the tier alone says whether it fits.
 	 */
 	room?: ((bytes: number) => Promise<void>) | undefined;
+	/** Called before other copies go for it: whether it is worth that. @throws what is wrong with the source */
+	checkSource?: ((signal: AbortSignal) => Promise<void>) | undefined;
 	/** Others receive the same at the same time; `source` is the swarm's. */
 	swarm?: Swarm | undefined;
 	/**
@@ -83,6 +85,19 @@ export interface TransferInput {
 	 */
 	signal: AbortSignal;
 	onProgress?: ((progress: TransferProgress) => void) | undefined;
+}
+
+/** What a transfer asks for before its first byte. */
+export interface RoomRequest {
+	model: ModelName;
+	tier: string;
+	bytes: number;
+	/** Of them, what lies in staging already. */
+	writtenBytes: number;
+	mayEvict: boolean;
+	/** @throws what is wrong with the source */
+	checkSource(signal: AbortSignal): Promise<void>;
+	signal: AbortSignal;
 }
 
 export interface Transfers extends AsyncDisposable {
@@ -104,6 +119,8 @@ export interface TransferDependencies {
 	clock: Clock;
 	ids: Ids;
 	log: Log;
+	/** Reserves room, and may make it; default: what is there or nothing. @throws 507 insufficient_space */
+	makeRoom?: ((request: RoomRequest) => Promise<Reservation>) | undefined;
 	/** Of all that this node receives; default: without a limit of its own. */
 	bandwidth?: Bandwidth | undefined;
 	/** Receives what may be received without TLS; its owner ends it after the transfers. */
@@ -150,6 +167,7 @@ export async function createTransfers(
 	const reservations = new Map<string, Reservation>();
 	const running = new Map<string, Promise<ModelCopy>>();
 	const closing = new AbortController();
+	const { makeRoom = async ({ tier, bytes, ...room }) => storage.reserve(tier, bytes, room) } = dependencies;
 
 	const giveRoomBack = (transferId: string): void => {
 		reservations.get(transferId)?.[Symbol.dispose]();
@@ -160,18 +178,10 @@ export async function createTransfers(
 		await writes.end(transferId);
 		giveRoomBack(transferId);
 	};
-	const reserve = (row: TransferRow): Reservation => {
-		const held = reservations.get(row.transferId);
-		if (held !== undefined) return held;
-		const writtenBytes = storage.stagedBytes(row.transferId);
-		const reservation = storage.reserve(row.tier, row.roomBytes, { writtenBytes });
-		reservations.set(row.transferId, reservation);
-		return reservation;
-	};
 	/** Who asked its owner for room has it, unless somebody else filled the disk meanwhile: that passes. */
-	const reserveOrWait = (row: TransferRow): Reservation => {
+	const waiting = async (take: () => Promise<Reservation>): Promise<Reservation> => {
 		try {
-			return reserve(row);
+			return await take();
 		} catch (error) {
 			if (!(error instanceof GswarmError) || error.reason !== "insufficient_space") throw error;
 			const { code, message, details, hint, status } = error;
@@ -184,6 +194,18 @@ export async function createTransfers(
 				cause: error,
 			});
 		}
+	};
+	const reserve = async (
+		{ transferId, tier, roomBytes: bytes }: TransferRow,
+		{ model, mayEvict = true, checkSource = () => Promise.resolve(), room }: TransferInput,
+		signal: AbortSignal,
+	): Promise<Reservation> => {
+		const writtenBytes = storage.stagedBytes(transferId);
+		const take = (): Promise<Reservation> =>
+			makeRoom({ model, tier, bytes, writtenBytes, mayEvict, checkSource, signal });
+		const reservation = await (room === undefined ? take() : waiting(take));
+		reservations.set(transferId, reservation);
+		return reservation;
 	};
 	const startOver = async (
 		row: TransferRow | undefined,
@@ -232,7 +254,7 @@ export async function createTransfers(
 			const row = await prepare(input, description, change);
 			change = undefined;
 			await input.room?.(row.roomBytes);
-			const reservation = input.room === undefined ? reserve(row) : reserveOrWait(row);
+			const reservation = await reserve(row, input, signal);
 			await storage.openStaging(tier, transferId);
 			const { tags } = dependencies;
 			const tagging = tags?.isWanted() === true ? tags.store.collect(source.tagKey) : undefined;

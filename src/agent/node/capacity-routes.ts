@@ -1,0 +1,50 @@
+/** The node's routes about what its devices have: who would go from a full one, and who may not. */
+import { modelNotFound } from "../../schema/errors.ts";
+import { type Revision, parseModelName } from "../../schema/names.ts";
+import type { Handlers } from "../http/app.ts";
+import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
+
+/** What the task of an eviction keeps. */
+export interface EvictRequest {
+	device: string;
+	/** null: down to the low watermark. */
+	bytes: number | null;
+}
+
+type CapacityRoutes = Pick<Handlers<"node">, "planEviction" | "evictModels" | "pinModel">;
+
+export function capacityRoutes(d: NodeRouteDependencies, requests: NodeRequests): CapacityRoutes {
+	const { tierHere, submit, resources } = requests;
+	return {
+		planEviction: ({ query }) => d.eviction.plan(tierHere(query.device), query.bytes),
+		evictModels: async ({ body, request, caller }) => {
+			const tier = tierHere(body.device);
+			const plan = await d.eviction.plan(tier, body.bytes);
+			if (!plan.suffices) throw d.eviction.refusal(plan);
+			const device = `${d.nodeName}:${tier}`;
+			const evict: EvictRequest = { device, bytes: body.bytes ?? null };
+			const models = plan.copies.filter((c) => c.verdict === "goes").map((c) => c.model_name);
+			const more = {
+				reservations: [],
+				resources: resources([...new Set(models)], [tier]),
+				joinKey: `evict ${device} ${body.bytes ?? "low"}`,
+			};
+			return submit("evict", tier, evict, body.priority, more, { request, caller });
+		},
+		pinModel: async ({ params, body }) => {
+			const model = parseModelName(params.model_name);
+			const tier = body.device === undefined ? undefined : tierHere(body.device);
+			const copies = d.storage.copies({ model }).filter((copy) => tier === undefined || copy.tier === tier);
+			if (copies.length === 0)
+				throw modelNotFound(model, tier === undefined ? d.nodeName : `${d.nodeName}:${tier}`);
+			for (const copy of copies)
+				await d.storage.pin(model, copy.revision as Revision, copy.tier, body.pinned);
+			return {
+				model_name: model,
+				pinned: body.pinned,
+				devices: [...new Set(copies.map((copy) => `${d.nodeName}:${copy.tier}`))],
+				unreachable: [],
+			};
+		},
+	};
+}

@@ -1,0 +1,169 @@
+/**
+ * Who goes when a device is full: a decision about plain data, for copies on a tier and for models in a GPU's memory.
+ *
+ * What is worth least goes first: first what a forecast brought and nobody used, then by what it would cost to have it
+ * again, divided by the bytes that come free and by how long it has not been used (what was used a minute ago is likely
+ * to be used again, what was not for a day is not). Just enough goes: without any one of the victims the rest would not
+ * do. Pinned, used, adopted and only copies never go, and where all the others together are not enough, none goes.
+ */
+import type { KeepReason } from "../../schema/eviction.ts";
+import type { CopyPurpose } from "../../schema/model.ts";
+
+/** Something that lies on a full device. */
+export interface EvictionCandidate {
+	model: string;
+	revision: string;
+	/** As the node names it: `disk`, `dram`, `gpu0`. */
+	tier: string;
+	/** What comes free. */
+	sizeBytes: number;
+	/** Seconds since the epoch. */
+	readyAt: number;
+	lastUsedAt: number | null;
+	pinned: boolean;
+	/** Who uses it now, in words. */
+	holders: readonly string[];
+	purpose: CopyPurpose;
+	/** It will be used soon, by what somebody said: it goes after all that nobody waits for. */
+	wantedSoon?: boolean | undefined;
+	/** `adopted`: it lies in somebody else's folder, and is not ours to delete. */
+	place: "store" | "adopted";
+	/** Its tier keeps its bytes over a restart of the machine. */
+	durable: boolean;
+	/** Copies of the same content on other durable tiers, of this node and of others that can be reached. */
+	otherDurableCopies: number;
+	/** From the best other place, by measured rates; null: it could not be had again. */
+	costToBringBackS: number | null;
+}
+
+/** A candidate, seen at one moment. */
+export interface Verdict {
+	candidate: EvictionCandidate;
+	/** Undefined: it may go. */
+	keep: KeepReason | undefined;
+	/** Seconds since it was used, or came. */
+	idleS: number;
+	/** Seconds that it would cost to have it again, for each GiB and each second of idleness; the least goes first. */
+	worth: number;
+}
+
+export interface Choice {
+	/** In the order in which they go; none when all together would not be enough. */
+	victims: Verdict[];
+	freedBytes: number;
+	/** What all that may go would free. */
+	evictableBytes: number;
+}
+
+/** Bytes that must come free, at a moment (seconds since the epoch). */
+export interface Need {
+	needBytes: number;
+	nowS: number;
+}
+
+/** All candidates in the order in which they would go, those that may not go last. */
+export function judge(candidates: readonly EvictionCandidate[], nowS: number): Verdict[] {
+	const verdicts = candidates.map((candidate): Verdict => {
+		const idleS = Math.max(0.001, nowS - Math.max(candidate.lastUsedAt ?? 0, candidate.readyAt));
+		const gib = Math.max(1, candidate.sizeBytes) / GIB;
+		return {
+			candidate,
+			keep: keepReason(candidate),
+			idleS,
+			worth: (candidate.costToBringBackS ?? 0) / gib / idleS,
+		};
+	});
+	return verdicts.sort(byWorth);
+}
+
+/** The fewest and least valuable that free `needBytes`. */
+export function chooseVictims(candidates: readonly EvictionCandidate[], { needBytes, nowS }: Need): Choice {
+	const free = judge(candidates, nowS).filter(({ keep }) => keep === undefined);
+	const evictableBytes = bytesOf(free);
+	if (needBytes <= 0 || evictableBytes < needBytes) return { victims: [], freedBytes: 0, evictableBytes };
+	const victims = cheaper(leastFirst(free, needBytes), singleVictim(free, needBytes));
+	return { victims, freedBytes: bytesOf(victims), evictableBytes };
+}
+
+const GIB = 1024 ** 3;
+
+function keepReason(c: EvictionCandidate): KeepReason | undefined {
+	if (c.place === "adopted") return "adopted";
+	if (c.pinned) return "pinned";
+	if (c.holders.length > 0) return "in_use";
+	if (c.durable && c.otherDurableCopies === 0) return "last_durable_copy";
+	return c.costToBringBackS === null ? "only_copy" : undefined;
+}
+
+/** Those of a higher class go only after all of a lower one. */
+function classOf({ candidate: { purpose, lastUsedAt, wantedSoon } }: Verdict): number {
+	if (wantedSoon === true) return 2;
+	return purpose === "preload" && lastUsedAt === null ? 0 : 1;
+}
+
+function byWorth(a: Verdict, b: Verdict): number {
+	return (
+		Number(a.keep !== undefined) - Number(b.keep !== undefined) ||
+		classOf(a) - classOf(b) ||
+		a.worth - b.worth ||
+		b.idleS - a.idleS ||
+		(nameOf(a) < nameOf(b) ? -1 : 1)
+	);
+}
+
+function nameOf({ candidate: { model, revision, tier } }: Verdict): string {
+	return `${model}@${revision} ${tier}`;
+}
+
+/** One after the other until it is enough, and back again whom the last ones made needless. */
+function leastFirst(inOrder: readonly Verdict[], needBytes: number): Verdict[] {
+	const chosen: Verdict[] = [];
+	let bytes = 0;
+	for (const one of inOrder) {
+		if (bytes >= needBytes) break;
+		// What frees nothing helps nobody.
+		if (one.candidate.sizeBytes === 0) continue;
+		chosen.push(one);
+		bytes += one.candidate.sizeBytes;
+	}
+	const needed: Verdict[] = [];
+	for (const one of chosen.reverse()) {
+		const { sizeBytes } = one.candidate;
+		if (bytes - sizeBytes >= needBytes) bytes -= sizeBytes;
+		else needed.push(one);
+	}
+	return needed.reverse();
+}
+
+/** The least valuable that is enough by itself: rather one large than ten small ones that were used yesterday. */
+function singleVictim(inOrder: readonly Verdict[], needBytes: number): Verdict[] {
+	let best: Verdict | undefined;
+	for (const one of inOrder) {
+		if (one.candidate.sizeBytes < needBytes) continue;
+		if (best === undefined || compareLoss([one], [best]) < 0) best = one;
+	}
+	return best === undefined ? [] : [best];
+}
+
+function cheaper(several: Verdict[], single: Verdict[]): Verdict[] {
+	return single.length > 0 && compareLoss(single, several) < 0 ? single : several;
+}
+
+/** By the highest class among them, then by what is lost in all. */
+function compareLoss(a: readonly Verdict[], b: readonly Verdict[]): number {
+	return highestClass(a) - highestClass(b) || lossOf(a) - lossOf(b);
+}
+
+function highestClass(verdicts: readonly Verdict[]): number {
+	let highest = 0;
+	for (const one of verdicts) highest = Math.max(highest, classOf(one));
+	return highest;
+}
+
+function lossOf(verdicts: readonly Verdict[]): number {
+	return verdicts.reduce((sum, { candidate, worth }) => sum + worth * candidate.sizeBytes, 0);
+}
+
+function bytesOf(verdicts: readonly Verdict[]): number {
+	return verdicts.reduce((sum, { candidate }) => sum + candidate.sizeBytes, 0);
+}

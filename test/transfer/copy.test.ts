@@ -86,7 +86,7 @@ test.each([
 			details: { file: "model.gguf" },
 			retryable: false,
 		});
-		expect(storage.copies()).toEqual([original]);
+		expect(storage.copies()).toEqual([{ ...original, last_used_at: expect.any(Number) }]);
 		expect(readdirSync(join(dir.path, "dram/staging"))).toEqual([]);
 	},
 );

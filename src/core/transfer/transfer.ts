@@ -200,6 +200,8 @@ export async function createTransfers(
 		{ model, mayEvict = true, checkSource = () => Promise.resolve(), room }: TransferInput,
 		signal: AbortSignal,
 	): Promise<Reservation> => {
+		const held = reservations.get(transferId);
+		if (held !== undefined) return held;
 		const writtenBytes = storage.stagedBytes(transferId);
 		const take = (): Promise<Reservation> =>
 			makeRoom({ model, tier, bytes, writtenBytes, mayEvict, checkSource, signal });

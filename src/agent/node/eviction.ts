@@ -116,7 +116,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 	const failures = new Map<string, { failure: GswarmError; atMs: number }>();
 	/** What the host answered last. */
 	const heard = new Map<string, ReadonlyMap<string, Whereabouts>>();
-	const evictable = new Map<string, { bytes: number; atMs: number; version: number }>();
+	const countedFree = new Map<string, { bytes: number; atMs: number; version: number }>();
 	const counted = new Map<string, { copies: number; bytes: number }>();
 	const stop = new AbortController();
 	let sweeping: Promise<void> | undefined;
@@ -185,7 +185,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			);
 		const known = new Map(answers.map((answer) => [revisionOf(answer), answer]));
 		heard.set(tier, known);
-		evictable.delete(tier);
+		countedFree.delete(tier);
 		return known;
 	};
 	/** Removes all of them at once, so that none can come into use meanwhile; tells which could not go. */
@@ -399,11 +399,11 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			if (!watermarksOf(tier).automatic) return 0;
 			const nowMs = clock.monotonicMs();
 			const version = storage.inventoryVersion();
-			const known = evictable.get(tier);
+			const known = countedFree.get(tier);
 			if (known?.version === version && nowMs - known.atMs < COUNT_EVERY_MS) return known.bytes;
 			const candidates = candidatesOn(tier, heard.get(tier) ?? new Map());
 			const choice = chooseVictims(candidates, { needBytes: 0, nowS: nowS() });
-			evictable.set(tier, { bytes: choice.evictableBytes, atMs: nowMs, version });
+			countedFree.set(tier, { bytes: choice.evictableBytes, atMs: nowMs, version });
 			return choice.evictableBytes;
 		},
 		remember(tier, model, failure) {

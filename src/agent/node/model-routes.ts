@@ -116,14 +116,14 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 	};
 
 	/** Where files that come from another node lie, before and after they are loaded: on a disk, where they fit. */
-	const viaFor = (
+	const viaFor = async (
 		model: ModelName,
 		{ content_id, size_bytes }: Pick<BodyOf<Contract["pullModel"]>, "content_id" | "size_bytes">,
-	): string | undefined => {
+	): Promise<string | undefined> => {
 		if (d.holdings.fileCopy(model, content_id) !== undefined) return undefined;
 		const tiers = d.storage.tiers().filter(({ name }) => d.storage.usage(name).available >= size_bytes);
 		const best = tiers.find(({ durable }) => durable) ?? tiers[0];
-		if (best === undefined) fits("disk", size_bytes);
+		if (best === undefined) await fits("disk", size_bytes);
 		return best?.name;
 	};
 	/** The newest grant of each operation that reads from this node. */
@@ -196,7 +196,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 			const there = d.holdings.copy(model, tier, body.revision);
 			const isThere = there?.content_id === body.content_id;
 			if (!isThere) await fits(tier, body.size_bytes);
-			const via = isGpu(tier) ? viaFor(model, body) : undefined;
+			const via = isGpu(tier) ? await viaFor(model, body) : undefined;
 			const pull: CopyRequest = {
 				...(via === undefined ? {} : { via: `${d.nodeName}:${via}` }),
 				model_name: model,

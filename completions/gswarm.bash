@@ -39,6 +39,9 @@ _gswarm_step() {
 		("model/import") REPLY="model import" ;;
 		("model/upload") REPLY="model upload" ;;
 		("model/serve") REPLY="model serve" ;;
+		("model/pin") REPLY="model pin" ;;
+		("model/unpin") REPLY="model unpin" ;;
+		("model/evict") REPLY="model evict" ;;
 		("model/delete") REPLY="model delete" ;;
 		("service/list") REPLY="service list" ;;
 		("service/status") REPLY="service status" ;;
@@ -140,23 +143,27 @@ _gswarm_value() {
 		("model serve/--ctx") REPLY="anything" ;;
 		("model serve/--parallel") REPLY="anything" ;;
 		("model serve/--priority") REPLY="words:critical high normal low" ;;
+		("model pin/--device") REPLY="live:devices" ;;
+		("model unpin/--device") REPLY="live:devices" ;;
+		("model evict/--device") REPLY="live:devices" ;;
+		("model evict/--bytes") REPLY="anything" ;;
 		("model delete/--device") REPLY="live:devices" ;;
 		("model delete/--revision") REPLY="anything" ;;
 		("service logs/--lines") REPLY="anything" ;;
 		("service switch/--to") REPLY="anything" ;;
 		("service switch/--device") REPLY="live:devices" ;;
 		("queue status/--status") REPLY="words:pending running" ;;
-		("queue status/--type") REPLY="words:download copy move delete serve stop verify upload adopt" ;;
+		("queue status/--type") REPLY="words:download copy move delete serve stop verify upload adopt evict" ;;
 		("queue status/--priority") REPLY="words:critical high normal low" ;;
 		("queue status/--node") REPLY="live:nodes" ;;
 		("queue tasks/--status") REPLY="words:pending running" ;;
-		("queue tasks/--type") REPLY="words:download copy move delete serve stop verify upload adopt" ;;
+		("queue tasks/--type") REPLY="words:download copy move delete serve stop verify upload adopt evict" ;;
 		("queue tasks/--priority") REPLY="words:critical high normal low" ;;
 		("queue tasks/--node") REPLY="live:nodes" ;;
 		("queue tasks/--limit") REPLY="anything" ;;
 		("queue tasks/--cursor") REPLY="anything" ;;
 		("queue history/--status") REPLY="words:completed failed cancelled" ;;
-		("queue history/--type") REPLY="words:download copy move delete serve stop verify upload adopt" ;;
+		("queue history/--type") REPLY="words:download copy move delete serve stop verify upload adopt evict" ;;
 		("queue history/--priority") REPLY="words:critical high normal low" ;;
 		("queue history/--node") REPLY="live:nodes" ;;
 		("queue history/--since") REPLY="anything" ;;
@@ -210,6 +217,8 @@ _gswarm_argument() {
 		("model upload/0") REPLY="live:models" ;;
 		("model upload/1") REPLY="anything" ;;
 		("model serve/0") REPLY="live:models" ;;
+		("model pin/0") REPLY="live:models" ;;
+		("model unpin/0") REPLY="live:models" ;;
 		("model delete/0") REPLY="live:models" ;;
 		("service status/0") REPLY="live:services" ;;
 		("service logs/0") REPLY="live:services" ;;
@@ -240,7 +249,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve delete ;;
+		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve pin unpin evict delete ;;
 		("service") printf '%s\n' list status logs switch stop ;;
 		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
 		("node") printf '%s\n' list limit approve remove reset ;;
@@ -268,6 +277,9 @@ _gswarm_flags() {
 		("model import") printf '%s\n' --to --name --priority --bandwidth --no-wait ;;
 		("model upload") printf '%s\n' --from --overwrite --priority --bandwidth --no-wait ;;
 		("model serve") printf '%s\n' --replace --device --port --ctx --parallel --priority --no-wait ;;
+		("model pin") printf '%s\n' --device ;;
+		("model unpin") printf '%s\n' --device ;;
+		("model evict") printf '%s\n' --device --bytes --dry-run --no-wait ;;
 		("model delete") printf '%s\n' --device --revision --delete-files --force --no-wait ;;
 		("service logs") printf '%s\n' --lines ;;
 		("service switch") printf '%s\n' --to --device --no-wait ;;

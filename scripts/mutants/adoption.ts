@@ -78,9 +78,9 @@ export const ADOPTION_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "adopted_costs_no_room",
-		file: "src/core/storage/storage.ts",
-		find: 'if (row.tier === tier && row.place === "store") bytes += row.sizeBytes;',
-		replace: "if (row.tier === tier) bytes += row.sizeBytes;",
+		file: "src/core/storage/copy-index.ts",
+		find: 'row?.place === "store" ? row.sizeBytes : 0',
+		replace: "row?.sizeBytes ?? 0",
 		tests: ADOPT,
 	},
 	{

@@ -15,6 +15,10 @@ if (first === "--version" || first === "-V") {
 	const { runDataProcess } = await import("../src/core/transfer/plane/main.ts");
 	await runDataProcess();
 	process.exit(0);
+} else if (first === "__probe") {
+	const { runProbe } = await import("../src/core/accelerator/probe/main.ts");
+	await runProbe(process.argv.slice(3));
+	process.exit(0);
 } else if (first === "__holder") {
 	const { runHolder } = await import("../src/core/accelerator/holder/main.ts");
 	await runHolder(process.argv.slice(3));

@@ -421,6 +421,8 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 				gpus: {
 					simulatedBytes: gpus.simulatedBytes,
 					holderCommand: ownCommand("__holder"),
+					probeCommand: gpus.none ? undefined : ownCommand("__probe"),
+					named: gpus.named,
 				},
 				dataCommand: config.transfer.plane === "portable" ? undefined : ownCommand("__data"),
 				listeners: () => ({
@@ -482,7 +484,7 @@ function ownCertificate({ tlsFiles }: AgentOptions): (() => ListenerCertificate)
 }
 
 /** This very program in another role: compiled it is one file, from source bun runs its entry. */
-function ownCommand(role: "__engine" | "__data" | "__holder"): string[] {
+function ownCommand(role: "__engine" | "__data" | "__holder" | "__probe"): string[] {
 	return Bun.main.startsWith("/$bunfs/") ? [process.execPath, role] : [process.execPath, Bun.main, role];
 }
 

@@ -10,7 +10,9 @@ import { systemClock } from "../../src/platform/clock.ts";
 import { type Log, silentLog } from "../../src/platform/log.ts";
 import { manifestOf, MODEL, REVISION, writeFiles } from "./staged-model.ts";
 
-export const HOLDER_COMMAND = [process.execPath, resolve(import.meta.dir, "../../bin/gswarm.ts"), "__holder"];
+const MAIN = resolve(import.meta.dir, "../../bin/gswarm.ts");
+export const HOLDER_COMMAND = [process.execPath, MAIN, "__holder"];
+export const PROBE_COMMAND = [process.execPath, MAIN, "__probe"];
 
 export function openTestAccelerator(
 	options: Partial<AcceleratorOptions> = {},

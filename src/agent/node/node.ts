@@ -32,7 +32,7 @@ import type { Ids } from "../../platform/ids.ts";
 import { createIoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { version } from "../../platform/version.ts";
-import { asGswarmError } from "../../schema/errors.ts";
+import { asGswarmError, invalid } from "../../schema/errors.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { type HeartbeatAnswer, PROTOCOL_VERSION } from "../../schema/node.ts";
@@ -76,7 +76,7 @@ export interface NodeOptions {
 	/** Up to and including `__engine`. */
 	engineCommand: readonly string[];
 	/** The node's GPUs; undefined: none is looked for. */
-	gpus?: Pick<AcceleratorOptions, "simulatedBytes" | "holderCommand"> | undefined;
+	gpus?: NodeGpus | undefined;
 	/** Up to and including `__data`; undefined: no process of its own receives parts. */
 	dataCommand?: readonly string[] | undefined;
 	/** As they really are, once the listeners are open. */
@@ -91,6 +91,12 @@ export interface NodeOptions {
 	onHostAnswer?: (answer: HeartbeatAnswer) => Promise<void>;
 	urlOf: (port: number | undefined) => string;
 	openFront: (port: number, handler: (request: Request) => Promise<Response>) => Front;
+}
+
+export interface NodeGpus
+	extends Pick<AcceleratorOptions, "simulatedBytes" | "holderCommand" | "probeCommand"> {
+	/** GPUs that the configuration says are there. */
+	named?: readonly string[];
 }
 
 export interface NodeRole extends AsyncDisposable {
@@ -188,6 +194,7 @@ export async function openNode(
 		{ clock, log },
 		{ simulatedBytes: [], holderCommand: [], ...options.gpus, nodeName: name, environment },
 	);
+	requireNamed(accelerator, options.gpus?.named ?? [], name);
 	const services: Services = openServices(
 		{
 			db,
@@ -443,6 +450,20 @@ export async function openNode(
 			await io[Symbol.asyncDispose]();
 		},
 	};
+}
+
+/** @throws 400 no_such_gpu: the configuration names one that the machine lacks */
+function requireNamed(accelerator: Accelerator, named: readonly string[], nodeName: string): void {
+	const there = accelerator.devices().map((device) => device.name);
+	const missing = named.find((gpu) => !there.includes(gpu.replace(/^gpu:/, "gpu")));
+	if (missing === undefined) return;
+	const found = there.length === 0 ? "it has no GPU" : `it has ${there.join(", ")}`;
+	throw invalid(
+		"no_such_gpu",
+		`The configuration says that ${nodeName} has ${missing}, and ${found}.`,
+		{ gpu: missing, found: there },
+		"Take it out of `nodes` in config.yaml, or simulate it there: `accelerator: {driver: sim, memory: 8GB}`.",
+	);
 }
 
 function endpointsOf({ port, tls, peerPort, peerTls }: ReturnType<NodeOptions["listeners"]>) {

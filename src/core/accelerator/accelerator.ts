@@ -12,10 +12,14 @@ import type { Accelerator, AcceleratorOptions } from "./contract.ts";
 import { createRoom } from "./room.ts";
 
 export type { Accelerator, AcceleratorOptions, LoadInput, Occupied } from "./contract.ts";
+export type { DeviceReading } from "./device.ts";
 
-export function openAccelerator(
+/** Opens the room once it knows what the machine has, or that its driver does not answer in time. */
+export async function openAccelerator(
 	dependencies: { clock: Clock; log: Log },
 	options: AcceleratorOptions,
 ): Promise<Accelerator> {
-	return Promise.resolve(createRoom(dependencies, options));
+	const { room, looked } = createRoom(dependencies, options);
+	await looked;
+	return room;
 }

@@ -4,8 +4,9 @@ import type { Manifest } from "../../schema/manifest.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import type { ModelName, Revision } from "../../schema/names.ts";
 import type { TierUsage } from "../../schema/node.ts";
-import type { AcceleratorDevice } from "./device.ts";
+import type { AcceleratorDevice, DeviceReading } from "./device.ts";
 import type { HolderLimits } from "./holder/holder-process.ts";
+import type { ProbePlaces } from "./probe/reading.ts";
 
 export interface LoadInput {
 	device: string;
@@ -46,6 +47,8 @@ export interface Accelerator extends AsyncDisposable {
 	device(name: string): AcceleratorDevice;
 	/** @throws 404 device_not_found, 503 gpu_not_usable */
 	usage(name: string): TierUsage;
+	/** All that is known of each device now. Does not wait: the figures are as old as they say. */
+	readDevices(): DeviceReading[];
 	/** All devices in short. */
 	summaries(): GpuSummary[];
 	residencies(): ModelCopy[];
@@ -94,6 +97,12 @@ export interface AcceleratorOptions {
 	simulatedBytes: readonly number[];
 	/** Up to and including `__holder`. */
 	holderCommand: readonly string[];
+	/** Up to and including `__probe`; undefined: the machine's own GPUs are not looked for. */
+	probeCommand?: readonly string[] | undefined;
+	/** Where drivers are, where that is not their usual place. */
+	places?: Partial<ProbePlaces>;
+	/** How long a look at the GPUs may take, and between two of them. */
+	lookMs?: { wait: number; every: number };
 	/** Of the agent. */
 	environment: Readonly<Record<string, string | undefined>>;
 	limits?: Partial<HolderLimits>;

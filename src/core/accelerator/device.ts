@@ -2,6 +2,7 @@
 import type { ModelCopy } from "../../schema/model.ts";
 import type { TierUsage } from "../../schema/node.ts";
 import type { Holder } from "./holder/holder-process.ts";
+import type { GpuReading } from "./probe/reading.ts";
 
 export interface AcceleratorDevice {
 	/** `gpu0`: the number that the vendor's own tool shows. */
@@ -40,8 +41,67 @@ export interface DeviceState {
 	holder: Holder;
 	slots: Map<string, Slot>;
 	claims: Set<Claim>;
-	/** As the driver said last; undefined: not heard of yet. */
+	/** As the driver said last, and when; undefined: not heard of yet. */
 	freeBytes: number | undefined;
+	freeAtMs: number;
+	/** What the last look at the machine's GPUs said of it, and when (seconds since the epoch). */
+	reading: { gpu: GpuReading; at: number } | undefined;
+}
+
+/** A device with all that is known of it now; null: nobody tells. */
+export interface DeviceReading {
+	device: string;
+	product: string;
+	uuid: string | null;
+	simulated: boolean;
+	problem: string | null;
+	/** Null where it cannot be used. */
+	memory: TierUsage | null;
+	/** Percent. */
+	usage: number | null;
+	/** Degrees Celsius. */
+	temperature: number | null;
+	power_w: number | null;
+	power_limit_w: number | null;
+	clock_mhz: number | null;
+	memory_clock_mhz: number | null;
+	processes: { pid: number; used_bytes: number | null }[];
+	/** Seconds since the epoch. */
+	read_at: number | null;
+}
+
+export function readingOf(state: DeviceState): DeviceReading {
+	const { device, reading } = state;
+	const gpu = reading?.gpu;
+	return {
+		device: device.name,
+		product: device.product,
+		uuid: device.uuid ?? null,
+		simulated: device.simulated,
+		problem: device.problem ?? null,
+		memory: device.problem === undefined ? usageOf(state) : null,
+		usage: gpu?.usagePercent ?? null,
+		temperature: gpu?.temperatureC ?? null,
+		power_w: gpu?.powerW ?? null,
+		power_limit_w: gpu?.powerLimitW ?? null,
+		clock_mhz: gpu?.clockMhz ?? null,
+		memory_clock_mhz: gpu?.memoryClockMhz ?? null,
+		processes: (gpu?.processes ?? []).map(({ pid, usedBytes }) => ({ pid, used_bytes: usedBytes })),
+		read_at: reading?.at ?? null,
+	};
+}
+
+/** A GPU of the machine as a device. */
+export function deviceOf(gpu: GpuReading): AcceleratorDevice {
+	const unknown = gpu.totalBytes === null ? "the size of its memory cannot be read" : undefined;
+	return {
+		name: `gpu${gpu.index}`,
+		product: gpu.product,
+		uuid: gpu.uuid ?? undefined,
+		totalBytes: gpu.totalBytes ?? 0,
+		simulated: false,
+		problem: gpu.problem ?? unknown,
+	};
 }
 
 export function slotKey({ model_name, revision }: Pick<ModelCopy, "model_name" | "revision">): string {

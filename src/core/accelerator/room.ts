@@ -8,18 +8,30 @@ import {
 	type AcceleratorDevice,
 	type Claim,
 	type DeviceState,
+	deviceOf,
+	readingOf,
 	type Slot,
 	slotKey,
 	usageOf,
 } from "./device.ts";
 import { createHolder, HolderTrouble } from "./holder/holder-process.ts";
 import type { HeldFile, HolderPlan } from "./holder/messages.ts";
+import { hasGpus } from "./probe/machine.ts";
+import { createProbe } from "./probe/probe-process.ts";
+import { type MachineReading, PLACES } from "./probe/reading.ts";
+import { visibleGpus } from "./visible.ts";
 import { fromHolder, inUse, noRoom, notTheSame, notUsable } from "./trouble.ts";
 
+/** Threads that copy to one device: more than one, because one does not fill a fast GPU's line. */
+const THREADS = 4;
+const SIMULATED_THREADS = 2;
+const LOOK_MS = { wait: 5000, every: 5000 };
+
+/** @returns the room, and when it has looked for the first time at what the machine has */
 export function createRoom(
 	{ clock, log }: { clock: Clock; log: Log },
 	options: AcceleratorOptions,
-): Accelerator {
+): { room: Accelerator; looked: Promise<void> } {
 	const states = new Map<string, DeviceState>();
 	const listeners = new Set<() => void>();
 	let version = 0;
@@ -31,12 +43,18 @@ export function createRoom(
 		if (isInventory) version++;
 		for (const listener of listeners) listener();
 	};
-	const addDevice = (device: AcceleratorDevice, plan: HolderPlan, given: Record<string, string>): void => {
+	const addDevice = (
+		device: AcceleratorDevice,
+		plan: HolderPlan,
+		given: Record<string, string>,
+	): DeviceState => {
 		const state: DeviceState = {
 			device,
 			slots: new Map(),
 			claims: new Set(),
 			freeBytes: undefined,
+			freeAtMs: 0,
+			reading: undefined,
 			holder: createHolder(
 				{ clock, log: log.with({ device: device.name }) },
 				{
@@ -47,6 +65,7 @@ export function createRoom(
 					...(options.limits === undefined ? {} : { limits: options.limits }),
 					onMemory: (freeBytes) => {
 						state.freeBytes = freeBytes;
+						state.freeAtMs = clock.monotonicMs();
 					},
 					onGone(ids) {
 						for (const [key, { id }] of state.slots) if (ids.includes(id)) state.slots.delete(key);
@@ -57,6 +76,7 @@ export function createRoom(
 			),
 		};
 		states.set(device.name, state);
+		return state;
 	};
 	for (const [index, memoryBytes] of options.simulatedBytes.entries()) {
 		const device = {
@@ -67,8 +87,62 @@ export function createRoom(
 			simulated: true,
 			problem: undefined,
 		};
-		addDevice(device, { driver: "sim", memoryBytes, threads: options.threads ?? 2 }, {});
+		addDevice(device, { driver: "sim", memoryBytes, threads: options.threads ?? SIMULATED_THREADS }, {});
 	}
+	const places = { ...PLACES, ...options.places };
+	/** The devices are what the look says; one that was there before and is not any more stays, and says so. */
+	const take = ({ gpus }: MachineReading, askedMs: number): void => {
+		const before = JSON.stringify([...states.values()].map(({ device }) => device));
+		const mine = visibleGpus(gpus, options.environment["CUDA_VISIBLE_DEVICES"]);
+		for (const gpu of mine) {
+			const device = deviceOf(gpu);
+			const plan = { driver: "cuda", library: places.cuda, threads: options.threads ?? THREADS } as const;
+			// It sees this one alone, by what does not change when another driver counts the devices anew.
+			const given = { CUDA_DEVICE_ORDER: "PCI_BUS_ID", CUDA_VISIBLE_DEVICES: gpu.uuid ?? String(gpu.index) };
+			const state = states.get(device.name) ?? addDevice(device, plan, given);
+			state.device = device;
+			state.reading = { gpu, at: clock.nowMs() / 1000 };
+			const { totalBytes, usedBytes } = gpu;
+			// What a holder said later counts.
+			if (totalBytes === null || usedBytes === null || askedMs < state.freeAtMs) continue;
+			state.freeBytes = Math.max(0, totalBytes - usedBytes);
+			state.freeAtMs = askedMs;
+		}
+		for (const state of states.values())
+			if (!mine.some(({ index }) => state.device.name === `gpu${index}`))
+				setProblem(state, "it is not there any more");
+		if (JSON.stringify([...states.values()].map(({ device }) => device)) !== before) changed(false);
+	};
+	const setProblem = (state: DeviceState, problem: string): void => {
+		state.device = { ...state.device, problem };
+	};
+	const stop = new AbortController();
+	const lookMs = options.lookMs ?? LOOK_MS;
+	const { probeCommand: command, environment } = options;
+	const isLooking = command !== undefined && options.simulatedBytes.length === 0 && hasGpus(places.root);
+	const probe = isLooking
+		? createProbe({ clock, log }, { command, environment, places, waitMs: lookMs.wait })
+		: undefined;
+	const lookOnce = async (): Promise<void> => {
+		const askedMs = clock.monotonicMs();
+		const reading = await probe?.look();
+		if (stop.signal.aborted || probe === undefined) return;
+		if (reading !== undefined) {
+			take(reading, askedMs);
+			return;
+		}
+		for (const state of states.values()) setProblem(state, "its driver does not answer");
+		changed(false);
+	};
+	const lookOn = async (first: Promise<void>): Promise<void> => {
+		await first;
+		while (!stop.signal.aborted) {
+			await clock.sleep(lookMs.every, stop.signal);
+			if (!stop.signal.aborted) await lookOnce();
+		}
+	};
+	const looked = lookOnce();
+	const looking = probe === undefined ? Promise.resolve() : lookOn(looked);
 
 	const stateOf = (name: string): DeviceState => {
 		const state = states.get(name);
@@ -93,8 +167,10 @@ export function createRoom(
 		return { state, slot };
 	};
 	const claim = (state: DeviceState, bytes: number): Claim => {
-		const { available } = usageOf(state);
-		if (bytes > available) throw noRoom(shown(state.device.name), bytes, available, "insufficient_space");
+		const { available, total } = usageOf(state);
+		// What could have room may wait for it.
+		const reason = bytes > total ? "insufficient_space" : "gpu_full";
+		if (bytes > available) throw noRoom(shown(state.device.name), bytes, available, reason);
 		const one: Claim = { bytes, isCounted: false };
 		state.claims.add(one);
 		changed(false);
@@ -213,10 +289,11 @@ export function createRoom(
 		}
 	};
 
-	return {
+	const room: Accelerator = {
 		devices: () => [...states.values()].map(({ device }) => device),
 		device: (name) => stateOf(name).device,
 		usage: (name) => usageOf(stateOf(name)),
+		readDevices: () => [...states.values()].map(readingOf),
 		summaries: () =>
 			[...states.values()].map(({ device: { name, product, problem, simulated } }) => ({
 				device: name,
@@ -297,9 +374,13 @@ export function createRoom(
 		},
 		async [Symbol.asyncDispose]() {
 			listeners.clear();
+			stop.abort();
+			await probe?.[Symbol.asyncDispose]();
+			await looking;
 			await Promise.all([...states.values()].map(({ holder }) => holder[Symbol.asyncDispose]()));
 		},
 	};
+	return { room, looked };
 }
 
 function filesOf({ manifest, pathOf }: LoadInput): HeldFile[] {

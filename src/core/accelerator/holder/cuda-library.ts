@@ -12,10 +12,7 @@ export const IPC_HANDLE_BYTES = 64;
 const { i32, u32, u64, ptr } = FFIType;
 const SYMBOLS = {
 	cuInit: { args: [u32], returns: i32 },
-	cuDeviceGetCount: { args: [ptr], returns: i32 },
 	cuDeviceGet: { args: [ptr, i32], returns: i32 },
-	cuDeviceGetName: { args: [ptr, i32, i32], returns: i32 },
-	cuDeviceTotalMem_v2: { args: [ptr, i32], returns: i32 },
 	cuDevicePrimaryCtxRetain: { args: [ptr, i32], returns: i32 },
 	cuCtxSetCurrent: { args: [u64], returns: i32 },
 	cuMemGetInfo_v2: { args: [ptr, ptr], returns: i32 },

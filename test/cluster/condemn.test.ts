@@ -53,7 +53,10 @@ test("leave to destroy is given in one transaction with the token of the operati
 		// As they were: a grant gives the copy up.
 		for (const node of ["node1", "node2"]) await registry.takeInventory(node, [COPY]);
 		const input: CondemnInput = {
-			...{ model_name: "a", node: "node1", tier: "disk", revision: "r1" },
+			model_name: "a",
+			node: "node1",
+			tier: "disk",
+			revision: "r1",
 			operation: change === undefined ? undefined : { ...token, ...change },
 			alive: ["node1", "node2"],
 			force: false,

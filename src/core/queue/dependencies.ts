@@ -1,6 +1,7 @@
 /** What a new task waits for: every dependency must be there and may not have failed. */
 import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError, type StoredError, invalid } from "../../schema/errors.ts";
+import type { TaskState, TaskStatus } from "../../schema/task.ts";
 import type { Dependency } from "./insert.ts";
 import { newestRetry } from "./retry-chain.ts";
 import { type QueueName, type TaskRow, findTask } from "./task-row.ts";
@@ -25,7 +26,8 @@ export function findDependencies(
 		const found = findTask(db, queue, taskId);
 		if (found === undefined) throw unknownDependency(taskId);
 		const row = followRetries ? newestRetry(db, found) : found;
-		if (row.state === "failed" || row.state === "cancelled") throw failedAlready(row);
+		if (row.state === "failed" || row.state === "cancelled")
+			throw failedAlready({ taskId: row.task_id, root: rootOf(row), state: row.state });
 		return row;
 	});
 }
@@ -40,30 +42,42 @@ export function refuseTooMany(count: number): void {
 	);
 }
 
-/** The task whose own failure or cancellation began the chain that this one is part of. */
-export function rootOf(row: Pick<TaskRow, "task_id" | "error">): string {
-	const error = row.error === null ? undefined : (JSON.parse(row.error) as StoredError);
+function rootOf(row: Pick<TaskRow, "task_id" | "error">): string {
+	return rootCause(row.task_id, row.error === null ? null : (JSON.parse(row.error) as StoredError));
+}
+
+/** The task whose own failure or cancellation began the chain that this one, which ended with `error`, is part of. */
+export function rootCause(taskId: string, error: StoredError | null): string {
 	const root = error?.code === "DEPENDENCY_FAILED" ? error.details["root"] : undefined;
-	return typeof root === "string" ? root : row.task_id;
+	return typeof root === "string" ? root : taskId;
 }
 
-function unknownDependency(taskId: string): GswarmError {
+/** 400: also of a task that no queue of the cluster knows. */
+export function unknownDependency(taskId: string, where = "this queue"): GswarmError {
 	const shown = taskId.slice(0, 200);
-	return invalid(
-		"unknown_dependency",
-		`The dependency ${JSON.stringify(shown)} is not a task of this queue.`,
-		{ field: "dependencies", dependency: shown },
-	);
+	return invalid("unknown_dependency", `The dependency ${JSON.stringify(shown)} is not a task of ${where}.`, {
+		field: "dependencies",
+		dependency: shown,
+	});
 }
 
-function failedAlready(row: TaskRow): GswarmError {
+/** 424. `root` is the task whose own end began it. */
+export function failedAlready({
+	taskId,
+	root,
+	state,
+}: {
+	taskId: string;
+	root: string;
+	state: TaskState | TaskStatus;
+}): GswarmError {
 	return new GswarmError(
 		"DEPENDENCY_FAILED",
-		`The dependency ${row.task_id} is ${row.state} already; nothing was queued.`,
+		`The dependency ${taskId} is ${state} already; nothing was queued.`,
 		{
 			reason: "dependency_failed",
-			details: { dependency: row.task_id, root: rootOf(row) },
-			hint: `\`gswarm queue show ${row.task_id}\` says why.`,
+			details: { dependency: taskId, root },
+			hint: `\`gswarm queue show ${root}\` says why.`,
 		},
 	);
 }

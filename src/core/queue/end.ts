@@ -67,38 +67,63 @@ const COMPLETE = stateText(
 );
 
 function freeDependents(db: Sqlite, row: EndingRow, nowMs: number): Change[] {
-	const changes: Change[] = [];
-	for (const dependent of blockedBy(db, row.seq)) {
-		const open = dependent.open_dependencies - 1;
-		if (open === 0) changes.push(changeState(db, dependent, "pending", { nowMs, open_dependencies: 0 }));
-		else db.query("UPDATE queue_task SET open_dependencies = ?2 WHERE seq = ?1").run(dependent.seq, open);
-	}
-	return changes;
+	return blockedBy(db, row.seq).flatMap((dependent) => completedOne(db, dependent, nowMs));
+}
+
+/** One of those that a blocked task waits for has completed. */
+export function completedOne(db: Sqlite, dependent: TaskRow, nowMs: number): Change[] {
+	const open = dependent.open_dependencies - 1;
+	if (open === 0) return [changeState(db, dependent, "pending", { nowMs, open_dependencies: 0 })];
+	db.query("UPDATE queue_task SET open_dependencies = ?2 WHERE seq = ?1").run(dependent.seq, open);
+	return [];
+}
+
+/** Why a dependent fails: which one it waited for, and the task that began it. */
+interface Cause {
+	dependency: string;
+	root: string;
+	/** What became of the root. */
+	how: TerminalState;
+	nowMs: number;
 }
 
 /** Transitively: a dependent of a dependent fails too, and each names the task that began it. */
 function failDependents(db: Sqlite, root: EndingRow, how: TerminalState, nowMs: number): Change[] {
+	return dependentsFail(db, [root], { root: root.task_id, how, nowMs });
+}
+
+/** Fails a blocked task, and with it those that depend on it. */
+export function failDependent(db: Sqlite, row: TaskRow, cause: Cause): Change[] {
+	return [failed(db, row, cause), ...dependentsFail(db, [row], cause)];
+}
+
+function dependentsFail(
+	db: Sqlite,
+	causes: readonly EndingRow[],
+	cause: Omit<Cause, "dependency">,
+): Change[] {
 	const changes: Change[] = [];
-	let ended: EndingRow[] = [root];
+	let ended = causes;
 	while (ended.length > 0) {
 		const next: EndingRow[] = [];
-		for (const cause of ended) {
-			for (const dependent of blockedBy(db, cause.seq)) {
-				const error = JSON.stringify(dependencyFailed(cause.task_id, root.task_id, how));
-				changes.push(
-					changeState(db, dependent, "failed", {
-						nowMs,
-						completed_at_ms: nowMs,
-						error,
-						reason: "dependency_failed",
-					}),
-				);
+		for (const { seq, task_id: dependency } of ended) {
+			for (const dependent of blockedBy(db, seq)) {
+				changes.push(failed(db, dependent, { ...cause, dependency }));
 				next.push(dependent);
 			}
 		}
 		ended = next;
 	}
 	return changes;
+}
+
+function failed(db: Sqlite, row: TaskRow, { dependency, root, how, nowMs }: Cause): Change {
+	return changeState(db, row, "failed", {
+		nowMs,
+		completed_at_ms: nowMs,
+		error: JSON.stringify(dependencyFailed(dependency, root, how)),
+		reason: "dependency_failed",
+	});
 }
 
 /** Those that wait for this task, the oldest first. */

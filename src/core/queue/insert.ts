@@ -3,6 +3,7 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError } from "../../schema/errors.ts";
 import type { TaskPhase, TaskState, TaskType } from "../../schema/task.ts";
 import type { Dispatch } from "./dispatch.ts";
+import { type Awaited, addAwaited } from "./elsewhere.ts";
 import { type Change, type QueueName, addEvent } from "./task-row.ts";
 
 const QUEUE_FULL_RETRY_S = 30;
@@ -41,8 +42,14 @@ export interface Inserted {
 	change: Change;
 }
 
-export function insertTask(db: Sqlite, task: NewTask, dependencies: readonly Dependency[]): Inserted {
-	const open = dependencies.reduce((sum, { state }) => (state === "completed" ? sum : sum + 1), 0);
+export function insertTask(
+	db: Sqlite,
+	task: NewTask,
+	dependencies: readonly Dependency[],
+	awaited: readonly Awaited[] = [],
+): Inserted {
+	const here = dependencies.reduce((sum, { state }) => (state === "completed" ? sum : sum + 1), 0);
+	const open = awaited.reduce((sum, { state }) => (state === "completed" ? sum : sum + 1), here);
 	const state = open > 0 ? "blocked" : "pending";
 	const { lastInsertRowid } = db
 		.query(
@@ -75,6 +82,7 @@ export function insertTask(db: Sqlite, task: NewTask, dependencies: readonly Dep
 		const insert = db.query("INSERT OR IGNORE INTO queue_dependency (seq, depends_on) VALUES (?1, ?2)");
 		for (const dependency of dependencies) insert.run(seq, dependency.seq);
 	}
+	if (awaited.length > 0) addAwaited(db, seq, awaited);
 	const { taskId: task_id, type, model, rank } = task;
 	const row = { seq, task_id, type, model, rank };
 	const change = addEvent(db, row, { from: null, to: state, attempt: 0, nowMs: task.nowMs });

@@ -4,9 +4,10 @@ import type { Database } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import type { TaskCounters } from "../../schema/node.ts";
-import type { TaskDocument, TaskStatus, TaskType } from "../../schema/task.ts";
+import type { FinishedStatus, TaskDocument, TaskStatus, TaskType } from "../../schema/task.ts";
 import type { Capacity } from "./conflicts.ts";
 import type { Dispatch } from "./dispatch.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 import type { EventPage } from "./event-log.ts";
 import type { Explanation } from "./explain.ts";
 import type { FollowItem } from "./follow.ts";
@@ -64,7 +65,18 @@ export interface Queue extends AsyncDisposable {
 	 * that failed too must have been retried before.
 	 * @throws 404 task_not_found; 409 not_failed; 424 dependency_failed; 503 queue_full
 	 */
-	retry(taskId: string, options?: { idempotencyKey?: string | undefined }): Promise<Submission>;
+	retry(
+		taskId: string,
+		options?: {
+			idempotencyKey?: string | undefined;
+			/** Tasks of other queues that failed, and those that do them again. */
+			again?: Readonly<Record<string, Elsewhere>> | undefined;
+		},
+	): Promise<Submission>;
+	/** Tasks of other queues that tasks of this one wait for. */
+	awaited(): Elsewhere[];
+	/** A task of another queue has ended: who waits for it goes on, or fails with it, naming `root`. */
+	heard(taskId: string, end: { status: FinishedStatus; root: string }): Promise<void>;
 	/** The newest task that does a part of this operation of the host, and the last token that counts for it. */
 	dispatched(operationId: string): ({ task: TaskDocument } & Dispatch) | undefined;
 	/** Unfinished tasks that the host dispatched. */

@@ -22,6 +22,8 @@ import { queueModule } from "./task-store.ts";
 
 export type { Capacity, Reservation, ReservationMode } from "./conflicts.ts";
 export { type Dispatch, refuseEndedDispatch } from "./dispatch.ts";
+export { failedAlready, rootCause, unknownDependency } from "./dependencies.ts";
+export type { Elsewhere } from "./elsewhere.ts";
 export type { EventPage, TaskEvent } from "./event-log.ts";
 export type { Explanation, Obstacle } from "./explain.ts";
 export { type Fence, type FenceVerdict, checkFence } from "./fence.ts";

@@ -2,7 +2,8 @@
 import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import { isTerminal } from "../../schema/task.ts";
-import { findDependencies } from "./dependencies.ts";
+import { failedAlready, findDependencies } from "./dependencies.ts";
+import { type Awaited, type Elsewhere, awaitedBy } from "./elsewhere.ts";
 import { type IdempotencyKey, madeByKey, rememberKey } from "./idempotency.ts";
 import { type Room, insertTask, refuseWhenFull } from "./insert.ts";
 import { newestRetry } from "./retry-chain.ts";
@@ -14,6 +15,8 @@ export interface RetryInput {
 	taskId: string;
 	/** The id of the task that does it again. */
 	newTaskId: string;
+	/** Tasks of other queues that failed, and those that do them again. */
+	again: Readonly<Record<string, Elsewhere>>;
 	idempotency: IdempotencyKey | null;
 	room: Room;
 	nowMs: number;
@@ -24,7 +27,7 @@ export interface RetryInput {
  * @throws 404 task_not_found; 409 not_failed; 424 dependency_failed; 503 queue_full
  */
 export function retry(db: Sqlite, input: RetryInput): SubmitResult {
-	const { queue, taskId, newTaskId, idempotency, room, nowMs } = input;
+	const { queue, taskId, newTaskId, again: replaced, idempotency, room, nowMs } = input;
 	const made = idempotency === null ? undefined : madeByKey(db, queue, idempotency, nowMs);
 	const again = made === undefined ? undefined : findTask(db, queue, made);
 	if (again !== undefined)
@@ -37,6 +40,7 @@ export function retry(db: Sqlite, input: RetryInput): SubmitResult {
 		return { taskId: row.task_id, seq: row.seq, state: row.state, created: null, raised: null };
 	if (row.state !== "failed" && row.state !== "cancelled") throw notFailed(asked, row);
 	const dependencies = findDependencies(db, queue, dependencyIds(db, row), { followRetries: true });
+	const awaited = awaitedBy(db, row.seq).map((one) => awaitedAgain(one, replaced));
 	refuseWhenFull(room, 1);
 	const { seq, state, change } = insertTask(
 		db,
@@ -57,6 +61,7 @@ export function retry(db: Sqlite, input: RetryInput): SubmitResult {
 			nowMs,
 		},
 		dependencies,
+		awaited,
 	);
 	if (idempotency !== null) rememberKey(db, queue, idempotency, { taskId: newTaskId, nowMs });
 	return { taskId: newTaskId, seq, state, created: change, raised: null };
@@ -67,6 +72,13 @@ function dependencyIds(db: Sqlite, { seq }: TaskRow): string[] {
 		.query<{ depends_on: number }, [number]>("SELECT depends_on FROM queue_dependency WHERE seq = ?1")
 		.all(seq)
 		.map(({ depends_on }) => taskBySeq(db, depends_on).task_id);
+}
+
+function awaitedAgain(one: Awaited, replaced: RetryInput["again"]): Awaited {
+	if (one.state === "completed" || one.state === "pending") return one;
+	const again = replaced[one.taskId];
+	if (again === undefined) throw failedAlready({ taskId: one.taskId, root: one.taskId, state: one.state });
+	return { ...again, state: "pending" };
 }
 
 function notFailed(asked: TaskRow, newest: TaskRow): GswarmError {

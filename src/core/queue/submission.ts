@@ -5,6 +5,7 @@ import type { Priority, TaskDocument, TaskType } from "../../schema/task.ts";
 import { defaultMaxAttempts } from "./backoff.ts";
 import { type Reservation, mergeReservations } from "./conflicts.ts";
 import type { Dispatch } from "./dispatch.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 import type { NewTask, Room } from "./insert.ts";
 import type { SubmitRow } from "./submit.ts";
 import type { BatchRow } from "./submit-batch.ts";
@@ -26,6 +27,8 @@ export interface SubmitInput {
 	resources?: TaskDocument["resources"] | undefined;
 	/** Task ids of this queue that must complete first; at most 64. */
 	dependencies?: readonly string[] | undefined;
+	/** Unfinished tasks of other queues that must complete first; `heard` tells how they end. At most 64 of both. */
+	elsewhere?: readonly Elsewhere[] | undefined;
 	/** The same key with the same input within 24 h gives the same task. */
 	idempotencyKey?: string | undefined;
 	/** A live task with the same key is joined instead of doing the work twice; not where there are dependencies. */
@@ -42,7 +45,8 @@ export interface SubmitInput {
 }
 
 /** A task of a batch. It joins nothing and was not dispatched. */
-export interface BatchItem extends Omit<SubmitInput, "idempotencyKey" | "joinKey" | "dispatch"> {
+export interface BatchItem
+	extends Omit<SubmitInput, "idempotencyKey" | "joinKey" | "dispatch" | "elsewhere"> {
 	/** Places in the batch, from 0, of tasks that must complete first; each smaller than the item's own. */
 	after?: readonly number[] | undefined;
 }
@@ -59,6 +63,7 @@ export function toSubmitRow(input: SubmitInput, options: NewRowOptions & { room:
 	return {
 		...toNewTask(input, options),
 		dependencies: input.dependencies ?? [],
+		elsewhere: input.elsewhere ?? [],
 		idempotency: idempotencyKey === undefined ? null : { key: idempotencyKey, bodySha256: bodyDigest(input) },
 		room: options.room,
 	};
@@ -131,6 +136,7 @@ function bodyDigest({
 	priority,
 	resources,
 	dependencies,
+	elsewhere,
 	joinKey,
 }: SubmitInput): string {
 	const sorted = (_key: string, value: unknown): unknown =>
@@ -138,6 +144,6 @@ function bodyDigest({
 			? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 			: value;
 	return sha256Hex(
-		JSON.stringify({ type, model, request, priority, resources, dependencies, joinKey }, sorted),
+		JSON.stringify({ type, model, request, priority, resources, dependencies, elsewhere, joinKey }, sorted),
 	);
 }

@@ -1,14 +1,17 @@
 /** The transaction that records a task, or finds the one that does the work already. */
 import type { Database as Sqlite } from "bun:sqlite";
 import { type TaskState, taskStatus } from "../../schema/task.ts";
-import { findDependencies } from "./dependencies.ts";
+import { findDependencies, refuseTooMany } from "./dependencies.ts";
 import { bindDispatch, sameDispatch } from "./dispatch.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 import { type IdempotencyKey, madeByKey, rememberKey } from "./idempotency.ts";
 import { type NewTask, type Room, insertTask, refuseWhenFull } from "./insert.ts";
 import { type Change, type TaskRow, findTask, param, quoted, taskBySeq } from "./task-row.ts";
 
 export interface SubmitRow extends NewTask {
 	dependencies: readonly string[];
+	/** In other queues. */
+	elsewhere: readonly Elsewhere[];
 	idempotency: IdempotencyKey | null;
 	room: Room;
 }
@@ -36,9 +39,11 @@ export function submit(db: Sqlite, input: SubmitRow): SubmitResult {
 		remember(db, input, there.taskId);
 		return there;
 	}
+	refuseTooMany(input.dependencies.length + input.elsewhere.length);
 	const dependencies = findDependencies(db, input.queue, input.dependencies);
 	refuseWhenFull(input.room, 1);
-	const { seq, state, change } = insertTask(db, input, dependencies);
+	const awaited = input.elsewhere.map((one) => ({ ...one, state: "pending" as const }));
+	const { seq, state, change } = insertTask(db, input, dependencies, awaited);
 	remember(db, input, input.taskId);
 	return { taskId: input.taskId, seq, state, created: change, raised: null };
 }
@@ -60,7 +65,7 @@ function remember(db: Sqlite, { queue, idempotency, nowMs }: SubmitRow, taskId: 
 
 /** A live task that does the same work gets one more waiter, and the more urgent priority of both. */
 function join(db: Sqlite, input: SubmitRow): SubmitResult | undefined {
-	if (input.joinKey === null || input.dependencies.length > 0) return undefined;
+	if (input.joinKey === null || input.dependencies.length + input.elsewhere.length > 0) return undefined;
 	const [live] = db
 		.query<{ seq: number }, [string]>(
 			`SELECT seq FROM queue_task INDEXED BY queue_joinable

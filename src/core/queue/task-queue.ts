@@ -3,7 +3,14 @@ import type { Writer } from "../../platform/database.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import { invalid, notFound } from "../../schema/errors.ts";
 import type { TaskCounters } from "../../schema/node.ts";
-import { PRIORITIES, type TaskDocument, type TaskType, isTerminal, taskStatus } from "../../schema/task.ts";
+import {
+	type FinishedStatus,
+	PRIORITIES,
+	type TaskDocument,
+	type TaskType,
+	isTerminal,
+	taskStatus,
+} from "../../schema/task.ts";
 import { GRACE_MS } from "./attempt.ts";
 import { Announcer } from "./announcer.ts";
 import { alreadyTerminal } from "./cancel.ts";
@@ -12,6 +19,7 @@ import { CompletedTasks } from "./completed.ts";
 import { type ShownRow, newDocument, toDocument } from "./document.ts";
 import { estimateSeconds } from "./estimate.ts";
 import { type Dispatch, dispatchOf } from "./dispatch.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 import { type EventPage, newestEvent, readEvents } from "./event-log.ts";
 import { type Explanation, explain } from "./explain.ts";
 import { type FollowItem, follow } from "./follow.ts";
@@ -120,7 +128,7 @@ export class TaskQueue implements Queue {
 			nowMs: submittedMs,
 		});
 		const result = await this.#inLine(this.#write.submit(row), 1);
-		if (result.created === null || (input.dependencies ?? []).length > 0) return this.#submission(result);
+		if (result.created === null || dependsOnOthers(input)) return this.#submission(result);
 		const { taskId, maxAttempts, nowMs } = row;
 		const position = this.#tally.waiting(row.rank);
 		return {
@@ -161,7 +169,7 @@ export class TaskQueue implements Queue {
 
 	async retry(
 		taskId: string,
-		{ idempotencyKey }: { idempotencyKey?: string | undefined } = {},
+		{ idempotencyKey, again = {} }: NonNullable<Parameters<Queue["retry"]>[1]> = {},
 	): Promise<Submission> {
 		const { type, model } = this.#row(taskId);
 		const { clock, ids } = this.#deps;
@@ -169,6 +177,7 @@ export class TaskQueue implements Queue {
 			queue: this.#options.queue,
 			taskId,
 			newTaskId: newTaskId(type, model, newSuffix(ids, clock.nowMs())),
+			again,
 			idempotency:
 				idempotencyKey === undefined
 					? null
@@ -177,6 +186,18 @@ export class TaskQueue implements Queue {
 			nowMs: clock.nowMs(),
 		});
 		return this.#submission(await this.#inLine(written, 1));
+	}
+
+	awaited(): Elsewhere[] {
+		return this.#reader.awaited();
+	}
+
+	async heard(taskId: string, { status, root }: { status: FinishedStatus; root: string }): Promise<void> {
+		const { queue } = this.#options;
+		const written = this.#write.heard({ queue, taskId, status, root, nowMs: this.#deps.clock.nowMs() });
+		const told = this.#announcer.after(written, (changes) => changes);
+		this.#worker.wake();
+		await told;
 	}
 
 	dispatched(operationId: string): ({ task: TaskDocument } & Dispatch) | undefined {
@@ -425,6 +446,10 @@ export class TaskQueue implements Queue {
 			over.abort();
 		}
 	}
+}
+
+function dependsOnOthers({ dependencies = [], elsewhere = [] }: SubmitInput): boolean {
+	return dependencies.length + elsewhere.length > 0;
 }
 
 function limitsOf({ max_concurrent_tasks }: QueueConfig): Limits {

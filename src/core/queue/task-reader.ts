@@ -11,6 +11,7 @@ import {
 } from "../../schema/task.ts";
 import type { Hold } from "./conflicts.ts";
 import { type Dispatch, dispatchOf, findDispatched } from "./dispatch.ts";
+import { type Elsewhere, awaitedBy, openAwaited } from "./elsewhere.ts";
 import type { Measure } from "./estimate.ts";
 import { type QueueName, type TaskRow, param, priorityRank, quoted, taskBySeq } from "./task-row.ts";
 
@@ -72,14 +73,16 @@ export class TaskReader {
 	find(taskId: string): FoundRow | undefined {
 		return this.#db
 			.query<FoundRow, [string]>(
-				`SELECT *, EXISTS (SELECT 1 FROM queue_dependency d WHERE d.seq = queue_task.seq) AS has_dependencies
+				`SELECT *, EXISTS (SELECT 1 FROM queue_dependency d WHERE d.seq = queue_task.seq)
+					OR EXISTS (SELECT 1 FROM queue_awaited a WHERE a.seq = queue_task.seq) AS has_dependencies
 				FROM queue_task WHERE task_id = ?1 AND queue = ${quoted(this.#queue)}`,
 			)
 			.all(taskId)[0];
 	}
 
+	/** Those of other queues after those of this one. */
 	dependencies(seq: number): { task_id: string; state: TaskRow["state"] }[] {
-		return this.#db
+		const here = this.#db
 			.query<{ depends_on: number }, [number]>(
 				`SELECT depends_on FROM queue_dependency WHERE seq = ${param(1)} ORDER BY depends_on`,
 			)
@@ -91,6 +94,12 @@ export class TaskReader {
 					)
 					.all(depends_on),
 			);
+		return [...here, ...awaitedBy(this.#db, seq).map(({ taskId, state }) => ({ task_id: taskId, state }))];
+	}
+
+	/** Of other queues. */
+	awaited(): Elsewhere[] {
+		return openAwaited(this.#db, this.#queue);
 	}
 
 	/** Null when the task has been thrown away since. */

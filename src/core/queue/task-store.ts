@@ -7,6 +7,7 @@ import { claim } from "./claim.ts";
 import { recover } from "./recover.ts";
 import { settle } from "./settle.ts";
 import { fenceDispatch, fenceOf } from "./dispatch.ts";
+import { heard } from "./elsewhere.ts";
 import { type Fence, nextFence } from "./fence.ts";
 import { prune } from "./retention.ts";
 import { reserveMore } from "./reserve-more.ts";
@@ -14,6 +15,7 @@ import { retry } from "./retry.ts";
 import { configure } from "./settings.ts";
 import first from "./sql/0001_queue.sql" with { type: "text" };
 import second from "./sql/0002_trust.sql" with { type: "text" };
+import third from "./sql/0003_elsewhere.sql" with { type: "text" };
 import { submit } from "./submit.ts";
 import { submitBatch } from "./submit-batch.ts";
 import { staleToken, taskBySeq } from "./task-row.ts";
@@ -29,7 +31,7 @@ export interface Checkpoint {
 
 export const queueModule = {
 	room: "queue",
-	migrations: [first, second],
+	migrations: [first, second, third],
 	isJson: true,
 	writes: {
 		submit,
@@ -38,6 +40,7 @@ export const queueModule = {
 		settle,
 		cancel,
 		retry,
+		heard,
 		recover,
 		saveCheckpoint,
 		raiseFence,

@@ -15,7 +15,7 @@ function __gswarm_at
 				continue
 			case '-*'
 				switch "$path/$word"
-					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--sim-gpu' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--revision' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model export/--from' 'model adopt/--node' 'model adopt/--device' 'model adopt/--as' 'model adopt/--type' 'model import/--to' 'model import/--name' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model pin/--device' 'model unpin/--device' 'model evict/--device' 'model evict/--bytes' 'model delete/--device' 'model delete/--revision' 'service logs/--lines' 'service switch/--to' 'service switch/--device' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
+					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--sim-gpu' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--revision' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--after' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--after' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--after' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model verify/--after' 'model export/--from' 'model adopt/--node' 'model adopt/--device' 'model adopt/--as' 'model adopt/--type' 'model import/--to' 'model import/--name' 'model import/--after' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--after' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model serve/--after' 'model pin/--device' 'model unpin/--device' 'model evict/--device' 'model evict/--bytes' 'model delete/--device' 'model delete/--revision' 'service logs/--lines' 'service switch/--to' 'service switch/--device' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
 						set flag $word
 				end
 				continue
@@ -259,6 +259,7 @@ complete -c gswarm -n "__gswarm_in 'model download'" -l include -x -a '' -d 'Onl
 complete -c gswarm -n "__gswarm_in 'model download'" -l exclude -x -a '' -d 'No files that match'
 complete -c gswarm -n "__gswarm_in 'model download'" -l all-files -d 'Also the older formats that a repository keeps beside safetensors'
 complete -c gswarm -n "__gswarm_in 'model download'" -l type -x -a '' -d 'What it is, e.g. llm'
+complete -c gswarm -n "__gswarm_in 'model download'" -l after -x -a '(__gswarm_live tasks)' -d 'Begin only when this task has completed, wherever it runs; may bring the model first'
 complete -c gswarm -n "__gswarm_in 'model download'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
 complete -c gswarm -n "__gswarm_in 'model download'" -l bandwidth -x -a '' -d 'No faster than this, e.g. 100MB/s'
 complete -c gswarm -n "__gswarm_in 'model download'" -l verify -d 'Insist on digests of the source (or do without); left out: check when it has them'
@@ -270,6 +271,7 @@ complete -c gswarm -n "test (__gswarm_at) = 'model copy/1'" -a '(__gswarm_live d
 complete -c gswarm -n "test (__gswarm_at) = 'model copy/2'" -a '(__gswarm_live devices)'
 complete -c gswarm -n "__gswarm_in 'model copy'" -l from -x -a '(__gswarm_live devices)' -d 'Device to copy from'
 complete -c gswarm -n "__gswarm_in 'model copy'" -l to -x -a '(__gswarm_live devices)' -d 'Device to copy to, or several with commas'
+complete -c gswarm -n "__gswarm_in 'model copy'" -l after -x -a '(__gswarm_live tasks)' -d 'Begin only when this task has completed, wherever it runs; may bring the model first'
 complete -c gswarm -n "__gswarm_in 'model copy'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
 complete -c gswarm -n "__gswarm_in 'model copy'" -l bandwidth -x -a '' -d 'No faster than this, e.g. 100MB/s'
 complete -c gswarm -n "__gswarm_in 'model copy'" -l compression -x -a 'auto zstd none' -d 'Compress what goes over the line: auto (where it shrinks and the line is slow), zstd (wherever it shrinks) or none'
@@ -283,6 +285,7 @@ complete -c gswarm -n "test (__gswarm_at) = 'model move/2'" -a '(__gswarm_live d
 complete -c gswarm -n "__gswarm_in 'model move'" -l from -x -a '(__gswarm_live devices)' -d 'Device to move from'
 complete -c gswarm -n "__gswarm_in 'model move'" -l to -x -a '(__gswarm_live devices)' -d 'Device to move to'
 complete -c gswarm -n "__gswarm_in 'model move'" -l keep-source -d 'Leave the source where it is'
+complete -c gswarm -n "__gswarm_in 'model move'" -l after -x -a '(__gswarm_live tasks)' -d 'Begin only when this task has completed, wherever it runs; may bring the model first'
 complete -c gswarm -n "__gswarm_in 'model move'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
 complete -c gswarm -n "__gswarm_in 'model move'" -l bandwidth -x -a '' -d 'No faster than this, e.g. 100MB/s'
 complete -c gswarm -n "__gswarm_in 'model move'" -l compression -x -a 'auto zstd none' -d 'Compress what goes over the line: auto (where it shrinks and the line is slow), zstd (wherever it shrinks) or none'
@@ -296,6 +299,7 @@ complete -c gswarm -n "__gswarm_in 'model verify'" -l seed -x -a '' -d 'Choose t
 complete -c gswarm -n "__gswarm_in 'model verify'" -l sha256 -d 'Compare the sha256 of every file too'
 complete -c gswarm -n "__gswarm_in 'model verify'" -l no-repair -d 'Only tell what is damaged'
 complete -c gswarm -n "__gswarm_in 'model verify'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
+complete -c gswarm -n "__gswarm_in 'model verify'" -l after -x -a '(__gswarm_live tasks)' -d 'Begin only when this task has completed, wherever it runs; may bring the model first'
 complete -c gswarm -n "__gswarm_in 'model verify'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'model export/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "test (__gswarm_at) = 'model export/1'" -F
@@ -311,6 +315,7 @@ complete -c gswarm -n "__gswarm_in 'model adopt'" -l no-wait -d 'Do not wait for
 complete -c gswarm -n "test (__gswarm_at) = 'model import/0'" -F
 complete -c gswarm -n "__gswarm_in 'model import'" -l to -x -a '(__gswarm_live devices)' -d 'Where it goes, e.g. node1:disk (default: the agent chooses)'
 complete -c gswarm -n "__gswarm_in 'model import'" -l name -x -a '(__gswarm_live models)' -d 'Another name than the one in the file'
+complete -c gswarm -n "__gswarm_in 'model import'" -l after -x -a '(__gswarm_live tasks)' -d 'Begin only when this task has completed, wherever it runs; may bring the model first'
 complete -c gswarm -n "__gswarm_in 'model import'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
 complete -c gswarm -n "__gswarm_in 'model import'" -l bandwidth -x -a '' -d 'No faster than this, e.g. 100MB/s'
 complete -c gswarm -n "__gswarm_in 'model import'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
@@ -318,6 +323,7 @@ complete -c gswarm -n "test (__gswarm_at) = 'model upload/0'" -a '(__gswarm_live
 complete -c gswarm -n "test (__gswarm_at) = 'model upload/1'" -a ''
 complete -c gswarm -n "__gswarm_in 'model upload'" -l from -x -a '(__gswarm_live devices)' -d 'The copy to upload (default: one that is reachable)'
 complete -c gswarm -n "__gswarm_in 'model upload'" -l overwrite -d 'Replace objects with the names of the model\'s files'
+complete -c gswarm -n "__gswarm_in 'model upload'" -l after -x -a '(__gswarm_live tasks)' -d 'Begin only when this task has completed, wherever it runs; may bring the model first'
 complete -c gswarm -n "__gswarm_in 'model upload'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
 complete -c gswarm -n "__gswarm_in 'model upload'" -l bandwidth -x -a '' -d 'No faster than this, e.g. 100MB/s'
 complete -c gswarm -n "__gswarm_in 'model upload'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
@@ -328,6 +334,7 @@ complete -c gswarm -n "__gswarm_in 'model serve'" -l port -x -a '' -d 'An own po
 complete -c gswarm -n "__gswarm_in 'model serve'" -l ctx -x -a '' -d 'Longest context in tokens'
 complete -c gswarm -n "__gswarm_in 'model serve'" -l parallel -x -a '' -d 'Requests at the same time'
 complete -c gswarm -n "__gswarm_in 'model serve'" -l priority -x -a 'critical high normal low' -d 'critical, high, normal or low'
+complete -c gswarm -n "__gswarm_in 'model serve'" -l after -x -a '(__gswarm_live tasks)' -d 'Begin only when this task has completed, wherever it runs; may bring the model first'
 complete -c gswarm -n "__gswarm_in 'model serve'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'model pin/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "__gswarm_in 'model pin'" -l device -x -a '(__gswarm_live devices)' -d 'Only the copy on this device (default: all copies)'

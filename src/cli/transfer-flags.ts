@@ -1,10 +1,20 @@
 /** Flags that every command which moves bytes takes, and what of a request they become. */
 import type { Compression } from "../schema/compression.ts";
-import { device, model, rate } from "./values.ts";
+import { device, model, rate, task } from "./values.ts";
 import { COMPRESSION_NAMES, PRIORITY_NAMES } from "./words.ts";
 
-/** How much of the machine it may have. */
+/** What it comes after. */
+export const AFTER_ARG = {
+	type: "string",
+	many: true,
+	value: task,
+	valueHint: "TASK",
+	description: "Begin only when this task has completed, wherever it runs; may bring the model first",
+} as const;
+
+/** How much of the machine it may have, and when. */
 export const PACE_ARGS = {
+	after: AFTER_ARG,
 	priority: {
 		type: "enum",
 		options: PRIORITY_NAMES,
@@ -79,18 +89,21 @@ type Priority = (typeof PRIORITY_NAMES)[number];
 
 /** The fields of a request; what was not given is left to the agent. */
 export function paceFields(values: {
+	after?: string[] | undefined;
 	priority?: Priority | undefined;
 	bandwidth?: number | undefined;
 	verify?: boolean | undefined;
 	compression?: Compression | undefined;
 }): {
+	dependencies?: string[];
 	priority?: Priority;
 	bandwidth_limit?: number;
 	verify_checksum?: boolean;
 	compression?: Compression;
 } {
-	const { priority, bandwidth, verify, compression } = values;
+	const { after = [], priority, bandwidth, verify, compression } = values;
 	return {
+		...(after.length === 0 ? {} : { dependencies: after }),
 		...(priority === undefined ? {} : { priority }),
 		...(bandwidth === undefined ? {} : { bandwidth_limit: bandwidth }),
 		...(verify === undefined ? {} : { verify_checksum: verify }),

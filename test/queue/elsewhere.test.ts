@@ -102,7 +102,8 @@ test("the same Idempotency-Key with other tasks elsewhere is another request", a
 	await using at = await testQueue();
 	const first = await at.add({ idempotencyKey: "k1", elsewhere: [FAR] });
 	expect(await at.add({ idempotencyKey: "k1", elsewhere: [FAR] })).toBe(first);
-	expect(
-		await at.submit({ idempotencyKey: "k1", elsewhere: [OTHER] }).catch(asGswarmError),
-	).toMatchObject({ status: 409, reason: "idempotency_mismatch" });
+	expect(await at.submit({ idempotencyKey: "k1", elsewhere: [OTHER] }).catch(asGswarmError)).toMatchObject({
+		status: 409,
+		reason: "idempotency_mismatch",
+	});
 });

@@ -12,8 +12,10 @@ import { idempotencyKey } from "../http/answers.ts";
 import type { AuthPush } from "./auth-push.ts";
 import type { CondemnInput } from "./condemn-store.ts";
 import type { ClusterBandwidth } from "./cluster-bandwidth.ts";
+import type { ForwardRequest } from "./forwarding.ts";
 import type { OperationDependencies } from "./operations.ts";
 import type { TaskFinder } from "./task-finder.ts";
+import { type Order, type TaskOrder, createTaskOrder } from "./task-order.ts";
 
 /** The rooms and facts that the host's routes work with. */
 export interface HostRouteDependencies extends OperationDependencies {
@@ -58,6 +60,15 @@ export interface HostRequests {
 		more: Partial<Parameters<Queue["submit"]>[0]>,
 		headers: Headers,
 	): Promise<SubmitBody>;
+	/** What a request's `dependencies` are. @throws 400 unknown_dependency; 424 dependency_failed */
+	order: TaskOrder["of"];
+	/** Submits work of one node that waits for tasks which are not all there. */
+	submitForward(
+		forward: ForwardRequest,
+		order: Order,
+		more: Partial<Parameters<Queue["submit"]>[0]>,
+		headers: Headers,
+	): Promise<SubmitBody>;
 	/** Remembers where the task of an answer runs, and hands the answer on. */
 	forwarded<T extends SubmitBody>(answer: T): T;
 	/** The caller's Idempotency-Key, for the node that does the work. */
@@ -83,6 +94,11 @@ export function createHostRequests(d: HostRouteDependencies): HostRequests {
 			node: d.hostName,
 		};
 	};
+	const submitForward: HostRequests["submitForward"] = (request, order, more, headers) => {
+		const { call, body } = request.forward;
+		const { priority } = body;
+		return submit(TYPES[call], request.model_name, request, { priority, ...more, ...order.own }, headers);
+	};
 	const forwarded = <T extends SubmitBody>(answer: T): T => {
 		d.tasks.remember(answer.task_id, answer.node);
 		return answer;
@@ -91,5 +107,14 @@ export function createHostRequests(d: HostRouteDependencies): HostRequests {
 		const key = headers.get("idempotency-key");
 		return key === null ? {} : { "idempotency-key": key };
 	};
-	return { submit, forwarded, passKey };
+	const { of: order } = createTaskOrder(d);
+	return { submit, order, submitForward, forwarded, passKey };
 }
+
+const TYPES: Readonly<Record<ForwardRequest["forward"]["call"], TaskType>> = {
+	downloadModel: "download",
+	copyModel: "copy",
+	moveModel: "move",
+	verifyModel: "verify",
+	uploadModel: "upload",
+};

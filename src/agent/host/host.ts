@@ -24,6 +24,7 @@ import { createOperations } from "./operations.ts";
 import { type Limits, openKeptLimits } from "../../core/transfer/transfer.ts";
 import { createSwarms } from "./swarms.ts";
 import { createTaskFinder } from "./task-finder.ts";
+import { keepHearing } from "./task-order.ts";
 
 export interface HostOptions {
 	name: string;
@@ -125,6 +126,7 @@ export async function openHost(
 	};
 	const stop = new AbortController();
 	let ticking: Promise<void> | undefined;
+	let hearing: Promise<void> | undefined;
 
 	return {
 		cluster,
@@ -165,6 +167,7 @@ export async function openHost(
 		}),
 		start() {
 			queue.start(createOperations(operationDependencies));
+			hearing = keepHearing({ queue, nodes, clock, log }, stop.signal);
 			ticking = (async () => {
 				while (!stop.signal.aborted) {
 					cluster.tick();
@@ -175,6 +178,7 @@ export async function openHost(
 		async [Symbol.asyncDispose]() {
 			stop.abort();
 			await ticking;
+			await hearing;
 			await authPush[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
 		},

@@ -8,13 +8,16 @@ import { GswarmError, asGswarmError, invalid, modelNotFound, notFound } from "..
 import type { ModelDetail } from "../../schema/model.ts";
 import { parseModelName } from "../../schema/names.ts";
 import { isServing } from "../../schema/service.ts";
-import type { PRIORITIES, TaskDocument, TaskType } from "../../schema/task.ts";
+import type { PRIORITIES, TaskDocument } from "../../schema/task.ts";
+import { BRINGING } from "../coming-models.ts";
 import { downloadSource } from "../download-source.ts";
 import { inUse, insufficientSpace, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
+import { forwardRequest } from "./forwarding.ts";
 import type { HostRequests, HostRouteDependencies, SubmitBody } from "./host-requests.ts";
 import type { CrossCopyRequest, UnregisterRequest } from "./operations.ts";
 import { placeDownload } from "./placement.ts";
+import type { Order } from "./task-order.ts";
 
 type ModelRoutes = Pick<
 	Handlers<"host">,
@@ -40,7 +43,7 @@ interface Removing {
 }
 
 export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): ModelRoutes {
-	const { submit, forwarded, passKey } = requests;
+	const { submit, order, submitForward, forwarded, passKey } = requests;
 	const transferBetween = async (
 		type: "copy" | "move",
 		name: string,
@@ -57,25 +60,15 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 		headers: Headers,
 	): Promise<SubmitBody> => {
 		const model = parseModelName(name);
-		if (!d.registry.has(model)) throw modelNotFound(model);
-		const source = d.nodes.holding(body.source_device, model);
+		const after = await order(body.dependencies);
+		const isThere = holds(d, model, body.source_device);
+		// What it waits for may bring the model; then it is looked at again when it begins.
+		const mayCome = !isThere && after.waits;
+		if (!mayCome && !d.registry.has(model)) throw modelNotFound(model);
+		const source = mayCome ? d.nodes.target(body.source_device) : d.nodes.holding(body.source_device, model);
 		const target = d.nodes.target(body.target_device);
 		if (source.device === target.device) throw sameDevice(target.device);
 		const client = d.nodes.client(target.node);
-		if (source.node === target.node) {
-			await d.registry.want(model, target.node, target.tier);
-			// Between devices of one node no line is slower than the machine.
-			const devices = { source_device: source.device, target_device: target.device };
-			const forwardBody = { ...body, ...devices, compression: "none" as const };
-			const input = { params: { model_name: model }, headers: passKey(headers) };
-			if (type === "move") return forwarded(await client.call("moveModel", { ...input, body: forwardBody }));
-			const { keep_source: _keep, ...copyBody } = forwardBody;
-			return forwarded(await client.call("copyModel", { ...input, body: copyBody }));
-		}
-		d.nodes.client(source.node);
-		const size = d.registry.get(model).model_size;
-		fits(d, target, size, model);
-		await d.registry.want(model, target.node, target.tier);
 		const request: CrossCopyRequest = {
 			model_name: model,
 			source_device: source.device,
@@ -83,19 +76,39 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			keep_source: type === "copy" || body.keep_source === true,
 			verify_checksum: body.verify_checksum ?? false,
 			bandwidth_limit: body.bandwidth_limit ?? null,
-			compression: body.compression,
 			priority: body.priority,
 		};
-		const more = {
-			priority: body.priority,
-			reservations: [
-				modelReservation(model, source.device, request.keep_source ? "shared" : "exclusive"),
-				modelReservation(model, target.device, "exclusive"),
-			],
-			resources: { devices: [source.device, target.device], models: [model], exclusive: false },
-			sizeBytes: size,
-			dependencies: body.dependencies,
-		};
+		const reservations = [
+			modelReservation(model, source.device, request.keep_source ? "shared" : "exclusive"),
+			modelReservation(model, target.device, "exclusive"),
+		];
+		const resources = { devices: [source.device, target.device], models: [model], exclusive: false };
+		const size = isThere ? d.registry.get(model).model_size : undefined;
+		if (source.node === target.node) {
+			await d.registry.want(model, target.node, target.tier);
+			const { keep_source: _keep, ...copyBody } = {
+				...body,
+				source_device: source.device,
+				target_device: target.device,
+				dependencies: after.on(target.node),
+			};
+			const moveBody = { ...copyBody, keep_source: body.keep_source === true };
+			const { node } = target;
+			if (!after.isOf(node)) {
+				const forward =
+					type === "move"
+						? forwardRequest(model, { call: "moveModel", node, body: moveBody })
+						: forwardRequest(model, { call: "copyModel", node, body: copyBody });
+				return submitForward(forward, after, { reservations, resources, sizeBytes: size }, headers);
+			}
+			const input = { params: { model_name: model }, headers: passKey(headers) };
+			if (type === "move") return forwarded(await client.call("moveModel", { ...input, body: moveBody }));
+			return forwarded(await client.call("copyModel", { ...input, body: copyBody }));
+		}
+		d.nodes.client(source.node);
+		if (size !== undefined) fits(d, target, size, model);
+		await d.registry.want(model, target.node, target.tier);
+		const more = { priority: body.priority, reservations, resources, sizeBytes: size, ...after.own };
 		return submit(type, model, request, more, headers);
 	};
 	const removeCopy = async (
@@ -202,16 +215,33 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			const origin = downloadSource(model, body.source_url, known?.source_url ?? undefined);
 			const source = downloadSource(model, origin, undefined, body.revision);
 			const target = placeDownload(d.nodes, body.target_device);
-			const answer = await d.nodes.client(target.node).call("downloadModel", {
-				params: { model_name: model },
-				body: {
-					...body,
-					source_url: source,
-					target_device: target.device,
-					model_type: body.model_type ?? known?.model_type ?? "unknown",
-				},
-				headers: passKey(request.headers),
-			});
+			const after = await order(body.dependencies);
+			const { node } = target;
+			const nodeBody = {
+				...body,
+				source_url: source,
+				target_device: target.device,
+				model_type: body.model_type ?? known?.model_type ?? "unknown",
+				dependencies: after.on(node),
+			};
+			const client = d.nodes.client(node);
+			const answer = after.isOf(node)
+				? forwarded(
+						await client.call("downloadModel", {
+							params: { model_name: model },
+							body: nodeBody,
+							headers: passKey(request.headers),
+						}),
+					)
+				: await submitForward(
+						forwardRequest(model, { call: "downloadModel", node, body: nodeBody }),
+						after,
+						{
+							reservations: [modelReservation(model, target.device, "exclusive")],
+							resources: { devices: [target.device], models: [model], exclusive: false },
+						},
+						request.headers,
+					);
 			await d.registry.want(model, target.node, target.tier);
 			await d.registry.ensure({
 				modelName: model,
@@ -220,7 +250,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 				sourceUrl: origin,
 				metadata: {},
 			});
-			return forwarded(answer);
+			return answer;
 		},
 		moveModel: ({ params, body, request }) =>
 			transferBetween("move", params.model_name, body, request.headers),
@@ -228,11 +258,20 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			transferBetween("copy", params.model_name, body, request.headers),
 		verifyModel: async ({ params, body, request }) => {
 			const model = parseModelName(params.model_name);
-			if (!d.registry.has(model)) throw modelNotFound(model);
-			const { node, device } = verifiedPlace(d, model, body.device);
+			const after = await order(body.dependencies);
+			const { node, device } = verifiedPlace(d, model, body.device, after);
+			const nodeBody = { ...body, device, dependencies: after.on(node) };
+			if (!after.isOf(node)) {
+				const more = {
+					reservations: [modelReservation(model, device, body.repair ? "exclusive" : "shared")],
+					resources: { devices: [device], models: [model], exclusive: false },
+				};
+				const forward = forwardRequest(model, { call: "verifyModel", node, body: nodeBody });
+				return submitForward(forward, after, more, request.headers);
+			}
 			const answer = await d.nodes.client(node).call("verifyModel", {
 				params: { model_name: model },
-				body: { ...body, device },
+				body: nodeBody,
 				headers: passKey(request.headers),
 			});
 			return forwarded(answer);
@@ -240,14 +279,28 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 	};
 }
 
+/** Whether the model is ready on the device that is named. */
+function holds(d: HostRouteDependencies, model: string, device: string): boolean {
+	try {
+		d.nodes.holding(device, model);
+		return d.registry.has(model);
+	} catch (error) {
+		if (asGswarmError(error).code === "MODEL_NOT_FOUND") return false;
+		throw error;
+	}
+}
+
 /** The device that is named, else the only one; its copy may be damaged already. @throws 400 ambiguous_device */
 function verifiedPlace(
 	d: HostRouteDependencies,
 	model: string,
 	device: string | undefined,
+	after: Order,
 ): { node: string; device: string } {
+	const coming = after.devicesOf(model).map((one) => d.nodes.target(one).device);
+	if (!after.waits && !d.registry.has(model)) throw modelNotFound(model);
 	const here = d.registry.locations(model).filter((l) => l.claimed === 0);
-	const devices = [...new Set(here.map(({ node, tier }) => `${node}:${tier}`))];
+	const devices = [...new Set([...here.map(({ node, tier }) => `${node}:${tier}`), ...coming])];
 	const [only] = devices;
 	if (device === undefined && devices.length > 1) {
 		throw invalid(
@@ -257,8 +310,9 @@ function verifiedPlace(
 			"Name one with `device`.",
 		);
 	}
+	if (device === undefined && only === undefined) throw modelNotFound(model);
 	const target = d.nodes.target(device ?? only ?? "");
-	if (!devices.includes(target.device)) throw modelNotFound(model, target.device);
+	if (!after.waits && !devices.includes(target.device)) throw modelNotFound(model, target.device);
 	return target;
 }
 
@@ -330,8 +384,6 @@ async function cancelBringing(d: HostRouteDependencies, model: string): Promise<
 		});
 	}
 }
-
-const BRINGING: readonly TaskType[] = ["download", "copy", "move"];
 
 /** 409: what is unregistered now would be back when the task ends. */
 function stillComing(model: string, { task_id, node }: TaskDocument): GswarmError {

@@ -13,6 +13,7 @@ import type { ModelCopy } from "../../schema/model.ts";
 import { type Priority, type TaskDocument, type TaskType, isTerminal } from "../../schema/task.ts";
 import { type Dispatcher, isAway, type OperationRun } from "./dispatch.ts";
 import { partsWithoutTls } from "../granted-parts.ts";
+import { isForward, runForward } from "./forwarding.ts";
 import { furtherSources, type Holder } from "./further-sources.ts";
 import type { Nodes } from "./nodes.ts";
 import type { Placed } from "./placement.ts";
@@ -58,6 +59,7 @@ export interface OperationDependencies {
 
 export function createOperations(d: OperationDependencies): Partial<Record<TaskType, TaskHandler>> {
 	const copy = async (context: TaskContext): Promise<Record<string, unknown> | undefined> => {
+		if (isForward(context.request)) return runForward(d, context);
 		if (isSwarmOperation(context.request)) return d.swarms.run(context, d.dispatcher);
 		const request = context.request as unknown as CrossCopyRequest;
 		const run = d.dispatcher.run(context);
@@ -230,9 +232,19 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		return { services };
 	};
 
-	const download = (context: TaskContext) => d.swarms.run(context, d.dispatcher);
+	const forward = (context: TaskContext) => runForward(d, context);
+	const download = (context: TaskContext) =>
+		isForward(context.request) ? forward(context) : d.swarms.run(context, d.dispatcher);
 
-	return { copy, download, move: copy, delete: unregister, serve: deploy };
+	return {
+		copy,
+		move: copy,
+		download,
+		verify: forward,
+		upload: forward,
+		delete: unregister,
+		serve: deploy,
+	};
 }
 
 /** Whether the device has other revisions of the model, so that the one that is meant has to be named. */

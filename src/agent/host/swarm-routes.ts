@@ -26,7 +26,7 @@ interface PlannedModel extends SwarmModel {
 	places: Placed[];
 }
 
-export function swarmRoutes(d: HostRouteDependencies, { submit }: HostRequests): SwarmRoutes {
+export function swarmRoutes(d: HostRouteDependencies, { submit, order }: HostRequests): SwarmRoutes {
 	const toCopy = async (asked: Body["models"][number], places: readonly Placed[]): Promise<PlannedModel> => {
 		const model = parseModelName(asked.model_name);
 		if (asked.source_url !== undefined)
@@ -129,6 +129,7 @@ export function swarmRoutes(d: HostRouteDependencies, { submit }: HostRequests):
 	return {
 		planTransfer: async ({ body }) => planOf((await planned(body)).models),
 		transferModels: async ({ body, request }) => {
+			const after = await order(body.dependencies);
 			const { places, models } = await planned(body);
 			const plan = planOf(models);
 			const moving = models.filter((model) => model.targets.length > 0);
@@ -157,6 +158,7 @@ export function swarmRoutes(d: HostRouteDependencies, { submit }: HostRequests):
 					exclusive: false,
 				},
 				...(plan.total_bytes === null ? {} : { sizeBytes: plan.total_bytes }),
+				...after.own,
 			};
 			const submitted = await submit(body.kind, operation.model_name, operation, more, request.headers);
 			return { ...submitted, plan };

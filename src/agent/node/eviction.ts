@@ -277,11 +277,11 @@ export function createEviction(d: EvictionDependencies): Eviction {
 		return known !== undefined && clock.monotonicMs() - known.atMs < REMEMBER_MS ? known.failure : undefined;
 	};
 	const makeRoom = async (request: RoomRequest): Promise<Reservation> => {
-		const { tier, bytes, writtenBytes, model, signal } = request;
+		const { tier, bytes, writtenBytes, transferId, model, signal } = request;
 		const before = lastFailure(tier, model);
 		if (before !== undefined) throw failedBefore(await refusal(tier, bytes), before);
 		await request.checkSource(signal);
-		const claim = storage.claim(tier, bytes, { writtenBytes });
+		const claim = storage.claim(tier, bytes, { writtenBytes, transferId });
 		try {
 			await free(tier, {
 				short: () => claim.shortBytes(),
@@ -335,13 +335,13 @@ export function createEviction(d: EvictionDependencies): Eviction {
 
 	const eviction: Eviction = {
 		async makeRoom(request) {
-			const { tier, bytes, writtenBytes, mayEvict } = request;
+			const { tier, bytes, mayEvict } = request;
 			const taken = takeIfThere(storage, request);
 			if (taken !== undefined) return taken;
 			if (!mayEvict || !watermarksOf(tier).automatic) throw await refusal(tier, bytes);
 			// Somebody else's demand may have made room, or taken it, before this one has its turn.
 			return inTurn(() => {
-				const now = takeIfThere(storage, { tier, bytes, writtenBytes });
+				const now = takeIfThere(storage, request);
 				return now === undefined ? makeRoom(request) : Promise.resolve(now);
 			});
 		},
@@ -435,10 +435,10 @@ const STAYS: readonly string[] = ["in_use", "last_durable_copy", "model_not_foun
 
 function takeIfThere(
 	storage: Storage,
-	{ tier, bytes, writtenBytes }: Pick<RoomRequest, "tier" | "bytes" | "writtenBytes">,
+	{ tier, bytes, writtenBytes, transferId }: RoomRequest,
 ): Reservation | undefined {
 	try {
-		return storage.reserve(tier, bytes, { writtenBytes });
+		return storage.reserve(tier, bytes, { writtenBytes, transferId });
 	} catch (error) {
 		if (asGswarmError(error).reason !== "insufficient_space") throw error;
 		return undefined;

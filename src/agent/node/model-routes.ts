@@ -15,7 +15,7 @@ import { modelDetail, modelSummaries } from "./model-view.ts";
 import type { Asked, NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
 import type { CopyRequest } from "./copy-request.ts";
 import { isGpu } from "./holdings.ts";
-import { type DeleteRequest, type DownloadRequest, ofRevision, serves } from "./tasks.ts";
+import { type DeleteRequest, type DownloadRequest, copyNowOr, ofRevision, serves } from "./tasks.ts";
 import type { VerifyRequest } from "./verification.ts";
 
 type ModelRoutes = Pick<
@@ -37,7 +37,7 @@ type ModelRoutes = Pick<
 const GRANT_TTL_MS = 120_000;
 
 export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): ModelRoutes {
-	const { tierHere, deviceHere, sentBefore, submit, fits, resources } = requests;
+	const { tierHere, deviceHere, sentBefore, submit, tiersComing, fits, resources } = requests;
 	/** The copy that others read when they name a device: of what is on a GPU, its files. */
 	const readable = (name: string, device: string): ModelCopy => {
 		const copy = d.holdings.require(parseModelName(name), deviceHere(device));
@@ -49,13 +49,16 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		body: BodyOf<Contract["copyModel"]> & { keep_source?: boolean },
 		asked: Asked,
 	): Promise<SubmitBody> => {
+		const before = await sentBefore(asked);
+		if (before !== undefined) return before;
 		const model = parseModelName(name);
 		const [from, to] = [deviceHere(body.source_device), deviceHere(body.target_device)];
 		if (from === to) throw sameDevice(`${d.nodeName}:${to}`);
-		const copy = d.holdings.require(model, from);
-		if (isGpu(from)) d.holdings.requireFiles(copy);
-		const isThere = d.holdings.copy(model, to, copy.revision) !== undefined;
-		if (!isThere) await fits(to, copy.size_bytes);
+		const copy = copyNowOr(body.dependencies, () => d.holdings.require(model, from));
+		if (copy !== undefined && isGpu(from)) d.holdings.requireFiles(copy);
+		const isThere = copy !== undefined && d.holdings.copy(model, to, copy.revision) !== undefined;
+		const comingBytes = isThere ? 0 : (copy?.size_bytes ?? 0);
+		if (comingBytes > 0) await fits(to, comingBytes);
 		const [serving] = servedOn(model, from);
 		const leaves = type === "move" && body.keep_source !== true && isGpu(from);
 		if (leaves && serving !== undefined) throw inUse(model, serving.service_id);
@@ -70,12 +73,12 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		const reservations = [
 			modelReservation(model, from, request.keep_source ? "shared" : "exclusive"),
 			modelReservation(model, to, "exclusive"),
-			...(isThere ? [] : bytesOn(to, copy.size_bytes)),
+			...(comingBytes === 0 ? [] : bytesOn(to, comingBytes)),
 		];
 		const more = {
 			reservations,
 			resources: resources([model], [from, to]),
-			sizeBytes: copy.size_bytes,
+			sizeBytes: copy?.size_bytes,
 			dependencies: body.dependencies,
 		};
 		return submit(type, model, request, body.priority, more, asked);
@@ -233,9 +236,11 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		verifyModel: async ({ params, body, request, caller }) => {
 			const model = parseModelName(params.model_name);
 			const copies = d.holdings.copies().filter((c) => c.model_name === model);
-			const tiers = [...new Set(copies.map((c) => c.tier))];
+			const coming = tiersComing(model, body.dependencies);
+			const tiers = [...new Set([...copies.map((c) => c.tier), ...coming])];
 			const tier = body.device === undefined ? onlyTier(tiers, model, d.nodeName) : deviceHere(body.device);
-			if (!tiers.includes(tier)) throw modelNotFound(model, `${d.nodeName}:${tier}`);
+			const waits = (body.dependencies ?? []).length > 0;
+			if (!waits && !tiers.includes(tier)) throw modelNotFound(model, `${d.nodeName}:${tier}`);
 			if (body.sha256 === true && body.sample_percent !== undefined) {
 				throw invalid(
 					"sample_without_sha256",
@@ -256,6 +261,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				// Who may replace a copy has it alone from the start.
 				reservations: [modelReservation(model, tier, body.repair ? "exclusive" : "shared")],
 				resources: resources([model], [tier]),
+				dependencies: body.dependencies,
 			};
 			return submit("verify", model, verify, body.priority, more, { request, caller });
 		},

@@ -9,9 +9,10 @@ import type { SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import type { Bandwidth, Grants, KeptLimits, Tags } from "../../core/transfer/transfer.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
-import { GswarmError, invalid } from "../../schema/errors.ts";
+import { asGswarmError, GswarmError, invalid } from "../../schema/errors.ts";
 import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
 import { OPERATION_HEADER, type OperationToken, parseToken } from "../../schema/operation.ts";
+import { bringsTo } from "../coming-models.ts";
 import { idempotencyKey } from "../http/answers.ts";
 import { toDispatch } from "../operation-token.ts";
 import type { DeviceWork } from "./device-work.ts";
@@ -84,6 +85,8 @@ export interface NodeRequests {
 		more: Partial<Parameters<Queue["submit"]>[0]>,
 		asked: Asked,
 	): Promise<SubmitBody>;
+	/** Tiers of this node to which these tasks, or those they wait for, bring the model. */
+	tiersComing(model: string, dependencies: readonly string[] | undefined): string[];
 	/** @throws 507 insufficient_space: more than all tasks together could have; less room now is waited for */
 	fits: Room["fits"];
 	/** As a task document shows them. */
@@ -164,7 +167,16 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 		models,
 		exclusive: false,
 	});
-	return { tierHere, deviceHere, sentBefore, submit, fits, resources };
+	const tiersComing: NodeRequests["tiersComing"] = (model, dependencies = []) =>
+		bringsTo(model, dependencies, (taskId) => {
+			try {
+				return d.queue.get(taskId);
+			} catch (error) {
+				if (asGswarmError(error).code === "NOT_FOUND") return undefined;
+				throw error;
+			}
+		}).map(deviceHere);
+	return { tierHere, deviceHere, sentBefore, submit, tiersComing, fits, resources };
 }
 
 /** Only a host dispatches; from anybody else the header is refused rather than overlooked. */

@@ -1,7 +1,6 @@
 /** The node's routes about services, and its gateway. */
 import { modelReservation } from "../../core/queue/queue.ts";
 import { serviceIdOf } from "../../core/service/service.ts";
-import type { Storage } from "../../core/storage/storage.ts";
 import { invalid, modelNotFound } from "../../schema/errors.ts";
 import { type ServiceDocument, isServing } from "../../schema/service.ts";
 import { type ModelName, parseModelName } from "../../schema/names.ts";
@@ -9,7 +8,7 @@ import type { Handlers } from "../http/app.ts";
 import { textResponse } from "../http/text.ts";
 import { isGpu } from "./holdings.ts";
 import type { NodeRouteDependencies, NodeRequests } from "./node-requests.ts";
-import { type ServeRequest, requireCopy } from "./tasks.ts";
+import { type ServeRequest, copyNowOr, requireCopy } from "./tasks.ts";
 
 type ServiceRoutes = Pick<
 	Handlers<"node">,
@@ -25,7 +24,7 @@ type ServiceRoutes = Pick<
 >;
 
 export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests): ServiceRoutes {
-	const { deviceHere, submit, resources } = requests;
+	const { deviceHere, submit, tiersComing, resources } = requests;
 	return {
 		listServices: () => {
 			const services = d.services.list();
@@ -41,17 +40,20 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 					`Send the request to the host, ${d.hostUrl()}.`,
 				);
 			}
+			const coming = tiersComing(model, body.dependencies);
 			const tier =
-				body.device === undefined
-					? servingTier(d.storage, model, d.nodeName, body.revision)
-					: deviceHere(body.device);
+				body.device === undefined ? servingTier(d, model, body.revision, coming) : deviceHere(body.device);
 			const { replace = false } = body;
 			const now = namedService(d.services.list(), model, `${d.nodeName}:${tier}`);
 			// Who has the name goes on with what it serves; another revision gets it by `replace`.
 			const asked = body.revision ?? (replace ? undefined : now?.revision);
-			const copy = isGpu(tier)
-				? d.devices.servable(model, tier)
-				: requireCopy(d.storage, model, tier, d.nodeName, asked);
+			// Which revision a task before will bring is not known yet.
+			const isNewest = body.revision === undefined && !replace;
+			const copy = copyNowOr(isNewest ? body.dependencies : undefined, () =>
+				isGpu(tier)
+					? d.devices.servable(model, tier)
+					: requireCopy(d.storage, model, tier, d.nodeName, asked),
+			);
 			if (body.config.replicas !== undefined && body.config.replicas > 1) {
 				throw invalid(
 					"replicas_not_supported",
@@ -65,8 +67,8 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 					.find(
 						(s) => s.model_name === model && s.device === `${d.nodeName}:${tier}` && s.revision === revision,
 					);
-			const own = body.revision === undefined && !replace ? now : same(copy.revision);
-			const ofRevision = body.revision === undefined && !replace ? undefined : copy.revision;
+			const own = isNewest || copy === undefined ? now : same(copy.revision);
+			const ofRevision = isNewest ? undefined : copy?.revision;
 			const serviceId = own?.service_id ?? serviceIdOf(model, d.nodeName, tier, ofRevision);
 			const { port: configPort, replicas: _replicas, framework: _framework, ...config } = body.config;
 			const serve: ServeRequest = {
@@ -75,8 +77,8 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 				service_id: serviceId,
 				port: body.port ?? configPort ?? own?.port ?? null,
 				config,
-				revision: copy.revision,
-				...(body.revision === undefined && !replace ? {} : { has_name: replace }),
+				...(copy === undefined ? {} : { revision: copy.revision }),
+				...(isNewest ? {} : { has_name: replace }),
 				...(replace ? { replaces: now?.service_id ?? null } : {}),
 			};
 			const more = {
@@ -84,7 +86,7 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 				resources: resources([model], [tier]),
 				joinKey: `serve ${serviceId} ${replace}`,
 				dependencies: body.dependencies,
-				sizeBytes: copy.size_bytes,
+				sizeBytes: copy?.size_bytes,
 			};
 			return {
 				...(await submit("serve", model, serve, body.priority, more, { request, caller })),
@@ -122,17 +124,18 @@ function namedService(
 	return services.find((s) => s.served_name === model && s.device === device && isServing(s));
 }
 
-/** Serving without a device: the nearest tier that has the model. */
+/** Serving without a device: the nearest tier that has the model, or will have it when the task begins. */
 function servingTier(
-	storage: Storage,
+	{ storage, nodeName }: Pick<NodeRouteDependencies, "storage" | "nodeName">,
 	model: ModelName,
-	nodeName: string,
 	revision: string | undefined,
+	coming: readonly string[],
 ): string {
-	const tiers = storage
+	const there = storage
 		.copies()
 		.filter((c) => c.model_name === model && c.status === "ready" && c.revision.startsWith(revision ?? ""))
 		.map((c) => c.tier);
+	const tiers = [...there, ...coming];
 	const tier = tiers.find((t) => t === "dram") ?? tiers[0];
 	if (tier === undefined) throw modelNotFound(model, nodeName);
 	return tier;

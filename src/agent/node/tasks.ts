@@ -451,6 +451,23 @@ export function ofRevision(copies: readonly ModelCopy[], revision: string): Mode
 	throw invalid("ambiguous_revision", `${JSON.stringify(revision)} begins several revisions.`, { revisions });
 }
 
+/**
+ * What a task of a copy is submitted with: with dependencies the copy may not be there yet, and then it is looked for
+ * when the task begins.
+ */
+export function copyNowOr(
+	dependencies: readonly string[] | undefined,
+	find: () => ModelCopy,
+): ModelCopy | undefined {
+	try {
+		return find();
+	} catch (error) {
+		const mayCome = (dependencies ?? []).length > 0 && asGswarmError(error).code === "MODEL_NOT_FOUND";
+		if (mayCome) return undefined;
+		throw error;
+	}
+}
+
 /** The tier of a device of this node, as the storage room names it. */
 export function tierOf(device: string): string {
 	return formatDevice({ ...parseDevice(device), node: undefined });

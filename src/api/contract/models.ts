@@ -217,6 +217,7 @@ export const modelsRoutes = {
 			/** Replace objects with the names of the model's files. */
 			overwrite: z.boolean().default(false),
 			priority,
+			dependencies,
 			bandwidth_limit: bandwidth.optional(),
 		}),
 		status: 202,
@@ -298,6 +299,7 @@ export const modelsRoutes = {
 			sha256: z.boolean().optional(),
 			repair: z.boolean().default(true),
 			priority,
+			dependencies,
 		}),
 		status: 202,
 		response: submittedOn,

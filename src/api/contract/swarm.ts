@@ -12,6 +12,7 @@ import {
 	PEER,
 	bandwidth,
 	compression,
+	dependencies,
 	device,
 	name,
 	priority,
@@ -40,6 +41,8 @@ const wanted = z.strictObject({
 	/** `all:disk` is the disk of every node that can be reached. */
 	target_devices: z.array(device).min(1).max(256),
 	priority,
+	/** What is copied has to be there already. */
+	dependencies,
 	verify_checksum: z.boolean().optional(),
 	/** Of each receiver. */
 	bandwidth_limit: bandwidth.optional(),

@@ -40,6 +40,10 @@ export const command = defineCommand({
 		["model copy acme/tiny node1:disk node1:dram", "into the memory of the same node"],
 		["model copy acme/tiny node1:disk node2:gpu0", "to a GPU of another node, by way of its disk"],
 		["model copy acme/big --to all:disk", "to every node, from wherever it is"],
+		[
+			"model copy acme/tiny node1:disk node2:disk --after download-acme-tiny-k3v9x2ma --no-wait",
+			"once that download has brought it",
+		],
 	],
 	next: ["model serve NAME --device DEVICE", "model locations NAME"],
 	async run(context, values) {

@@ -1,6 +1,7 @@
 import { defineCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
+import { AFTER_ARG, paceFields } from "../transfer-flags.ts";
 import { count, device, modelAt, port } from "../values.ts";
 import { PRIORITY_NAMES } from "../words.ts";
 
@@ -37,15 +38,17 @@ export const command = defineCommand({
 			valueHint: "PRIORITY",
 			description: "critical, high, normal or low",
 		},
+		after: AFTER_ARG,
 		wait: WAIT_ARG,
 	},
 	examples: [
 		["model serve acme/tiny", "serve it where the agent finds best"],
 		["model serve acme/tiny@5f0c21", "another revision beside it, asked for by acme/tiny@5f0c21…"],
 		["model serve acme/tiny --device node2:dram --ctx 4096 --parallel 4", "from the memory of node2"],
+		["model serve acme/tiny --device node2:dram --after copy-acme-tiny-k3v9x2ma", "once that copy is there"],
 	],
 	next: ["service list", "service logs SERVICE", "service stop SERVICE"],
-	async run(context, { name: of, replace, device: on, port: ownPort, ctx, parallel, priority, wait }) {
+	async run(context, { name: of, replace, device: on, port: ownPort, ctx, parallel, priority, after, wait }) {
 		const { name: modelName, revision } = of;
 		// What requests ask for.
 		const name = revision === undefined || replace ? modelName : `${modelName}@${revision}`;
@@ -57,7 +60,7 @@ export const command = defineCommand({
 				...(replace ? { replace } : {}),
 				...(on === undefined ? {} : { device: on }),
 				...(ownPort === undefined ? {} : { port: ownPort }),
-				...(priority === undefined ? {} : { priority }),
+				...paceFields({ priority, after }),
 				config: {
 					...(ctx === undefined ? {} : { max_sequence_length: ctx }),
 					...(parallel === undefined ? {} : { max_batch_size: parallel }),

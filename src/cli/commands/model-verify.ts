@@ -1,3 +1,4 @@
+import { GswarmError } from "../../schema/errors.ts";
 import type { Submitted, TaskDocument } from "../../schema/task.ts";
 import type { Context } from "../context.ts";
 import { defineCommand } from "../command.ts";
@@ -5,7 +6,7 @@ import { EXIT } from "../exit-codes.ts";
 import { followTask } from "../follow.ts";
 import { safeLine } from "../render/safe-text.ts";
 import { WAIT_ARG } from "../submit.ts";
-import { PACE_ARGS } from "../transfer-flags.ts";
+import { AFTER_ARG, PACE_ARGS, paceFields } from "../transfer-flags.ts";
 import { type ValueKind, device, model } from "../values.ts";
 
 const percent: ValueKind<number> = {
@@ -41,6 +42,7 @@ export const command = defineCommand({
 		sha256: { type: "boolean", description: "Compare the sha256 of every file too" },
 		repair: { type: "boolean", default: true, negativeDescription: "Only tell what is damaged" },
 		priority: PACE_ARGS.priority,
+		after: AFTER_ARG,
 		wait: WAIT_ARG,
 	},
 	examples: [
@@ -48,21 +50,21 @@ export const command = defineCommand({
 		["model verify acme/tiny --device node1:disk --sample 5%", "a twentieth of one copy, for a nightly job"],
 	],
 	next: ["model locations NAME"],
-	async run(context, { name, device: only, sample, seed, sha256, repair, priority, wait }) {
+	async run(context, { name, device: only, sample, seed, sha256, repair, priority, after, wait }) {
 		const api = await context.api();
-		const devices = only === undefined ? await devicesOf(context, name) : [only];
+		const devices = only === undefined ? await devicesOf(context, name, after) : [only];
 		const submitted: Submitted[] = [];
 		for (const one of devices) {
 			submitted.push(
 				await api.call("verifyModel", {
 					params: { model_name: name },
 					body: {
-						device: one,
+						...(one === "" ? {} : { device: one }),
 						repair,
 						...(sample === undefined ? {} : { sample_percent: sample }),
 						...(seed === undefined ? {} : { seed }),
 						...(sha256 ? { sha256 } : {}),
-						...(priority === undefined ? {} : { priority }),
+						...paceFields({ priority, after }),
 					},
 				}),
 			);
@@ -78,9 +80,16 @@ export const command = defineCommand({
 	},
 });
 
-async function devicesOf(context: Context, name: string): Promise<string[]> {
-	const { locations } = await (await context.api()).call("listLocations", { params: { model_name: name } });
-	return [...new Set(locations.filter((l) => l.content_id !== null).map((l) => l.device))];
+/** Where it is; with `after` none need be there yet, and the agent knows where one will be. */
+async function devicesOf(context: Context, name: string, after: readonly string[]): Promise<string[]> {
+	try {
+		const { locations } = await (await context.api()).call("listLocations", { params: { model_name: name } });
+		const devices = [...new Set(locations.filter((l) => l.content_id !== null).map((l) => l.device))];
+		return devices.length === 0 && after.length > 0 ? [""] : devices;
+	} catch (error) {
+		if (after.length > 0 && error instanceof GswarmError && error.code === "MODEL_NOT_FOUND") return [""];
+		throw error;
+	}
 }
 
 async function tellQueued({ out, say }: Context, submitted: readonly Submitted[]): Promise<number> {

@@ -47,7 +47,10 @@ function rootOf(row: Pick<TaskRow, "task_id" | "error">): string {
 }
 
 /** The task whose own failure or cancellation began the chain that this one, which ended with `error`, is part of. */
-export function rootCause(taskId: string, error: StoredError | null): string {
+export function rootCause(
+	taskId: string,
+	error: { code: string; details: Record<string, unknown> } | null,
+): string {
 	const root = error?.code === "DEPENDENCY_FAILED" ? error.details["root"] : undefined;
 	return typeof root === "string" ? root : taskId;
 }

@@ -76,8 +76,11 @@ export function toDocument(row: ShownRow, meter: ProgressMeter | undefined, show
 	};
 }
 
-/** The row has the whole address, which a restart needs; who reads tasks does not need what signs it. */
-function shownRequest(request: Record<string, unknown>): Record<string, unknown> {
+/**
+ * The row has the whole address, which a restart needs; who reads tasks does not need what signs it, nor `forward`, which
+ * says the same once more as another agent is sent it.
+ */
+function shownRequest({ forward: _forward, ...request }: Record<string, unknown>): Record<string, unknown> {
 	const { source_url: source } = request;
 	return typeof source === "string" ? { ...request, source_url: shownSource(source) } : request;
 }
@@ -110,7 +113,7 @@ export function newDocument(
 		started_at: null,
 		completed_at: null,
 		waiting_for: null,
-		request: input.request,
+		request: shownRequest(input.request),
 		result: null,
 		error: null,
 		retry_of: null,

@@ -32,11 +32,20 @@ export interface RoomFacts {
 	toWriteBytes: number;
 }
 
+/** What a reservation is for. */
+export interface Wanted {
+	bytes: number;
+	/** Of these, what lies in the transfer's staging already. */
+	writtenBytes: number;
+	transferId?: string | undefined;
+}
+
 interface Held {
 	tier: string;
 	filesystem: number;
 	bytes: number;
 	toWrite: number;
+	transferId: string | undefined;
 }
 
 /** Bytes that still fit: into the filesystem above its floor, and into the budget. */
@@ -53,7 +62,7 @@ function balance(facts: RoomFacts): { filesystem: number; budget: number } {
 	};
 }
 
-/** Bytes that transfers may take together when `theirs` of them are staged, or promised and not written yet. */
+/** Bytes that transfers may take together when `theirs` of them are staged or promised already. */
 export function roomForAll(facts: RoomFacts, theirs: number): number {
 	const { filesystem, budget } = roomLeft({
 		...facts,
@@ -85,8 +94,12 @@ export function createReservations(read: (tier: Tier) => Omit<RoomFacts, "reserv
 		}
 		return { ...read(tier), reservedBytes, toWriteBytes };
 	};
-	const take = (tier: Tier, filesystem: number, bytes: number, toWrite: number): Reservation => {
-		const one: Held = { tier: tier.name, filesystem, bytes, toWrite };
+	const take = (
+		tier: Tier,
+		filesystem: number,
+		wanted: Pick<Held, "bytes" | "toWrite" | "transferId">,
+	): Reservation => {
+		const one: Held = { tier: tier.name, filesystem, ...wanted };
 		held.add(one);
 		return {
 			tier: tier.name,
@@ -98,26 +111,26 @@ export function createReservations(read: (tier: Tier) => Omit<RoomFacts, "reserv
 	};
 	return {
 		usage: (tier: Tier, filesystem: number): TierUsage => tierUsage(facts(tier, filesystem)),
-		/** Of a tier on which transfers have staged so many bytes. */
-		forAll: (tier: Tier, filesystem: number, stagedBytes: number): number => {
-			let toWrite = 0;
-			for (const one of held) if (one.tier === tier.name) toWrite += one.toWrite;
-			return roomForAll(facts(tier, filesystem), toWrite + stagedBytes);
+		/** Of a tier on which so many bytes are staged of transfers that hold none of it now. */
+		forAll: (tier: Tier, filesystem: number, idleBytes: number): number => {
+			const now = facts(tier, filesystem);
+			return roomForAll(now, now.reservedBytes + idleBytes);
 		},
-		claim: (tier: Tier, filesystem: number, bytes: number, writtenBytes: number): Claim => ({
-			reservation: take(tier, filesystem, bytes, Math.max(0, bytes - writtenBytes)),
+		holds: (transferId: string): boolean => [...held].some((one) => one.transferId === transferId),
+		claim: (tier: Tier, filesystem: number, { bytes, writtenBytes, transferId }: Wanted): Claim => ({
+			reservation: take(tier, filesystem, { bytes, toWrite: Math.max(0, bytes - writtenBytes), transferId }),
 			shortBytes() {
 				const left = balance(facts(tier, filesystem));
 				return Math.max(0, -left.filesystem, -left.budget);
 			},
 		}),
-		reserve(tier: Tier, filesystem: number, bytes: number, writtenBytes: number): Reservation {
+		reserve(tier: Tier, filesystem: number, { bytes, writtenBytes, transferId }: Wanted): Reservation {
 			const room = roomLeft(facts(tier, filesystem));
 			const toWrite = Math.max(0, bytes - writtenBytes);
 			if (toWrite > room.filesystem || bytes > room.budget) {
 				throw noRoom(tier, bytes, Math.min(room.filesystem + Math.min(bytes, writtenBytes), room.budget));
 			}
-			return take(tier, filesystem, bytes, toWrite);
+			return take(tier, filesystem, { bytes, toWrite, transferId });
 		},
 	};
 }

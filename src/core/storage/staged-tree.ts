@@ -1,5 +1,5 @@
 /** The files of a staged or published model against its manifest, and their way to the device. */
-import { lstatSync, readdirSync } from "node:fs";
+import { type Dirent, lstatSync, readdirSync } from "node:fs";
 import { chmod, lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { syncPath } from "../../platform/durable-file.ts";
@@ -96,14 +96,27 @@ export async function treeBytes(root: string): Promise<number> {
 	return bytes;
 }
 
-/** What the files below a directory take on their filesystem; holes in them take nothing. */
+/**
+ * What the files below a directory take on their filesystem; holes in them take nothing, and neither does what comes or
+ * goes meanwhile.
+ */
 export function allocatedBytes(root: string): number {
 	let bytes = 0;
-	for (const entry of readdirSync(root, { withFileTypes: true })) {
+	for (const entry of entriesOf(root)) {
 		const path = join(root, entry.name);
-		bytes += entry.isDirectory() ? allocatedBytes(path) : lstatSync(path).blocks * BLOCK_BYTES;
+		if (entry.isDirectory()) bytes += allocatedBytes(path);
+		else bytes += (lstatSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * BLOCK_BYTES;
 	}
 	return bytes;
+}
+
+function entriesOf(directory: string): Dirent[] {
+	try {
+		return readdirSync(directory, { withFileTypes: true });
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+		throw error;
+	}
 }
 
 async function readTree(root: string, expectedFiles: number): Promise<Tree> {

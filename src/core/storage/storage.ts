@@ -92,12 +92,12 @@ export interface Storage extends AsyncDisposable {
 	 */
 	roomForAll(name: string): number;
 	/**
-	 * Reserves room for `bytes`, of which `writtenBytes` lie in staging already.
+	 * Reserves room for `bytes`, of which `writtenBytes` lie in the transfer's staging already.
 	 * @throws RESOURCE_UNAVAILABLE 507 insufficient_space with `{ required, available, device }`
 	 */
-	reserve(tier: string, bytes: number, options?: { writtenBytes?: number }): Reservation;
+	reserve(tier: string, bytes: number, options?: ReserveOptions): Reservation;
 	/** The same, also where there is no room yet: whoever asks makes it, or disposes the reservation. */
-	claim(tier: string, bytes: number, options?: { writtenBytes?: number }): Claim;
+	claim(tier: string, bytes: number, options?: ReserveOptions): Claim;
 	/** Makes the staging directory of a transfer and its row; calling it again changes nothing. Resolves to stagingPath. */
 	openStaging(tier: string, transferId: string): Promise<string>;
 	/** The directory whose contents become the copy. */
@@ -173,6 +173,13 @@ export interface Storage extends AsyncDisposable {
 	onChange(listener: () => void): Disposable;
 }
 
+/** Of a reservation. */
+interface ReserveOptions {
+	writtenBytes?: number;
+	/** Whose staging it is for; what it has staged is counted with the reservation meanwhile. */
+	transferId?: string;
+}
+
 export interface StorageDependencies {
 	db: Database;
 	clock: Clock;
@@ -239,7 +246,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			copyBytes: shelf.rows.bytesOn(tier.name),
 		};
 	});
-	const staged = createStagedBytes(shelf);
+	const staged = createStagedBytes(shelf, (transferId) => reservations.holds(transferId));
 	const readyRow = (key: CopyKey): CopyRow => {
 		const row = shelf.rows.get(keyOf(key));
 		if (row?.state !== "ready") throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
@@ -300,13 +307,13 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			const { tier, filesystem } = rootOf(shelf, name);
 			return reservations.forAll(tier, filesystem, staged.on(name));
 		},
-		reserve(name, bytes, { writtenBytes = 0 } = {}) {
+		reserve(name, bytes, { writtenBytes = 0, transferId } = {}) {
 			const { tier, filesystem } = rootOf(shelf, name);
-			return reservations.reserve(tier, filesystem, bytes, writtenBytes);
+			return reservations.reserve(tier, filesystem, { bytes, writtenBytes, transferId });
 		},
-		claim(name, bytes, { writtenBytes = 0 } = {}) {
+		claim(name, bytes, { writtenBytes = 0, transferId } = {}) {
 			const { tier, filesystem } = rootOf(shelf, name);
-			return reservations.claim(tier, filesystem, bytes, writtenBytes);
+			return reservations.claim(tier, filesystem, { bytes, writtenBytes, transferId });
 		},
 		async openStaging(tier, transferId) {
 			const root = rootOf(shelf, tier);

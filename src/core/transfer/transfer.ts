@@ -92,8 +92,9 @@ export interface RoomRequest {
 	model: ModelName;
 	tier: string;
 	bytes: number;
-	/** Of them, what lies in staging already. */
+	/** Of them, what lies in the transfer's staging already. */
 	writtenBytes: number;
+	transferId: string;
 	mayEvict: boolean;
 	/** @throws what is wrong with the source */
 	checkSource(signal: AbortSignal): Promise<void>;
@@ -204,7 +205,7 @@ export async function createTransfers(
 		if (held !== undefined) return held;
 		const writtenBytes = storage.stagedBytes(transferId);
 		const take = (): Promise<Reservation> =>
-			makeRoom({ model, tier, bytes, writtenBytes, mayEvict, checkSource, signal });
+			makeRoom({ model, tier, bytes, writtenBytes, transferId, mayEvict, checkSource, signal });
 		const reservation = await (room === undefined ? take() : waiting(take));
 		reservations.set(transferId, reservation);
 		return reservation;

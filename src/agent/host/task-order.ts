@@ -8,6 +8,7 @@ import {
 	type Elsewhere,
 	type Queue,
 	failedAlready,
+	refuseTooMany,
 	rootCause,
 	unknownDependency,
 } from "../../core/queue/queue.ts";
@@ -32,7 +33,7 @@ export interface Order {
 }
 
 export interface TaskOrder {
-	/** @throws 400 unknown_dependency; 424 dependency_failed */
+	/** @throws 400 unknown_dependency, too_many_dependencies; 424 dependency_failed */
 	of(taskIds: readonly string[] | undefined): Promise<Order>;
 }
 
@@ -68,6 +69,7 @@ export function createTaskOrder({
 	};
 	return {
 		async of(taskIds = []) {
+			refuseTooMany(new Set(taskIds).size);
 			const before: Before[] = [];
 			for (const taskId of new Set(taskIds)) before.push(await find(taskId));
 			for (const { task, node } of before) {

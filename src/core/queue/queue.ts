@@ -22,7 +22,7 @@ import { queueModule } from "./task-store.ts";
 
 export type { Capacity, Reservation, ReservationMode } from "./conflicts.ts";
 export { type Dispatch, refuseEndedDispatch } from "./dispatch.ts";
-export { failedAlready, rootCause, unknownDependency } from "./dependencies.ts";
+export { failedAlready, refuseTooMany, rootCause, unknownDependency } from "./dependencies.ts";
 export type { Elsewhere } from "./elsewhere.ts";
 export type { EventPage, TaskEvent } from "./event-log.ts";
 export type { Explanation, Obstacle } from "./explain.ts";

@@ -216,7 +216,7 @@ describe("a retry", () => {
 		expect(response.headers.get("location")).toBe(`/api/v1/queue/tasks/${String(body["task_id"])}`);
 		expect(body).toMatchObject({ status: "queued", node: NODE, position: expect.any(Number) });
 		expect(body["task_id"]).not.toBe(id);
-		expect(t.queue.get(id)).toEqual({ ...before, retried_as: body["task_id"] });
+		expect(t.queue.get(id)).toEqual({ ...before, retried_as: String(body["task_id"]) });
 	});
 
 	test("of what did not fail is 409 not_failed, of what is unknown 404", async () => {

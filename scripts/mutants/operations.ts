@@ -162,4 +162,18 @@ export const OPERATION_GUARDS: readonly Guard[] = [
 		replace: "renew(token);\n		return task;",
 		tests: ["test/cluster/operations-tokens.test.ts"],
 	},
+	{
+		name: "queue_heard_once",
+		file: "src/core/queue/elsewhere.ts",
+		find: "WHERE task_id = ?1 AND state = 'pending' ORDER BY seq",
+		replace: "WHERE task_id = ?1 AND state = 'pending' OR state = 'completed' ORDER BY seq",
+		tests: ["test/queue/elsewhere.test.ts"],
+	},
+	{
+		name: "order_of_failed",
+		file: "src/agent/host/task-order.ts",
+		find: "throw failedAlready({ taskId, root",
+		replace: "void ({ taskId, root",
+		tests: ["test/cluster/order.test.ts"],
+	},
 ];

@@ -7,6 +7,7 @@ _gswarm_step() {
 		("/model") REPLY="model" ;;
 		("/service") REPLY="service" ;;
 		("/queue") REPLY="queue" ;;
+		("/resources") REPLY="resources" ;;
 		("/node") REPLY="node" ;;
 		("/token") REPLY="token" ;;
 		("/secret") REPLY="secret" ;;
@@ -180,6 +181,7 @@ _gswarm_value() {
 		("queue config/--priority-levels") REPLY="anything" ;;
 		("queue config/--resource-tracking") REPLY="words:on off" ;;
 		("queue config/--node") REPLY="live:nodes" ;;
+		("resources/--node") REPLY="live:nodes" ;;
 		("node limit/--down") REPLY="words:none" ;;
 		("node limit/--up") REPLY="words:none" ;;
 		("node approve/--address") REPLY="anything" ;;
@@ -254,7 +256,7 @@ _gswarm_argument() {
 # Prints the commands below a path.
 _gswarm_children() {
 	case "$1" in
-		("") printf '%s\n' agent model service queue node token secret audit login context whoami env health version completions pull ls show rm ps ;;
+		("") printf '%s\n' agent model service queue resources node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
 		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve pin unpin evict delete ;;
 		("service") printf '%s\n' list status logs switch stop ;;
@@ -297,6 +299,7 @@ _gswarm_flags() {
 		("queue retry") printf '%s\n' --no-wait ;;
 		("queue history") printf '%s\n' --status --type --priority --node --since --limit --cursor ;;
 		("queue config") printf '%s\n' --max-concurrent-tasks --priority-levels --resource-tracking --node ;;
+		("resources") printf '%s\n' --node --watch ;;
 		("node limit") printf '%s\n' --down --up ;;
 		("node approve") printf '%s\n' --address ;;
 		("node remove") printf '%s\n' --force ;;

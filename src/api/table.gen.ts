@@ -39,6 +39,7 @@ export const ROUTES = {
 	setTaskBandwidth: ["PUT", "/api/v1/queue/tasks/{task_id}/bandwidth"],
 	getNodeBandwidth: ["GET", "/api/v1/nodes/{node}/bandwidth"],
 	setNodeBandwidth: ["PUT", "/api/v1/nodes/{node}/bandwidth"],
+	getResources: ["GET", "/api/v1/resources"],
 	planEviction: ["GET", "/api/v1/evictions"],
 	evictModels: ["POST", "/api/v1/evictions"],
 	pinModel: ["PUT", "/api/v1/models/{model_name}/pin"],

@@ -138,6 +138,10 @@ export const TREE: Branch = {
 				},
 			},
 		},
+		resources: {
+			summary: "Show what machines have and how much of it is in use",
+			load: () => import("./commands/resources.ts"),
+		},
 		node: {
 			summary: "Look after the machines of the cluster",
 			children: {

@@ -29,8 +29,40 @@ export async function watchTasks(
 	filter: WatchFilter,
 	draw: (columns: number, signal: AbortSignal) => Promise<readonly string[]>,
 ): Promise<number> {
-	const { world, globals, screen } = context;
+	const { world, screen } = context;
 	const api = await context.api();
+	return untilInterrupted(context, async (signal) => {
+		if (world.terminal.stdout.isTty && screen.live && !context.out.forPrograms)
+			await pictures(context, { api, filter, draw, signal });
+		else await lines(context, { api, filter, signal });
+	});
+}
+
+/** Figures that no event tells of, read every two seconds until Ctrl-C: a picture, or one after the other. */
+export async function watchFigures<Body>(
+	context: Context,
+	read: (signal: AbortSignal) => Promise<Body>,
+	draw: (body: Body, columns: number | undefined) => readonly string[],
+): Promise<number> {
+	const { world, screen, out } = context;
+	const isPicture = world.terminal.stdout.isTty && screen.live && !out.forPrograms;
+	return untilInterrupted(context, async (signal) => {
+		while (!signal.aborted) {
+			const body = await read(signal);
+			if (signal.aborted) return;
+			if (isPicture) screen.show(withinHeight(draw(body, screen.width()), screen.height()));
+			else if (out.forPrograms) out.text(`${out.format === "yaml" ? "--- " : ""}${JSON.stringify(body)}`);
+			else out.text([...draw(body, undefined), ""].join("\n"));
+			await world.clock.sleep(REFRESH_MS, signal);
+		}
+	});
+}
+
+/** Ends with 130 after Ctrl-C, with 124 when --timeout has passed. */
+async function untilInterrupted(
+	{ world, globals }: Context,
+	work: (signal: AbortSignal) => Promise<void>,
+): Promise<number> {
 	const over = new AbortController();
 	let exit: number = EXIT.interrupted;
 	const interrupts = world.terminal.onInterrupt(() => over.abort());
@@ -44,9 +76,7 @@ export async function watchTasks(
 		})();
 	}
 	try {
-		if (world.terminal.stdout.isTty && screen.live && !context.out.forPrograms)
-			await pictures(context, { api, filter, draw, signal: over.signal });
-		else await lines(context, { api, filter, signal: over.signal });
+		await work(over.signal);
 	} catch (error) {
 		// What was under way when the watching ended fails, and nobody asks.
 		if (!over.signal.aborted) throw error;

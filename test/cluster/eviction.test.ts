@@ -223,3 +223,34 @@ test(
 	},
 	LIMIT_MS,
 );
+
+test(
+	"resources are real figures in the design's shape: a node's own on the node, all of them and their sums on the host",
+	async () => {
+		await using c = await localCluster({ nodes: ["node1", "node2"], files, diskBytes: 100 * MIB });
+		await c.download("acme/a", "node1:disk");
+		const one = await c.node("node1").client.call("getResources", {});
+		expect(one.storage["disk"]).toMatchObject({ total: 100 * MIB, used: SIZE + 2, reserved: 0 });
+		expect(one.storage["disk"]?.available).toBe(100 * MIB - SIZE - 2);
+		expect(one.compute.cpu.cores).toBeGreaterThan(0);
+		expect(one.compute.cpu.usage).toBeGreaterThanOrEqual(0);
+		expect(one.network.bandwidth.in).toBeGreaterThanOrEqual(0);
+		expect(one.nodes).toBeUndefined();
+		const all = await c.host.client.call("getResources", {});
+		expect(Object.keys(all.nodes ?? {}).sort()).toEqual(["node1", "node2"]);
+		expect(all.storage["disk"]).toMatchObject({ total: 200 * MIB, used: SIZE + 2 });
+		expect(all.compute.cpu.cores).toBe(2 * one.compute.cpu.cores);
+		const second = await c.host.client.call("getResources", { query: { node: "node2" } });
+		expect(second).toMatchObject({ node: "node2", storage: { disk: { used: 0 } } });
+		const wrong = await refusal(c.node("node1").client.call("getResources", { query: { node: "node2" } }));
+		expect(wrong).toMatchObject({ status: 400, reason: "wrong_node" });
+		await c.node("node2").stop();
+		c.host.pass(40_000);
+		const without = await until("node2 is missed", async () => {
+			const body = await c.host.client.call("getResources", {});
+			return body.missing_nodes?.join() === "node2" ? body : undefined;
+		});
+		expect(without.storage["disk"]?.total).toBe(100 * MIB);
+	},
+	LIMIT_MS,
+);

@@ -2,17 +2,36 @@
 import { isReachable } from "../../core/cluster/cluster.ts";
 import { asGswarmError, modelNotFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
+import type { NodeResources } from "../../schema/resources.ts";
 import type { Handlers } from "../http/app.ts";
 import type { HostRequests, HostRouteDependencies } from "./host-requests.ts";
+import { clusterResources } from "./cluster-resources.ts";
 import { nodeUnreachable } from "./nodes.ts";
 
-type CapacityRoutes = Pick<Handlers<"host">, "planEviction" | "evictModels" | "pinModel" | "findCopies">;
+type CapacityRoutes = Pick<
+	Handlers<"host">,
+	"getResources" | "planEviction" | "evictModels" | "pinModel" | "findCopies"
+>;
 
 export function capacityRoutes(
 	d: HostRouteDependencies,
 	{ forwarded, passKey }: HostRequests,
 ): CapacityRoutes {
 	return {
+		getResources: async ({ query }) => {
+			if (query.node !== undefined) {
+				const { name } = d.cluster.view(query.node);
+				return d.nodes.client(name).call("getResources", {});
+			}
+			const views = d.cluster.views();
+			const asked = views.map(async ({ name }) => [name, await resourcesOf(d, name)] as const);
+			const answers = await Promise.all(asked);
+			const nodes = answers.flatMap(([name, answer]) =>
+				answer === undefined ? [] : [[name, answer] as const],
+			);
+			const missing = answers.flatMap(([name, answer]) => (answer === undefined ? [name] : []));
+			return clusterResources(Object.fromEntries(nodes), missing);
+		},
 		planEviction: ({ query }) => {
 			const { node, device } = d.nodes.target(query.device);
 			const bytes = query.bytes === undefined ? {} : { bytes: String(query.bytes) };
@@ -58,4 +77,17 @@ export function capacityRoutes(
 			return { copies: d.registry.whereabouts(body.revisions, alive) };
 		},
 	};
+}
+
+/** One slow machine does not keep the figures of the others. */
+const LIMIT_MS = 5_000;
+
+/** Undefined for a node that cannot be asked now. */
+async function resourcesOf(d: HostRouteDependencies, node: string): Promise<NodeResources | undefined> {
+	try {
+		return await d.nodes.client(node).call("getResources", { signal: AbortSignal.timeout(LIMIT_MS) });
+	} catch (error) {
+		d.log.debug("resources.node_missing", { node, error });
+		return undefined;
+	}
 }

@@ -1,5 +1,5 @@
 /** The node's routes about what its devices have: who would go from a full one, and who may not. */
-import { modelNotFound } from "../../schema/errors.ts";
+import { invalid, modelNotFound } from "../../schema/errors.ts";
 import { type Revision, parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
@@ -11,11 +11,22 @@ export interface EvictRequest {
 	bytes: number | null;
 }
 
-type CapacityRoutes = Pick<Handlers<"node">, "planEviction" | "evictModels" | "pinModel">;
+type CapacityRoutes = Pick<Handlers<"node">, "getResources" | "planEviction" | "evictModels" | "pinModel">;
 
 export function capacityRoutes(d: NodeRouteDependencies, requests: NodeRequests): CapacityRoutes {
 	const { tierHere, submit, resources } = requests;
 	return {
+		getResources: ({ query }) => {
+			if (query.node !== undefined && query.node !== d.nodeName) {
+				throw invalid(
+					"wrong_node",
+					`This node is ${d.nodeName}.`,
+					{ node: query.node },
+					`Ask the host, ${d.hostUrl()}.`,
+				);
+			}
+			return d.resources();
+		},
 		planEviction: ({ query }) => d.eviction.plan(tierHere(query.device), query.bytes),
 		evictModels: async ({ body, request, caller }) => {
 			const tier = tierHere(body.device);

@@ -10,6 +10,7 @@ import type { Storage } from "../../core/storage/storage.ts";
 import type { Bandwidth, Grants, KeptLimits, Tags } from "../../core/transfer/transfer.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
 import { asGswarmError, GswarmError, invalid } from "../../schema/errors.ts";
+import type { NodeResources } from "../../schema/resources.ts";
 import type { PRIORITIES, Submitted, TaskType } from "../../schema/task.ts";
 import { OPERATION_HEADER, type OperationToken, parseToken } from "../../schema/operation.ts";
 import { bringsTo } from "../coming-models.ts";
@@ -41,6 +42,8 @@ export interface NodeRouteDependencies {
 	holdings: Holdings;
 	devices: DeviceWork;
 	eviction: Eviction;
+	/** What the machine has and how much of it is in use. */
+	resources(): Promise<NodeResources>;
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;

@@ -31,6 +31,8 @@ import { readBootId } from "../../platform/filesystem.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { createIoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
+import { createLoadSampler } from "../../platform/machine-load.ts";
+import { createMemoryReader } from "../../platform/memory.ts";
 import { version } from "../../platform/version.ts";
 import { asGswarmError, invalid } from "../../schema/errors.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
@@ -50,6 +52,7 @@ import { createHostedWork } from "./hosted-work.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
 import { createRates } from "./rates.ts";
+import { readResources } from "./resources.ts";
 import { type CondemnOptions, createRemoval } from "./removal.ts";
 import { createRoom } from "./room.ts";
 import type { SwarmAnswer, SwarmQuestion } from "./swarm-task.ts";
@@ -151,6 +154,8 @@ export async function openNode(
 	const tags = createTags({ storage, io, ids });
 	const tagging = { store: tags, isWanted: () => !options.listeners().peerTls };
 	const rates = createRates();
+	const load = createLoadSampler({ clock });
+	const memory = createMemoryReader();
 	const eviction = createEviction({
 		nodeName: name,
 		clock,
@@ -377,6 +382,8 @@ export async function openNode(
 			holdings,
 			devices,
 			eviction,
+			resources: () =>
+				readResources({ nodeName: name, storage, accelerator, eviction, bandwidth, load, memory }),
 			verifySha256,
 			bandwidth,
 			audit,

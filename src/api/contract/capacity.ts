@@ -1,10 +1,23 @@
 /** What devices have and what takes it: figures, who would go from a full one, and who may not. */
 import { z } from "zod";
 import { evictionPlanSchema } from "../../schema/eviction.ts";
+import { resourcesSchema } from "../../schema/resources.ts";
 import type { Route } from "../route.ts";
 import { BOTH, HOST, device, name, priority, queryNumber, size, submittedOn } from "./fields.ts";
 
 export const capacityRoutes = {
+	getResources: {
+		method: "GET",
+		path: "/api/v1/resources",
+		summary:
+			"What is there and in use of storage, processors and network: of a node, or of the whole cluster",
+		role: "viewer",
+		on: BOTH,
+		/** On a host: of one node alone. */
+		query: z.strictObject({ node: name.optional() }),
+		status: 200,
+		response: resourcesSchema,
+	},
 	planEviction: {
 		method: "GET",
 		path: "/api/v1/evictions",

@@ -14,6 +14,7 @@ import { fileError } from "../../platform/durable-file.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
+import { createMemoryReader } from "../../platform/memory.ts";
 import { joinSafe, type SafePath } from "../../platform/safe-path.ts";
 import { modelNotFound } from "../../schema/errors.ts";
 import type { Detected } from "../../schema/detected.ts";
@@ -86,6 +87,8 @@ export interface Storage extends AsyncDisposable {
 	/** @throws 404 device_not_found */
 	tier(name: string): Tier;
 	usage(name: string): TierUsage;
+	/** The filesystem below a tier, whoever uses it, and what of it is never used. */
+	filesystem(name: string): { total: number; available: number; floor: number };
 	/**
 	 * Bytes that transfers may take together on a tier: what is free now, and what those under way were promised or have
 	 * staged there.
@@ -235,12 +238,13 @@ export async function openStorage(
 function createStorage(shelf: Shelf, io: IoPool): Storage {
 	const manifests = new Map<string, Manifest>();
 	const uses = createUseRecord(shelf);
+	const memory = createMemoryReader();
 	const listed = (row: CopyRow): boolean => row.state === "ready" || row.state === "unavailable";
 	const reservations = createReservations((tier) => {
 		const root = rootOf(shelf, tier.name);
 		const { floorBytes } = root;
 		return {
-			...tierSpace(root),
+			...tierSpace(root, memory),
 			floorBytes,
 			limitBytes: tier.limitBytes,
 			copyBytes: shelf.rows.bytesOn(tier.name),
@@ -306,6 +310,11 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		roomForAll(name) {
 			const { tier, filesystem } = rootOf(shelf, name);
 			return reservations.forAll(tier, filesystem, staged.on(name));
+		},
+		filesystem(name) {
+			const root = rootOf(shelf, name);
+			const { freeBytes, totalBytes } = tierSpace(root, memory);
+			return { total: totalBytes, available: freeBytes, floor: root.floorBytes };
 		},
 		reserve(name, bytes, { writtenBytes = 0, transferId } = {}) {
 			const { tier, filesystem } = rootOf(shelf, name);

@@ -3,7 +3,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { chmod, lstat, mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { syncPath, writeFileDurably } from "../../platform/durable-file.ts";
-import { availableMemoryBytes, filesystemSpace } from "../../platform/filesystem.ts";
+import { filesystemSpace } from "../../platform/filesystem.ts";
+import type { MemoryReader } from "../../platform/memory.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { modelDirName, parseTaskId } from "../../schema/names.ts";
@@ -130,11 +131,17 @@ export function stagingRootOf({ stagingRoot }: TierRoot, transferId: string): st
 	return join(stagingRoot, parseTaskId(transferId));
 }
 
-/** Free and total bytes; memory that other programs took is not free on a tmpfs. */
-export function tierSpace({ tier }: TierRoot): { freeBytes: number; totalBytes: number } {
+/** Free and total bytes; memory that other programs took, or that a control group keeps from us, is not free on a tmpfs. */
+export function tierSpace(
+	{ tier }: TierRoot,
+	reader: MemoryReader,
+): { freeBytes: number; totalBytes: number } {
 	const { freeBytes, totalBytes } = filesystemSpace(tier.root);
-	const memory = tier.durable ? undefined : availableMemoryBytes();
-	return { freeBytes: Math.min(freeBytes, memory ?? freeBytes), totalBytes };
+	const memory = tier.durable ? undefined : reader.read();
+	return {
+		freeBytes: Math.min(freeBytes, memory?.availableBytes ?? freeBytes),
+		totalBytes: Math.min(totalBytes, memory?.totalBytes ?? totalBytes),
+	};
 }
 
 function defaultFloor(root: string, durable: boolean): number {

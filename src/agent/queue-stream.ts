@@ -68,13 +68,21 @@ export async function* taskChanges(
 	{ taskId, signal }: { taskId: string; signal: AbortSignal },
 ): AsyncGenerator<ServerEvent, void> {
 	let wake = Promise.withResolvers<void>();
+	/** A change of state is told at once; only progress may wait. */
+	let state = Promise.withResolvers<void>();
 	using _listening = queue.onEvent((event) => {
-		if (event.taskId === taskId) wake.resolve();
+		if (event.taskId !== taskId) return;
+		wake.resolve();
+		if (event.kind === "state") state.resolve();
 	});
-	using _aborting = onAbort(signal, () => wake.resolve());
+	using _aborting = onAbort(signal, () => {
+		wake.resolve();
+		state.resolve();
+	});
 	let shown = "";
 	while (!signal.aborted) {
 		wake = Promise.withResolvers();
+		state = Promise.withResolvers();
 		const task = queue.get(taskId);
 		if (isTerminal(task.status)) {
 			yield { event: "end", data: task };
@@ -84,7 +92,7 @@ export async function* taskChanges(
 		if (text !== shown) yield { event: "task", data: task };
 		shown = text;
 		await wake.promise;
-		await clock.sleep(TASK_EVERY_MS, signal);
+		await soonerOf(clock, TASK_EVERY_MS, state.promise);
 	}
 }
 

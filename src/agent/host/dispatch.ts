@@ -82,6 +82,18 @@ export const FOLLOW_EVERY_MS = 200;
 /** Within the grace of a cancelled handler. */
 const REVOKE_WITHIN_MS = 4_000;
 
+/** Short work is not made long by looks that come late, nor long work busy by many. */
+const FOLLOW_SHARE = 0.1;
+const SHORTEST_PAUSE_MS = 10;
+
+/** How long until the next look at a task that began so long ago. */
+export function followPauseMs(ageMs: number, task: Pick<TaskDocument, "progress"> | undefined): number {
+	const { bytes_done: done, bytes_total: total } = task?.progress ?? { bytes_done: 0, bytes_total: 0 };
+	// All has come: what is left is its verification and publishing.
+	const share = total > 0 && done >= total ? FOLLOW_SHARE / 4 : FOLLOW_SHARE;
+	return Math.min(Math.max(ageMs * share, SHORTEST_PAUSE_MS), FOLLOW_EVERY_MS);
+}
+
 /** What the operation's row keeps of a part; the task is null until the node has answered: it may have it or not. */
 interface PartRecord {
 	node: string;
@@ -160,6 +172,7 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 			await save(key, { node, task_id });
 		};
 		const ended = async (part: Part): Promise<TaskDocument> => {
+			const sinceMs = d.clock.monotonicMs();
 			for (;;) {
 				if ((parts[part.key]?.task_id ?? null) === null) await dispatch(part);
 				const answer = await patiently(part, async (token, line) => {
@@ -178,7 +191,7 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 					(part.report ?? context.report)(told);
 					if (isTerminal(status)) return answer.task;
 				}
-				await d.clock.sleep(FOLLOW_EVERY_MS, signal);
+				await d.clock.sleep(followPauseMs(d.clock.monotonicMs() - sinceMs, answer?.task), signal);
 			}
 		};
 		/**

@@ -56,7 +56,7 @@ const STEPS: readonly Step[] = [
 			`--parallel=${Math.min(4, availableParallelism())}`,
 			...ALONE.map((folder) => `--path-ignore-patterns=**/test/${folder}/**`),
 		],
-		limitMs: 5 * MINUTE_MS,
+		limitMs: 7 * MINUTE_MS,
 		isTests: true,
 	},
 	...ALONE.map((folder) => ({

@@ -1,8 +1,9 @@
-/** Parts that come compressed, or from several nodes: what is inflated, and who is believed. */
+/** Parts that come compressed, from several nodes or from a person's machine: what is inflated, and who is believed. */
 import type { Guard } from "./guard.ts";
 
 const BLOCKS = ["test/platform/zstd-blocks.test.ts"];
 const SEVERAL = ["test/transfer/several-sources.test.ts"];
+const OFFER = ["test/source/offer.test.ts"];
 const COMPRESSION = ["test/transfer/compression.test.ts"];
 
 export const COMPRESSION_GUARDS: readonly Guard[] = [
@@ -68,5 +69,33 @@ export const COMPRESSION_GUARDS: readonly Guard[] = [
 		find: " || holder.node === receiver",
 		replace: "",
 		tests: ["test/cluster/further-sources.test.ts"],
+	},
+	{
+		name: "offer_as_announced",
+		file: "src/core/source/offer.ts",
+		find: "if (found.content_id !== contentId || found.manifest.total_bytes !== sizeBytes)",
+		replace: "if (false)",
+		tests: OFFER,
+	},
+	{
+		name: "piece_as_long_as_wanted",
+		file: "src/core/source/offer.ts",
+		find: "if (bytes.byteLength !== length) {",
+		replace: "if (false) {",
+		tests: OFFER,
+	},
+	{
+		name: "piece_to_one_sender",
+		file: "src/core/source/offer.ts",
+		find: "free.leasedUntilMs = nowMs + LEASE_MS;",
+		replace: "",
+		tests: OFFER,
+	},
+	{
+		name: "offer_fits",
+		file: "src/agent/node/offer-routes.ts",
+		find: "if (d.storage.copy(model, tier, revision)?.content_id !== body.content_id) fits(tier, body.size_bytes);",
+		replace: "",
+		tests: ["test/agent/bundle-offers.test.ts"],
 	},
 ];

@@ -41,6 +41,7 @@ interface LooseInput {
 	signal?: AbortSignal;
 	hasLongBody?: boolean;
 	headers?: Record<string, string>;
+	rawBody?: Uint8Array<ArrayBuffer>;
 }
 
 export function createApiClient({
@@ -72,10 +73,15 @@ export function createApiClient({
 				responseType: "stream",
 				redirect: "manual",
 				signal: input.signal === undefined ? timeout : AbortSignal.any([input.signal, timeout]),
-				headers: { ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }), ...input.headers },
+				headers: {
+					...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
+					...(input.rawBody === undefined ? {} : { "content-type": "application/octet-stream" }),
+					...input.headers,
+				},
 			};
 			if (input.query !== undefined) options.query = input.query;
 			if (input.body !== undefined) options.body = input.body as Record<string, unknown>;
+			if (input.rawBody !== undefined) options.body = input.rawBody;
 			const response = await transport.raw(`${baseUrl}${path}`, options);
 			limit.answered();
 			return response;

@@ -10,6 +10,7 @@ import { gatewayRoutes } from "./contract/gateway.ts";
 import { identityRoutes } from "./contract/identity.ts";
 import { modelsRoutes } from "./contract/models.ts";
 import { nodesRoutes } from "./contract/nodes.ts";
+import { offersRoutes } from "./contract/offers.ts";
 import { partsRoutes } from "./contract/parts.ts";
 import { queueRoutes } from "./contract/queue.ts";
 import { recordsRoutes } from "./contract/records.ts";
@@ -22,6 +23,7 @@ export const contract = {
 	...systemRoutes,
 	...modelsRoutes,
 	...adoptionsRoutes,
+	...offersRoutes,
 	...servicesRoutes,
 	...queueRoutes,
 	...bandwidthRoutes,

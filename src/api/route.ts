@@ -32,6 +32,8 @@ export interface Route {
 	forceRole?: Role;
 	/** A user may do it to the task that the path names only when they submitted it; an operator to any. */
 	ownTask?: true;
+	/** The call takes it out of their hands. */
+	endsTask?: true;
 	on: readonly Listener[];
 	/** Fields of query and body that the audit log tells; never one that may hold a secret. */
 	audited?: readonly string[];
@@ -70,4 +72,6 @@ export type InputOf<R extends Route> = (ParameterNames<R["path"]> extends never
 		/** The usual limit ends with the headers of the answer: its body takes as long as it takes. */
 		hasLongBody?: boolean;
 		headers?: Record<string, string>;
+		/** Bytes, for a route that hands its body on. */
+		rawBody?: Uint8Array<ArrayBuffer>;
 	};

@@ -5,11 +5,6 @@
 import { z } from "zod";
 import { manifestSchema } from "./manifest.ts";
 
-/** The first entry. */
-export const BUNDLE_ENTRY = "gswarm-bundle.json";
-/** What the files of the model are below. */
-export const BUNDLE_FOLDER = "files";
-
 export const bundleSchema = z.object({
 	/** Version of the form. */
 	gswarm_bundle: z.literal(1),

@@ -31,7 +31,7 @@ const route = (change: Partial<Route>): Route => ({
 	...change,
 });
 const SUBMIT = route({});
-const CANCEL = route({ ownTask: true, status: 200 });
+const CANCEL = route({ ownTask: true, endsTask: true, status: 200 });
 const FORCED = route({ role: "operator", forceRole: "admin" });
 
 const caller = (id: string, role: CallerRole = "user"): Caller => ({

@@ -261,4 +261,19 @@ describe("model import", () => {
 			model_name: "mine",
 		});
 	});
+
+	test("of a file of this machine sends it, and stays for that", async () => {
+		using dir = tempDir();
+		const file = join(dir.path, "tiny.tar");
+		writeFileSync(file, "no tar at all".repeat(100));
+		const agent = fakeAgent({ importModel: SENT });
+		const no = await run(["model", "import", file], { agent });
+		expect([no.code, agent.seen]).toEqual([2, []]);
+		expect(no.stderr).toContain("is no bundle");
+		const left = await run(["model", "import", file, "--no-wait"], { agent });
+		expect([left.code, agent.seen]).toEqual([2, []]);
+		expect(left.stderr).toContain("--on-node");
+		expect((await run(["model", "import", file, "--on-node", "--no-wait"], { agent })).code).toBe(0);
+		expect(agent.only("importModel").body).toEqual({ source_url: `file://${file}` });
+	});
 });

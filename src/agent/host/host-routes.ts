@@ -12,6 +12,7 @@ import { type HostRouteDependencies, createHostRequests } from "./host-requests.
 import { createInspections } from "./inspections.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { nodeAdminRoutes } from "./node-admin-routes.ts";
+import { offerRoutes } from "./offer-routes.ts";
 import { peopleRoutes } from "./people-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { repairRoutes } from "./repair-routes.ts";
@@ -35,6 +36,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...uploadRoutes(d, requests),
 		...adoptRoutes(d, requests),
 		...bundleRoutes(d, requests),
+		...offerRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		...agentRoutes(d),
 		...nodeAdminRoutes(d),

@@ -20,6 +20,8 @@ export interface TaskFinder {
 	remember(taskId: string, node: string): void;
 	/** @throws 404 task_not_found */
 	find(taskId: string): Promise<FoundTask>;
+	/** Of the node that has it, without asking it where that is known; undefined: it is the host's own. @throws as find */
+	line(taskId: string): Promise<ApiClient | undefined>;
 	cancel(taskId: string): Promise<TaskDocument>;
 	/** Unfinished tasks of a node that work on a model. */
 	live(node: string, model: string): Promise<TaskDocument[]>;
@@ -80,6 +82,10 @@ export function createTaskFinder({
 	return {
 		remember,
 		find,
+		async line(taskId) {
+			const known = places.get(taskId);
+			return known === undefined ? (await find(taskId)).client : nodes.client(known);
+		},
 		async cancel(taskId) {
 			const { client } = await find(taskId);
 			return client === undefined

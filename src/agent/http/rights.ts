@@ -73,7 +73,7 @@ export async function keepOwner(
 	const taskId = taskIdOf(answer);
 	if (caller === undefined || taskId === undefined) return;
 	const key = headers.get("idempotency-key");
-	if (route.ownTask === true && isUser(caller)) await identity.taskOwners.cancelled(taskId, caller.id);
+	if (route.endsTask === true && isUser(caller)) await identity.taskOwners.cancelled(taskId, caller.id);
 	else if (route.status === 202 && (isUser(caller) || key !== null))
 		await identity.taskOwners.submitted(taskId, caller.id, key);
 }

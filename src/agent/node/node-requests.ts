@@ -5,7 +5,7 @@ import type { Activity } from "../../core/registry/registry.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Audit, Caller, PushedTokens } from "../../core/identity/identity.ts";
 import type { Gateway, Services } from "../../core/service/service.ts";
-import type { SourceContext } from "../../core/source/source.ts";
+import type { Offers, SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import type { Bandwidth, Grants, KeptLimits, Tags } from "../../core/transfer/transfer.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
@@ -47,6 +47,8 @@ export interface NodeRouteDependencies {
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
+	/** Bundles that somebody sends. */
+	offers: Offers;
 	/** Of what the node receives, and of what it sends to others; what of it was set at run time is kept. */
 	bandwidth: { down: Bandwidth; up: Bandwidth; kept: KeptLimits };
 	/** `transfer.verify: sha256` of the configuration. */

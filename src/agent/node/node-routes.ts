@@ -10,6 +10,7 @@ import { capacityRoutes } from "./capacity-routes.ts";
 import { modelRoutes } from "./model-routes.ts";
 import { modelSummaries } from "./model-view.ts";
 import { type NodeRouteDependencies, createNodeRequests } from "./node-requests.ts";
+import { offerRoutes } from "./offer-routes.ts";
 import { partRoutes } from "./part-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
@@ -31,6 +32,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...uploadRoutes(d, requests),
 		...adoptRoutes(d, requests),
 		...bundleRoutes(d, requests),
+		...offerRoutes(d, requests),
 		...swarmRoutes(d, requests),
 		listAudit: ({ query }) => d.audit.list(query),
 		health: ({ caller }) => {

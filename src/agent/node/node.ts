@@ -12,7 +12,7 @@ import { type Queue, openQueue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
 import { createGateway, createLlamaEngine, openServices } from "../../core/service/service.ts";
 import type { Front, Services } from "../../core/service/service.ts";
-import type { SourceContext } from "../../core/source/source.ts";
+import { createOffers, type SourceContext } from "../../core/source/source.ts";
 import { type Storage, type TierOptions, openStorage } from "../../core/storage/storage.ts";
 import {
 	type Transfers,
@@ -194,6 +194,7 @@ export async function openNode(
 		},
 	);
 	const grants = createGrants({ clock, ids });
+	const offers = createOffers({ clock });
 	const shares = createShares({ storage, ids, clock });
 	const accelerator = await openAccelerator(
 		{ clock, log },
@@ -330,6 +331,7 @@ export async function openNode(
 		findRepair,
 		endRepair,
 		verifySha256,
+		offers,
 		up: bandwidth.up,
 		removal,
 		room,
@@ -386,6 +388,7 @@ export async function openNode(
 				readResources({ nodeName: name, storage, accelerator, eviction, bandwidth, load, memory }),
 			verifySha256,
 			bandwidth,
+			offers,
 			audit,
 			pushed,
 			uptimeS: () => Math.round((clock.monotonicMs() - startedMs) / 1000),

@@ -22,7 +22,7 @@ import {
 	severalSources,
 	storageSource,
 } from "../../core/transfer/transfer.ts";
-import type { SourceContext } from "../../core/source/source.ts";
+import type { Offers, Source, SourceContext } from "../../core/source/source.ts";
 import { isServing, type ServiceDocument } from "../../schema/service.ts";
 import type { TaskType } from "../../schema/task.ts";
 import type { ServiceConfig } from "../../core/service/service.ts";
@@ -54,6 +54,8 @@ export interface DownloadRequest {
 	exclude: string[];
 	all_files: boolean;
 	bandwidth_limit: number | null;
+	/** The bundle is on the machine of who asked, and is sent from there. */
+	offer?: { description_bytes: number; size_bytes: number };
 	/** What a bundle said of itself when it was asked for. */
 	bundle?: {
 		revision: string;
@@ -101,6 +103,8 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	endRepair(place: RepairPlace, taskId: string): Promise<void>;
 	/** `transfer.verify: sha256` of the configuration: sha256 is compared whatever the line. */
 	verifySha256: boolean;
+	/** Bundles that somebody sends. */
+	offers: Offers;
 	/** Of what this node sends. */
 	up: Bandwidth;
 	removal: Pick<Removal, "remove">;
@@ -269,12 +273,15 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				return finished(await receiveInSwarm(d, context, tier, (input) => transfer(context, input)), context);
 			}
 			context.report({ phase: "resolving" });
-			const source = openSource(request.source_url, {
-				...d.sources,
-				include: request.include,
-				exclude: request.exclude,
-				allFiles: request.all_files,
-			});
+			using offered = offeredSource(d, context.taskId, request);
+			const source =
+				offered ??
+				openSource(request.source_url, {
+					...d.sources,
+					include: request.include,
+					exclude: request.exclude,
+					allFiles: request.all_files,
+				});
 			const got = await transfer(context, {
 				transferId: context.taskId,
 				source,
@@ -399,6 +406,22 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			return { service_id: context.request["service_id"] };
 		},
 	};
+}
+
+/** The bundle that is sent for this task, if it is one. */
+function offeredSource(
+	{ offers }: Pick<NodeTaskDependencies, "offers">,
+	taskId: string,
+	{ offer, bundle, model_name }: DownloadRequest,
+): (Source & Disposable) | undefined {
+	if (offer === undefined || bundle === undefined) return undefined;
+	return offers.open(taskId, {
+		descriptionBytes: offer.description_bytes,
+		sizeBytes: offer.size_bytes,
+		contentId: bundle.content_id,
+		model: parseModelName(model_name),
+		revision: parseRevision(bundle.revision),
+	});
 }
 
 /** What a bundle is, it says itself. */

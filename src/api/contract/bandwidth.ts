@@ -42,7 +42,7 @@ export const bandwidthRoutes = {
 		method: "PUT",
 		path: "/api/v1/nodes/{node}/bandwidth",
 		summary:
-			"Change it until its agent is started again; what is left out stays. `all`: the cluster's, on the host",
+			"Change it, for later starts of its agent, too; what is left out stays. `all`: the cluster's, on the host",
 		role: "operator",
 		on: BOTH,
 		audited: ["down", "up"],

@@ -61,6 +61,7 @@ export const queueRoutes = {
 		summary: "Cancel a pending or running task: a user one that they submitted, an operator any",
 		role: "user",
 		ownTask: true,
+		endsTask: true,
 		on: BOTH,
 		status: 200,
 		response: taskSchema,

@@ -4,7 +4,8 @@
  */
 import { parseJson } from "../../platform/safe-json.ts";
 import { sha256Hex } from "../../platform/hash.ts";
-import { BUNDLE_ENTRY, type Bundle, bundleSchema } from "../../schema/bundle.ts";
+import { BUNDLE_ENTRY } from "../../schema/bundle-form.ts";
+import { type Bundle, bundleSchema } from "../../schema/bundle.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { canonicalManifest } from "../../schema/manifest.ts";
 import { isModelName, parseRevision } from "../../schema/names.ts";
@@ -13,7 +14,7 @@ import { readRange } from "./read-range.ts";
 import { TAR_BLOCK_BYTES } from "./tar-structure.ts";
 
 /** A manifest of 100,000 files has some 20 MB. */
-const MAX_BUNDLE_JSON_BYTES = 32 * 1024 * 1024;
+export const MAX_BUNDLE_JSON_BYTES = 32 * 1024 * 1024;
 
 /** @throws INVALID_REQUEST not_a_bundle, bad_bundle; what the source throws */
 export async function readBundleHeader(

@@ -164,6 +164,7 @@ export { type ModelFormat } from "./detect.ts";
 export { detectModel, memoryBytes } from "./detected.ts";
 export { inspectFiles, type ModelFacts } from "./inspect.ts";
 export { describeSealed, type PeerInput, type PeerSource, peerSource } from "./peer.ts";
+export { createOffers, type Offers } from "./offer.ts";
 export { type Relay, type RelayInput, relayReader } from "./relay.ts";
 export type { FoundModel } from "./layout.ts";
 export { type RemovedFiles, removeFound } from "./layout-removal.ts";

@@ -1,7 +1,7 @@
 /** An archive that is a bundle: its files must be exactly those of its manifest, and become the model's. */
 import { readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { BUNDLE_ENTRY, BUNDLE_FOLDER } from "../../schema/bundle.ts";
+import { BUNDLE_ENTRY, BUNDLE_FOLDER } from "../../schema/bundle-form.ts";
 import type { ManifestFile } from "../../schema/manifest.ts";
 import { badBundle, parseBundle } from "../source/source.ts";
 

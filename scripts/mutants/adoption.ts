@@ -2,10 +2,46 @@
 import type { Guard } from "./guard.ts";
 
 const LAYOUTS = ["test/source/layouts.test.ts"];
+const TWINS = ["test/transfer/twins.test.ts"];
 const REPLACE = ["test/service/replace.test.ts"];
 const ADOPT = ["test/cluster/adopt.test.ts"];
 
 export const ADOPTION_GUARDS: readonly Guard[] = [
+	{
+		name: "shared_bytes_not_written",
+		file: "src/core/transfer/twins.ts",
+		find: "await unlinkShared(ledger, file, path);",
+		replace: "",
+		tests: TWINS,
+	},
+	{
+		name: "damaged_twin_not_taken",
+		file: "src/core/transfer/twins.ts",
+		find: "found.sha256 === sha256 &&",
+		replace: "",
+		tests: TWINS,
+	},
+	{
+		name: "damaged_twin_not_linked",
+		file: "src/core/storage/shared-files.ts",
+		find: "if (await shelf.isRight(twin, file)) await rename(twin, own);",
+		replace: "if (file.size_bytes > 0) await rename(twin, own);",
+		tests: TWINS,
+	},
+	{
+		name: "shared_bytes_count_once",
+		file: "src/core/storage/storage.ts",
+		find: " - sharedBytes(shelf, tier.name)",
+		replace: "",
+		tests: TWINS,
+	},
+	{
+		name: "shared_damage_is_everybodys",
+		file: "src/core/storage/storage.ts",
+		find: 'await setState(shelf, other, "unavailable");',
+		replace: "",
+		tests: TWINS,
+	},
 	{
 		name: "name_goes_when_the_new_one_answers",
 		file: "src/core/service/service.ts",

@@ -11,7 +11,7 @@ const LIMIT_MS = 90_000;
 const MODELS = ["acme/a", "acme/b", "acme/c", "acme/d"] as const;
 /** With its config.json each is two bytes larger. */
 const SIZE = 4 * MIB;
-const files = Object.fromEntries(MODELS.map((name) => [name, modelFiles(SIZE)]));
+const files = Object.fromEntries(MODELS.map((name, index) => [name, modelFiles(SIZE, index + 1)]));
 /** Three of them, and a little. */
 const DRAM = { dramBytes: 13 * MIB, nodes: ["node1"], files };
 

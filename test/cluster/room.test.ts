@@ -9,7 +9,7 @@ const BUDGET = 1_000_000;
 const SLOW = { bandwidth_limit: 50_000 };
 const FILES = {
 	"org/first": modelFiles(600_000),
-	"org/second": modelFiles(600_000),
+	"org/second": modelFiles(600_000, 2),
 	"org/large": modelFiles(BUDGET + 1),
 };
 

@@ -45,12 +45,12 @@ const DRAM_BYTES = 16 * 1024 * 1024;
 /** No compressor, and no luck, makes one part of it look like another. */
 const NOISE = crypto.getRandomValues(new Uint8Array(4096));
 
-/** A model of two files, `bytes` in all but for a few. */
-export function modelFiles(bytes: number): Record<string, Uint8Array | string> {
+/** A model of two files, `bytes` in all but for a few; another seed, other bytes. */
+export function modelFiles(bytes: number, seed = 0): Record<string, Uint8Array | string> {
 	const weights = new Uint8Array(bytes);
 	for (let at = 0; at < bytes; at += NOISE.length) {
 		weights.set(NOISE.subarray(0, Math.min(NOISE.length, bytes - at)), at);
-		new DataView(weights.buffer).setUint32(at, at);
+		new DataView(weights.buffer).setUint32(at, at ^ seed);
 	}
 	return { "config.json": "{}", "model.safetensors": weights };
 }

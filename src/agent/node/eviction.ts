@@ -152,7 +152,8 @@ export function createEviction(d: EvictionDependencies): Eviction {
 					model: copy.model_name,
 					revision: copy.revision,
 					tier,
-					sizeBytes: copy.size_bytes,
+					// What other copies have too goes with the last of them: each counts for a part of it.
+					sizeBytes: storage.bytesShare(copy),
 					readyAt: copy.ready_at,
 					lastUsedAt: copy.last_used_at ?? null,
 					pinned: copy.pinned ?? false,

@@ -87,6 +87,11 @@ export const storageWrites = {
 			note.run(key.tier, key.model, key.revision, lastUsedAt, purpose);
 	},
 	dropCopy(db: Sqlite, key: CopyKey): number {
+		const [held] = db
+			.query<{ contentId: string }, [string, string, string]>(
+				"SELECT content_id AS contentId FROM storage_copy WHERE tier = ?1 AND model_name = ?2 AND revision = ?3",
+			)
+			.all(key.tier, key.model, key.revision);
 		db.query("DELETE FROM storage_copy WHERE tier = ?1 AND model_name = ?2 AND revision = ?3").run(
 			key.tier,
 			key.model,
@@ -97,6 +102,9 @@ export const storageWrites = {
 			key.model,
 			key.revision,
 		);
+		db.query(
+			"DELETE FROM storage_file WHERE content_id = ?1 AND content_id NOT IN (SELECT content_id FROM storage_copy)",
+		).run(held?.contentId ?? "");
 		db.run("DELETE FROM storage_manifest WHERE content_id NOT IN (SELECT content_id FROM storage_copy)");
 		return raiseVersion(db);
 	},
@@ -119,7 +127,25 @@ export function writeDetected(db: Sqlite, contentId: string, detected: Detected)
 	);
 }
 
+/** Files of this size that copies on a tier have, in any state. */
+export function findFiles(
+	{ read }: Pick<Database, "read">,
+	{ tier, sha256, sizeBytes }: { tier: string; sha256: string; sizeBytes: number },
+): (CopyKey & { path: string })[] {
+	return read
+		.query<CopyKey & { path: string }, [string, number, string]>(
+			`SELECT c.tier, c.model_name AS model, c.revision, f.path FROM storage_file f
+			 JOIN storage_copy c USING (content_id) WHERE f.sha256 = ?1 AND f.size_bytes = ?2 AND c.tier = ?3`,
+		)
+		.all(sha256, sizeBytes, tier);
+}
+
 export function insertCopy(db: Sqlite, row: CopyRow, manifest: string): void {
+	db.query(
+		`INSERT OR IGNORE INTO storage_file (content_id, path, sha256, size_bytes)
+		 SELECT ?1, json_extract(value, '$.path'), json_extract(value, '$.sha256'), json_extract(value, '$.size_bytes')
+		 FROM json_each(?2, '$.files') WHERE json_extract(value, '$.size_bytes') >= 65536`,
+	).run(row.contentId, manifest);
 	db.query("INSERT OR IGNORE INTO storage_manifest (content_id, manifest) VALUES (?1, ?2)").run(
 		row.contentId,
 		manifest,

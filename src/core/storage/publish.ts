@@ -17,6 +17,7 @@ import { finishRemoval, removeRow } from "./removal.ts";
 import { type SealedManifest, sealManifest } from "./sealed-manifest.ts";
 import { keyOf } from "./copy-index.ts";
 import { dropRow, rootOf, type Shelf, setState } from "./shelf.ts";
+import { noteShared, shareStaged } from "./shared-files.ts";
 import { checkTree, settleTree } from "./staged-tree.ts";
 import { copyPath, DIRECTORY_MODE, stagingRootOf, type TierRoot } from "./tier-root.ts";
 
@@ -110,7 +111,9 @@ async function publishNew(
 		adoptedFrom: null,
 	};
 	try {
-		await settleTree(staged, await checkTree(staged, manifest), {
+		const tree = await checkTree(staged, manifest);
+		await shareStaged(shelf, root, staged, manifest);
+		await settleTree(staged, tree, {
 			durable,
 			syncFilesystem: shelf.syncFilesystem,
 		});
@@ -126,6 +129,7 @@ async function publishNew(
 		await undo(shelf, root, row, staged);
 		throw fileError(error, `Publishing ${model} on ${tier}`);
 	}
+	noteShared(shelf, root, row, manifest);
 	const ready = await setState(shelf, row, "ready");
 	await dropStaging(shelf, input.transferId);
 	shelf.log.info("storage.published", {

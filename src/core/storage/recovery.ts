@@ -10,6 +10,7 @@ import { recoverAdopted } from "./adopted.ts";
 import { finishRemoval } from "./removal.ts";
 import { keyOf } from "./copy-index.ts";
 import { dropRow, type Shelf, setState } from "./shelf.ts";
+import { noteShared } from "./shared-files.ts";
 import { sizesMatch } from "./staged-tree.ts";
 import { checkMarker, copyPath, type TierRoot } from "./tier-root.ts";
 
@@ -56,6 +57,7 @@ async function recoverCopy(shelf: Shelf, row: CopyRow): Promise<void> {
 	}
 	const manifest = readManifest(shelf.db, row.contentId);
 	const whole = manifest !== undefined && sizesMatch(path, manifest);
+	if (manifest !== undefined) noteShared(shelf, root, row, manifest);
 	// The contents were synced before the row was written, so a directory in place is a finished rename.
 	if (row.state === "publishing" && whole) await setState(shelf, row, "ready");
 	else if (!whole && row.state !== "unavailable") {

@@ -10,6 +10,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import type { CopyRow } from "./copy-store.ts";
 import { keyOf } from "./copy-index.ts";
 import { dropRow, rootOf, type Shelf, setState } from "./shelf.ts";
+import { forgetShared } from "./shared-files.ts";
 import { treeBytes } from "./staged-tree.ts";
 import { dropView } from "./adopted-view.ts";
 import { copyPath } from "./tier-root.ts";
@@ -48,6 +49,7 @@ export async function finishRemoval(shelf: Shelf, row: CopyRow): Promise<number>
 	} catch (error) {
 		throw fileError(error, `Removing ${row.model} from ${row.tier}`);
 	}
+	forgetShared(shelf, row);
 	await dropRow(shelf, row);
 	shelf.log.info("storage.removed", {
 		model: row.model,

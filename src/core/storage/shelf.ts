@@ -7,12 +7,20 @@ import type { Database, Writer } from "../../platform/database.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import type { Detected } from "../../schema/detected.ts";
+import type { ManifestFile } from "../../schema/manifest.ts";
 import { notFound } from "../../schema/errors.ts";
 import { CopyIndex, keyOf } from "./copy-index.ts";
 import type { CopyRow, CopyState, StagingRow, storageWrites } from "./copy-store.ts";
 import type { Adoption, adoptionWrites } from "./adoption-store.ts";
 import type { TierRoot } from "./tier-root.ts";
 import { createTurns } from "./turns.ts";
+
+/** An inode that copies of a tier share. */
+interface SharedFile {
+	sizeBytes: number;
+	/** Keys of copies. */
+	holders: Set<string>;
+}
 
 export interface Shelf {
 	db: Database;
@@ -29,6 +37,10 @@ export interface Shelf {
 	staging: Map<string, StagingRow>;
 	/** What was read from contents of copies that are here, by content id. */
 	detected: Map<string, Detected>;
+	/** Whether the bytes of a file are those of the manifest. */
+	isRight: (path: string, file: ManifestFile) => Promise<boolean>;
+	/** Files that several copies have, by tier and inode. */
+	shared: Map<string, SharedFile>;
 	/** Where the files of adopted copies are. */
 	adoptions: Map<string, Adoption>;
 	/** Why a copy is in use, once per holder. */
@@ -40,7 +52,10 @@ export interface Shelf {
 }
 
 export function createShelf(
-	parts: Pick<Shelf, "db" | "writes" | "clock" | "ids" | "log" | "bootId" | "version" | "syncFilesystem">,
+	parts: Pick<
+		Shelf,
+		"db" | "writes" | "clock" | "ids" | "log" | "bootId" | "version" | "syncFilesystem" | "isRight"
+	>,
 ): Shelf {
 	return {
 		...parts,
@@ -48,6 +63,7 @@ export function createShelf(
 		rows: new CopyIndex(),
 		staging: new Map(),
 		detected: new Map(),
+		shared: new Map(),
 		adoptions: new Map(),
 		holds: new Map(),
 		listeners: new Set(),

@@ -19,7 +19,7 @@ const BLOCK_BYTES = 512;
 
 interface Tree {
 	/** By relative path. */
-	files: Map<string, { sizeBytes: number; mode: number }>;
+	files: Map<string, { sizeBytes: number; mode: number; names: number }>;
 	/** Absolute, parents before children, the root first. */
 	directories: string[];
 }
@@ -52,8 +52,9 @@ export async function settleTree(
 	{ durable, syncFilesystem }: { durable: boolean; syncFilesystem: (directory: string) => Promise<boolean> },
 ): Promise<void> {
 	const files = [...tree.files];
-	for (const [path, { mode }] of files) {
-		if (mode !== FILE_MODE) await chmod(joinSafe(root, parseSafePath(path)), FILE_MODE);
+	for (const [path, { mode, names }] of files) {
+		// One that has another name has our mode already, or an owner who chose another.
+		if (mode !== FILE_MODE && names === 1) await chmod(joinSafe(root, parseSafePath(path)), FILE_MODE);
 	}
 	for (const directory of tree.directories.toReversed()) await chmod(directory, DIRECTORY_MODE);
 	if (!durable) return;
@@ -130,7 +131,7 @@ async function readTree(root: string, expectedFiles: number): Promise<Tree> {
 			else {
 				const place = join(directory, entry.name);
 				const info = tree.files.size % FILES_AT_ONCE === 0 ? await lstat(place) : lstatSync(place);
-				tree.files.set(path, { sizeBytes: info.size, mode: info.mode & MODE_BITS });
+				tree.files.set(path, { sizeBytes: info.size, mode: info.mode & MODE_BITS, names: info.nlink });
 			}
 			// One more than wanted is enough to refuse it.
 			if (tree.files.size > expectedFiles) return;

@@ -47,6 +47,7 @@ import { viewPath } from "./adopted-view.ts";
 import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
+import { bytesOf, linkTwin, sharedBytes, sharersOf } from "./shared-files.ts";
 import { createStagedBytes } from "./staged-bytes.ts";
 import { keyOf } from "./copy-index.ts";
 import { createShelf, rootOf, setDetected, setPinned, type Shelf, setState } from "./shelf.ts";
@@ -54,6 +55,7 @@ import { allocatedBytes, isUnchanged } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
 import { createUseRecord, type CopyUse, type UseListener } from "./use.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
+import migration5 from "./sql/0005_files.sql" with { type: "text" };
 import migration4 from "./sql/0004_adopted.sql" with { type: "text" };
 import migration2 from "./sql/0002_budgets.sql" with { type: "text" };
 import migration3 from "./sql/0003_detected.sql" with { type: "text" };
@@ -78,6 +80,7 @@ export type { PublishInput } from "./publish.ts";
 export type { AdoptedFile, Adoption } from "./adoption-store.ts";
 export type { AdoptInput } from "./adopted.ts";
 export { checkPlaces } from "./sealed-manifest.ts";
+export { MIN_SHARED_BYTES } from "./shared-files.ts";
 export type { Tier, TierOptions } from "./tier-root.ts";
 export type { CopyUse } from "./use.ts";
 export type { DamagedFile, VerifyOptions, VerifyReport } from "./verification.ts";
@@ -107,6 +110,16 @@ export interface Storage extends AsyncDisposable {
 	stagingPath(tier: string, transferId: string): string;
 	/** A directory for files that are not part of the copy, e.g. an archive before it is unpacked; made on demand. */
 	scratchPath(tier: string, transferId: string): string;
+	/**
+	 * Gives a file that a ready copy on the tier has to a transfer, as one more name of it, at a path in its staging where
+	 * nothing is. Its bytes are to be compared before anybody relies on them, and never to be written.
+	 * @returns whether there was one
+	 */
+	linkTwin(tier: string, file: { sha256: string; size_bytes: number }, to: string): Promise<boolean>;
+	/** Bytes that go with a copy: its own, but for those of files that other copies have too, and of adopted ones. */
+	bytesAlone(copy: ModelCopy): number;
+	/** The same, with its share of the bytes that several copies have: what eviction counts with. */
+	bytesShare(copy: ModelCopy): number;
 	/** Removes what a transfer has staged, on whichever tier. */
 	dropStaging(transferId: string): Promise<void>;
 	/** Bytes that a transfer's staging takes on its filesystem now. */
@@ -200,7 +213,7 @@ export interface StorageOptions {
 /** The room's tables and write operations, for the database's writer thread. */
 export const storageModule = {
 	room: "storage",
-	migrations: [migration1, migration2, migration3, migration4],
+	migrations: [migration1, migration2, migration3, migration4, migration5],
 	writes: { ...storageWrites, ...adoptionWrites },
 } satisfies WriterModule;
 
@@ -228,6 +241,11 @@ export async function openStorage(
 		bootId: bootId ?? null,
 		// Not to be stopped: what was not synced must not be published.
 		syncFilesystem: (directory) => io.syncFilesystem(directory, new AbortController().signal),
+		async isRight(path, { part_size_bytes: partSizeBytes, xxh64 }) {
+			const parts = xxh64.map((_, part) => part);
+			const found = await io.hashParts({ path, partSizeBytes, parts }, new AbortController().signal);
+			return found.every((digest, part) => digest === xxh64[part]);
+		},
 	});
 	for (const options of tiers) shelf.roots.set(options.name, await openTierRoot(options));
 	await recover(shelf);
@@ -247,7 +265,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			...tierSpace(root, memory),
 			floorBytes,
 			limitBytes: tier.limitBytes,
-			copyBytes: shelf.rows.bytesOn(tier.name),
+			copyBytes: shelf.rows.bytesOn(tier.name) - sharedBytes(shelf, tier.name),
 		};
 	});
 	const staged = createStagedBytes(shelf, (transferId) => reservations.holds(transferId));
@@ -298,6 +316,19 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		const { model, revision, tier } = row;
 		shelf.log.error("storage.copy_damaged", { model, revision, tier, files: damaged.length });
 		if (row.state === "ready") await setState(shelf, row, "unavailable");
+		if (row.place === "adopted") return;
+		// Who has the same file has the same damage.
+		const root = rootOf(shelf, tier);
+		for (const other of damaged.flatMap(({ path }) => sharersOf(shelf, root, row, path))) {
+			if (shelf.rows.get(keyOf(other))?.state !== "ready") continue;
+			shelf.log.error("storage.copy_damaged", {
+				model: other.model,
+				revision: other.revision,
+				tier,
+				shared: true,
+			});
+			await setState(shelf, other, "unavailable");
+		}
 	};
 	const shown = (row: CopyRow): ModelCopy => toModelCopy(row, shelf.detected);
 	const storage: Storage = {
@@ -342,6 +373,15 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 		stagingPath: (tier, transferId) => join(stagingRootOf(rootOf(shelf, tier), transferId), "model"),
 		scratchPath: (tier, transferId) => join(stagingRootOf(rootOf(shelf, tier), transferId), "scratch"),
+		linkTwin: (tier, file, to) => linkTwin(shelf, rootOf(shelf, tier), file, to),
+		bytesAlone(copy) {
+			const row = listedRow(keyOfCopy(copy));
+			return row.place === "adopted" ? 0 : bytesOf(shelf, row, { alone: true });
+		},
+		bytesShare(copy) {
+			const row = listedRow(keyOfCopy(copy));
+			return row.place === "adopted" ? 0 : bytesOf(shelf, row, { alone: false });
+		},
 		dropStaging: (transferId) => dropStaging(shelf, transferId),
 		stagedBytes(transferId) {
 			const row = shelf.staging.get(transferId);

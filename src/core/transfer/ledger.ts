@@ -20,7 +20,7 @@ export interface Ledger {
 	/** The part's bytes are in the file; resolves when its row is committed. */
 	landed(file: PlannedFile, part: number, xxh64: string): Promise<void>;
 	fileVerified(file: PlannedFile, row: FileRow): Promise<void>;
-	/** Small files that came together and were verified. */
+	/** Files without rows of parts that were verified: small ones that came together, others that were here already. */
 	filesLanded(files: readonly { file: PlannedFile; row: FileRow }[]): Promise<void>;
 	/** Forgets parts (undefined: the whole file); returns how many bytes that were. */
 	drop(file: PlannedFile, parts: readonly number[] | undefined): Promise<number>;
@@ -58,9 +58,9 @@ export function loadLedger(
 		const file = files[row.fileIndex];
 		if (file === undefined || sizeOf(file) !== row.sizeBytes) continue;
 		verified.set(row.fileIndex, row);
-		// Small files that came together have no rows of parts.
-		const [only] = row.xxh64;
-		if (file.partCount === 1 && only !== undefined) parts[row.fileIndex]?.set(0, only);
+		// Small files that came together, and those that were here already, have no rows of parts.
+		if (file.partCount === row.xxh64.length)
+			for (const [part, xxh64] of row.xxh64.entries()) parts[row.fileIndex]?.set(part, xxh64);
 	}
 	const partBytes = (file: PlannedFile, part: number): number => {
 		const { start, end } = byteRange(file, { first: part, end: part + 1 });
@@ -90,7 +90,7 @@ export function loadLedger(
 		},
 		async filesLanded(some) {
 			for (const { file, row } of some) {
-				partsOf(file).set(0, row.xxh64[0] ?? "");
+				for (const [part, xxh64] of row.xxh64.entries()) partsOf(file).set(part, xxh64);
 				verified.set(file.index, row);
 			}
 			await writes.filesLanded({ transferId, files: some.map(({ row }) => row), nowMs: clock.nowMs() });

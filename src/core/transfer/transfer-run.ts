@@ -35,6 +35,7 @@ import {
 import type { Meter, TransferPhase } from "./progress.ts";
 import { type ReceiveLimits, type Receiver, receiveRequest } from "./receive.ts";
 import type { DataPlane } from "./plane/data-process.ts";
+import { takeTwins } from "./twins.ts";
 import { createStallWatch } from "./stall-watch.ts";
 import type { TagCollection } from "./tags.ts";
 import { SWARM_STREAMS, type Swarm, type SwarmSession } from "./swarm.ts";
@@ -123,6 +124,7 @@ export async function receiveModel(tools: RunTools, input: RunInput): Promise<Ma
 		await tools.writes.setBoot({ transferId, bootId: storage.bootId ?? null });
 	}
 	input.meter.begin(ledger.bytes(), description.totalBytes);
+	if (archive === undefined) await takeTwins(tools, input, { files, ledger, pathOf });
 	await makeFiles(files, ledger, pathOf);
 	await fetchAndVerify(tools, input, files, ledger, pathOf);
 	if (archive !== undefined) {

@@ -94,8 +94,8 @@ export const COMPRESSION_GUARDS: readonly Guard[] = [
 	{
 		name: "offer_fits",
 		file: "src/agent/node/offer-routes.ts",
-		find: "if (d.storage.copy(model, tier, revision)?.content_id !== body.content_id) fits(tier, body.size_bytes);",
-		replace: "",
+		find: "await fits(tier, body.size_bytes);",
+		replace: "{}",
 		tests: ["test/agent/bundle-offers.test.ts"],
 	},
 ];

@@ -36,7 +36,8 @@ export function offerRoutes(
 			const model = parseModelName(body.model_name);
 			const tier = tierHere(body.target_device ?? "disk");
 			const revision = parseRevision(body.revision);
-			if (d.storage.copy(model, tier, revision)?.content_id !== body.content_id) fits(tier, body.size_bytes);
+			if (d.storage.copy(model, tier, revision)?.content_id !== body.content_id)
+				await fits(tier, body.size_bytes);
 			const { content_id, description_bytes, size_bytes, source_url, format } = body;
 			const download: DownloadRequest = {
 				model_name: model,

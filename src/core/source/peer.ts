@@ -151,8 +151,8 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 			if (index === undefined) return undefined;
 			const peer = plainPeer(`${partUrl}/${index}`, input.grant);
 			const { tagKey } = input;
-			const ask: PeerTags["ask"] = (parts, signal) => askTags(index, parts, signal);
-			const tags = tagKey === undefined ? undefined : { key: fileTagKey(tagKey, file.path), ask };
+			const tell: PeerTags["ask"] = (parts, signal) => askTags(index, parts, signal);
+			const tags = tagKey === undefined ? undefined : { key: fileTagKey(tagKey, file.path), ask: tell };
 			return peer && { ...peer, tags, used: () => coding.measured };
 		},
 		async touch(signal) {

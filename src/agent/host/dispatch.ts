@@ -91,7 +91,7 @@ export function followPauseMs(ageMs: number, task: Pick<TaskDocument, "progress"
 	const { bytes_done: done, bytes_total: total } = task?.progress ?? { bytes_done: 0, bytes_total: 0 };
 	// All has come: what is left is its verification and publishing.
 	const share = total > 0 && done >= total ? FOLLOW_SHARE / 4 : FOLLOW_SHARE;
-	return Math.min(Math.max(ageMs * share, SHORTEST_PAUSE_MS), FOLLOW_EVERY_MS);
+	return Math.min(Math.max(Math.round(ageMs * share), SHORTEST_PAUSE_MS), FOLLOW_EVERY_MS);
 }
 
 /** What the operation's row keeps of a part; the task is null until the node has answered: it may have it or not. */

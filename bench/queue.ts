@@ -1,6 +1,7 @@
 /**
  * The queue beside the least that durability costs on this machine (raw-writer.ts): the same writer thread, the same
- * fsync per commit, on the same disk, round by round. A cycle is submit, claim, run and complete.
+ * fsync per commit, on the same disk, round by round; and beside BullMQ on a redis-server that is as durable. A cycle is
+ * submit, claim, run and complete.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,11 +18,19 @@ import { openWorkerDatabase } from "../src/platform/database.ts";
 import { openForWriting } from "../src/platform/database-file.ts";
 import { systemIds } from "../src/platform/ids.ts";
 import { silentLog } from "../src/platform/log.ts";
+import { startBullmq } from "./bullmq.ts";
 import type { BenchContext, Measured } from "./row.ts";
 
 const ROWS = {
 	one: { name: "submit+claim+complete, one at a time", unit: "cycles/s", goal: { oursAtLeast: 2500 } },
 	many: { name: "the same, 64 clients", unit: "cycles/s", goal: { oursAtLeast: 25_000 } },
+	bullmqOne: { name: "one at a time (peer: BullMQ)", unit: "cycles/s", goal: { ratioAtLeast: 3 } },
+	bullmqMany: {
+		name: "64 clients (peer: 64 BullMQ workers)",
+		unit: "cycles/s",
+		goal: { ratioAtLeast: 5 },
+	},
+	// BullMQ's addBulk stands beside it; the goal is ours alone.
 	batch: {
 		name: "submit in batches of 10,000, two clients",
 		unit: "tasks/s",
@@ -69,6 +78,8 @@ async function measureCycles(
 	const many: number[] = [];
 	const rawOne: number[] = [];
 	const rawMany: number[] = [];
+	const bullmqOne: number[] = [];
+	const bullmqMany: number[] = [];
 	for (let round = 0; round < rounds; round++) {
 		{
 			await using at = await openAt(join(dir, `cycles-${round}.sqlite`), CLIENTS);
@@ -81,12 +92,35 @@ async function measureCycles(
 		await rawCycles(raw.call, 1, 50);
 		rawOne.push(await rateOf(cycles, () => rawCycles(raw.call, 1, cycles)));
 		rawMany.push(await rateOf(cycles * 8, () => rawCycles(raw.call, CLIENTS, cycles * 8)));
-		const last = [one, rawOne, many, rawMany].map((list) => list.at(-1)?.toFixed(0));
-		say(`round ${round + 1}: ${last[0]} alone (raw ${last[1]}), ${last[2]} with ${CLIENTS} (raw ${last[3]})`);
+		for (const [clients, rates] of [
+			[1, bullmqOne],
+			[CLIENTS, bullmqMany],
+		] as const) {
+			await using bullmq = await startBullmq(join(dir, `bullmq-${round}-${clients}`), {
+				concurrency: clients,
+				job: work.request,
+			});
+			if (bullmq === undefined) continue;
+			await bullmq.cycles(clients, 50 * clients);
+			const count = clients === 1 ? cycles : cycles * 4;
+			rates.push(await rateOf(count, () => bullmq.cycles(clients, count)));
+		}
+		const [alone, rawAlone, busy, rawBusy, bullmqAlone, bullmqBusy] = [
+			one,
+			rawOne,
+			many,
+			rawMany,
+			bullmqOne,
+			bullmqMany,
+		].map((list) => list.at(-1)?.toFixed(0) ?? "no redis-server");
+		say(`round ${round + 1}: ${alone} alone (raw ${rawAlone}, BullMQ ${bullmqAlone})`);
+		say(`round ${round + 1}: ${busy} with ${CLIENTS} clients (raw ${rawBusy}, BullMQ ${bullmqBusy})`);
 	}
 	return [
 		{ ...ROWS.one, ours: one, peer: rawOne },
 		{ ...ROWS.many, ours: many, peer: rawMany },
+		{ ...ROWS.bullmqOne, ours: one, peer: orMissing(bullmqOne) },
+		{ ...ROWS.bullmqMany, ours: many, peer: orMissing(bullmqMany) },
 	];
 }
 
@@ -96,6 +130,7 @@ async function measureBatches(
 	say: BenchContext["say"],
 ): Promise<Measured[]> {
 	const ours: number[] = [];
+	const bulk: number[] = [];
 	const items: BatchItem[] = Array.from({ length: batch }, () => work);
 	for (let round = 0; round < rounds; round++) {
 		await using at = await openAt(join(dir, `batch-${round}.sqlite`), 1);
@@ -108,9 +143,15 @@ async function measureBatches(
 				await Promise.all([client(), client()]);
 			}),
 		);
-		say(`round ${round + 1}: ${ours.at(-1)?.toFixed(0)} tasks/s in batches`);
+		await using bullmq = await startBullmq(join(dir, `bullmq-bulk-${round}`), {
+			concurrency: 1,
+			job: work.request,
+		});
+		if (bullmq !== undefined) bulk.push(await rateOf(batch, () => bullmq.addBulk(batch)));
+		const theirs = bulk.at(-1)?.toFixed(0) ?? "no redis-server";
+		say(`round ${round + 1}: ${ours.at(-1)?.toFixed(0)} tasks/s in batches (BullMQ ${theirs})`);
 	}
-	return [{ ...ROWS.batch, ours, peer: undefined }];
+	return [{ ...ROWS.batch, ours, peer: orMissing(bulk) }];
 }
 
 /** What a long line and a long history cost. */
@@ -305,6 +346,10 @@ async function rateOf(count: number, run: () => Promise<void>): Promise<number> 
 	const started = performance.now();
 	await run();
 	return (count / (performance.now() - started)) * 1000;
+}
+
+function orMissing(samples: readonly number[]): readonly number[] | "missing" {
+	return samples.length === 0 ? "missing" : samples;
 }
 
 function percentile(samples: readonly number[], share: number): number {

@@ -6,6 +6,7 @@ import { processesOf } from "../scripts/demo/processes.ts";
 
 export const BINARY = resolve(import.meta.dir, "../dist/gswarm");
 
+const QUIETLY = 'exec "$@" >/dev/null 2>&1 </dev/null';
 const STOP_LIMIT_MS = 15_000;
 
 export interface Cluster extends AsyncDisposable {
@@ -23,10 +24,12 @@ export interface ClusterOptions {
 	nodes: readonly string[];
 	/** URLs of this machine that the agents may download from. */
 	allow: readonly string[];
+	/** A command that runs the command behind it, as strace does: the host's agent is started through it. */
+	hostThrough?: readonly string[];
 }
 
 /** Starts a host and its nodes; they are ready when this resolves. */
-export async function startCluster({ home, nodes, allow }: ClusterOptions): Promise<Cluster> {
+export async function startCluster({ home, nodes, allow, hostThrough }: ClusterOptions): Promise<Cluster> {
 	const bin = join(home, "bin");
 	mkdirSync(bin, { recursive: true });
 	await Bun.write(join(bin, "gswarm"), Bun.file(BINARY));
@@ -57,7 +60,11 @@ export async function startCluster({ home, nodes, allow }: ClusterOptions): Prom
 	};
 	const gswarm: Cluster["gswarm"] = (...args) => shell(["gswarm", ...args]);
 	try {
-		await gswarm("agent", "--host", "--port", "0", "--detach");
+		const hostAgent = ["gswarm", "agent", "--host", "--port", "0", "--detach"];
+		// What runs beside the agent must not keep our pipes open.
+		await shell(
+			hostThrough === undefined ? hostAgent : ["sh", "-c", QUIETLY, "sh", ...hostThrough, ...hostAgent],
+		);
 		const { host_url: host } = agentFile(home, ".gswarm");
 		for (const name of nodes) {
 			const token = await gswarm("token", "create", "--join");

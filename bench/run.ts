@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { benchAuth } from "./auth.ts";
 import { BINARY } from "./cluster.ts";
+import { benchEventLoop } from "./event-loop.ts";
 import { benchQueue } from "./queue.ts";
 import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
 import { benchSmallFiles } from "./small-files.ts";
@@ -15,6 +16,7 @@ import { benchTransfer } from "./transfer.ts";
 
 const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = {
 	auth: benchAuth,
+	"event-loop": benchEventLoop,
 	queue: benchQueue,
 	"small-files": benchSmallFiles,
 	startup: benchStartup,

@@ -25,7 +25,7 @@ export interface ClusterOptions {
 	/** URLs of this machine that the agents may download from. */
 	allow: readonly string[];
 	/** A command that runs the command behind it, as strace does: the host's agent is started through it. */
-	hostThrough?: readonly string[];
+	hostThrough?: readonly string[] | undefined;
 }
 
 /** Starts a host and its nodes; they are ready when this resolves. */

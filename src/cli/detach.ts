@@ -72,9 +72,10 @@ function selfCommand(): string[] {
 	return Bun.main.startsWith("/$bunfs/") ? [process.execPath] : [process.execPath, Bun.main];
 }
 
-function argumentsOf(options: AgentOptions): string[] {
+/** The command line of an agent with these options. */
+export function argumentsOf(options: AgentOptions): string[] {
 	const { role, joinUrl, nodeName, bind, tls, tlsFiles, hostPort, nodePort, peerPort } = options;
-	const { advertise = [], disks, dramBytes } = options;
+	const { advertise = [], disks, dramBytes, simulatedGpus = [] } = options;
 	const flag = (name: string, value: string | number | undefined): string[] =>
 		value === undefined ? [] : [`--${name}=${value}`];
 	return [
@@ -95,6 +96,7 @@ function argumentsOf(options: AgentOptions): string[] {
 			flag("disk", sizeBytes === undefined ? path : `${path}=${sizeBytes}`),
 		),
 		...flag("dram", dramBytes),
+		...simulatedGpus.flatMap((sizeBytes) => flag("sim-gpu", sizeBytes)),
 		...flag("log-level", options.logLevel),
 	];
 }

@@ -1,3 +1,4 @@
+import { argumentsOf } from "../../src/cli/detach.ts";
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -90,6 +91,19 @@ describe("the flags of gswarm agent", () => {
 			simulatedGpus: [8e9, 2 ** 30],
 			logLevel: "debug",
 		});
+	});
+
+	test("an agent in the background gets every one of them", async () => {
+		const lines = [
+			"--host --node n1 --data-dir rel --bind 127.0.0.2 --advertise gpu1.lan --advertise 10.0.0.1 --tls --tls-cert /c.pem --tls-key /k.pem --port 1 --node-port 2 --peer-port 0 --disk /a=2TB --disk /b --dram 64GB --sim-gpu 8GB --sim-gpu 1GiB --log-level debug",
+			"--join http://127.0.0.1:8000",
+		];
+		for (const line of lines) {
+			const given = await options(line);
+			const [word, ...args] = argumentsOf(given);
+			expect(word).toBe("agent");
+			expect(await options(args.join(" "))).toEqual(given);
+		}
 	});
 
 	test("the help names the agent's own defaults", () => {

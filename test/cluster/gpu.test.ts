@@ -9,7 +9,13 @@ const params = { model_name: MODEL };
 const BYTES = 1_500_000;
 const SIZE = BYTES + 2;
 const MEMORY = 8_000_000;
-const files = { [MODEL]: modelFiles(BYTES), "acme/big": modelFiles(9_000_000) };
+const files = {
+	[MODEL]: modelFiles(BYTES),
+	"acme/big": modelFiles(9_000_000),
+	"acme/a": modelFiles(3_500_000),
+	"acme/b": modelFiles(3_500_000),
+	"acme/c": modelFiles(3_500_000),
+};
 const LIMIT_MS = 90_000;
 
 async function failureOf(
@@ -43,6 +49,7 @@ test(
 			used: 0,
 			reserved: 0,
 			available: MEMORY,
+			evictable: 0,
 			simulated: true,
 		});
 		const loaded = await c.done(c.move(MODEL, "node1:disk", "node1:gpu0", { keep_source: true }));
@@ -201,6 +208,97 @@ test(
 			details: { available: MEMORY, device: "node1:gpu0" },
 		});
 		await c.done(serve(MODEL, "node1:gpu0"));
+	},
+	LIMIT_MS,
+);
+
+test(
+	"what a GPU holds gives way to what is loaded, just enough of it, but for what is pinned or served",
+	async () => {
+		await using c = await standing();
+		for (const name of ["acme/a", "acme/b", "acme/c", MODEL]) await c.download(name, "node1:disk");
+		const load = (name: string) => c.copy(name, "node1:disk", "node1:gpu0");
+		const held = (): string[] =>
+			c
+				.node("node1")
+				.role.accelerator.residencies()
+				.map(({ model_name }) => model_name)
+				.sort();
+		await c.done(load("acme/a"));
+		await c.done(load("acme/b"));
+		// Asked for again: it is used, and the other one goes first.
+		await c.done(load("acme/a"));
+		const usage = await until("the host knows", async () => {
+			const now = await gpuOf(c, "node1");
+			return now?.evictable === 2 * 3_500_002 && now;
+		});
+		expect(usage).toMatchObject({ available: MEMORY - 2 * 3_500_002 });
+		await c.done(load("acme/c"));
+		expect(held()).toEqual(["acme/a", "acme/c"]);
+		const pin = { params: { model_name: "acme/a" }, body: { device: "node1:gpu0", pinned: true } };
+		await c.host.client.call("pinModel", pin);
+		const plan = await c.host.client.call("planEviction", {
+			query: { device: "node1:gpu0", bytes: String(4_000_000) },
+		});
+		expect(plan).toMatchObject({ suffices: true, freed_bytes: 3_500_002 });
+		expect(plan.copies.map(({ model_name, verdict, reason }) => [model_name, verdict, reason])).toEqual([
+			["acme/c", "goes", null],
+			["acme/a", "stays", "pinned"],
+		]);
+		const evict = { body: { device: "node1:gpu0", bytes: 4_000_000 } };
+		expect((await c.done(c.host.client.call("evictModels", evict))).result).toMatchObject({
+			freed_bytes: 3_500_002,
+		});
+		expect(held()).toEqual(["acme/a"]);
+		// Served and pinned: there is no room, and nobody goes.
+		await c.done(
+			c.host.client.call("startService", { body: { model_name: "acme/b", device: "node1:gpu0" } }),
+		);
+		expect(held()).toEqual(["acme/a"]);
+		expect(await failureOf(load("acme/c"))).toMatchObject({
+			status: 507,
+			details: { device: "node1:gpu0", available: MEMORY - 2 * 3_500_002 },
+		});
+		// An engine takes its place from what a holder has.
+		await c.host.client.call("pinModel", { ...pin, body: { ...pin.body, pinned: false } });
+		await c.done(
+			c.host.client.call("startService", { body: { model_name: "acme/c", device: "node1:gpu0" } }),
+		);
+		expect(held()).toEqual([]);
+	},
+	LIMIT_MS,
+);
+
+test(
+	"one copy to several GPUs brings the files to each node's disk once, and loads them from there",
+	async () => {
+		await using c = await standing(["node1", "node2"]);
+		await c.download(MODEL, "node1:disk");
+		const body = {
+			kind: "copy" as const,
+			models: [{ model_name: MODEL }],
+			target_devices: ["node2:gpu0", "node2:gpu1", "node1:gpu0"],
+		};
+		const plan = await c.host.client.call("planTransfer", { body });
+		expect(plan.items.map(({ target_device }) => target_device)).toEqual([
+			"node2:disk",
+			"node2:gpu0",
+			"node2:gpu1",
+			"node1:gpu0",
+		]);
+		await c.done(c.host.client.call("transferModels", { body }));
+		expect(await c.ready(MODEL)).toEqual([
+			"node1:disk",
+			"node1:gpu0",
+			"node2:disk",
+			"node2:gpu0",
+			"node2:gpu1",
+		]);
+		const download = { ...body, kind: "download" as const, models: [{ model_name: "acme/a" }] };
+		expect(await failureOf(c.host.client.call("transferModels", { body: download }))).toMatchObject({
+			status: 400,
+			details: { reason: "not_for_gpus" },
+		});
 	},
 	LIMIT_MS,
 );

@@ -53,7 +53,9 @@ export function swarmRoutes(d: HostRouteDependencies, { submit, order }: HostReq
 		const { copy } = await d.nodes.client(first.node).call("resolveModel", input);
 		const same = ready.filter((l) => l.content_id === copy.content_id).map((l) => `${l.node}:${l.tier}`);
 		const isThere = ({ device }: Placed): boolean => same.includes(device) || device === source;
-		const wanted = places.filter((place) => !isThere(place));
+		const wanted = withFilesFirst(places, (node) => same.some((one) => isFilesOf(node, one))).filter(
+			(place) => !isThere(place),
+		);
 		for (const place of wanted) fits(d, place, copy.size_bytes, model);
 		return {
 			model_name: model,
@@ -67,13 +69,24 @@ export function swarmRoutes(d: HostRouteDependencies, { submit, order }: HostReq
 				source_device: source,
 			},
 			targets: wanted.map(({ node, device }) => {
-				const from = same.find((one) => one.startsWith(`${node}:`));
+				const from = same.find((one) => isFilesOf(node, one));
 				return { node, device, ...(from === undefined ? {} : { from }) };
 			}),
 			places: wanted,
 			there: places.filter(isThere).map(({ device }) => device),
 			sourceDevices: same.length > 0 ? same : [source],
 		};
+	};
+	/** To a GPU a model comes from the files on its node, which have no other way to it than a copy. */
+	const refuseGpus = (places: readonly Placed[]): void => {
+		const gpu = places.find(({ tier }) => tier.startsWith("gpu"));
+		if (gpu === undefined) return;
+		throw invalid(
+			"not_for_gpus",
+			`${gpu.device} is the memory of a GPU; a download needs a disk or dram.`,
+			{ device: gpu.device },
+			`From there \`gswarm model copy NAME --to ${gpu.device}\` loads it.`,
+		);
 	};
 	const toDownload = (
 		asked: Body["models"][number],
@@ -117,6 +130,7 @@ export function swarmRoutes(d: HostRouteDependencies, { submit, order }: HostReq
 			});
 		}
 		const models: PlannedModel[] = [];
+		if (body.kind === "download") refuseGpus(places);
 		for (const asked of body.models) {
 			if (models.some((one) => one.model_name === asked.model_name)) continue;
 			models.push(
@@ -201,6 +215,22 @@ function placesOf(d: HostRouteDependencies, texts: readonly string[]): Placed[] 
 			places.set(`${name}:${tier}`, { node: name, tier, device: `${name}:${tier}` });
 	}
 	return [...places.values()];
+}
+
+/** Whether a device has files and is this node's. */
+function isFilesOf(node: string, device: string): boolean {
+	return device.startsWith(`${node}:`) && !device.startsWith(`${node}:gpu`);
+}
+
+/** GPUs come last, and those of a node that has no files of the model and is to get none bring its disk along. */
+function withFilesFirst(places: readonly Placed[], hasFiles: (node: string) => boolean): Placed[] {
+	const files = places.filter(({ tier }) => !tier.startsWith("gpu"));
+	const gpus = places.filter(({ tier }) => tier.startsWith("gpu"));
+	for (const { node } of gpus) {
+		if (hasFiles(node) || files.some((place) => place.node === node)) continue;
+		files.push({ node, tier: "disk", device: `${node}:disk` });
+	}
+	return [...files, ...gpus];
 }
 
 function planOf(models: readonly PlannedModel[]): TransferPlan {

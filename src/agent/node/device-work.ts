@@ -7,6 +7,7 @@ import type { Accelerator, Occupied } from "../../core/accelerator/accelerator.t
 import type { TaskContext } from "../../core/queue/queue.ts";
 import type { Services } from "../../core/service/service.ts";
 import type { Storage } from "../../core/storage/storage.ts";
+import type { Clock } from "../../platform/clock.ts";
 import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, asGswarmError, invalid, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
@@ -15,6 +16,7 @@ import { type ModelName, type Revision, parseModelName } from "../../schema/name
 import { isServing } from "../../schema/service.ts";
 import type { CopyRequest } from "./copy-request.ts";
 import { type Holdings, isGpu } from "./holdings.ts";
+import type { GpuEviction } from "./gpu-eviction.ts";
 import type { Removal } from "./removal.ts";
 
 export interface DeviceWork {
@@ -29,10 +31,10 @@ export interface DeviceWork {
 	/** Reads a residency back; a damaged one goes, and is loaded again with `repair`. */
 	verify(context: TaskContext, tier: string, options: { repair: boolean }): Promise<Record<string, unknown>>;
 	/**
-	 * Whether so much would fit, when what may go has gone.
+	 * Whether so much of a model would fit, when what may go has gone; `freed`: what it gives up itself.
 	 * @throws 507 insufficient_space, 503 gpu_not_usable
 	 */
-	fits(tier: string, bytes: number, options?: { freed?: number }): void;
+	fits(tier: string, bytes: number, of: { model: string; freed?: number }): void;
 	/**
 	 * The files that a service on this GPU would load.
 	 * @throws 400 engine_without_gpu, 404 MODEL_NOT_FOUND, 507 insufficient_space
@@ -58,6 +60,8 @@ export interface DeviceWorkDependencies {
 	holdings: Holdings;
 	services: Pick<Services, "list">;
 	removal: Pick<Removal, "remove">;
+	eviction: Pick<GpuEviction, "withRoom" | "evictableBytes" | "remember">;
+	clock: Pick<Clock, "nowMs">;
 	reportNow(): Promise<unknown>;
 }
 
@@ -72,8 +76,8 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 		if (manifest === undefined) throw new Error(`the manifest ${copy.content_id} of a copy is missing`);
 		return manifest;
 	};
-	const fits: DeviceWork["fits"] = (tier, required, { freed = 0 } = {}) => {
-		const available = d.accelerator.usage(tier).available + freed;
+	const fits: DeviceWork["fits"] = (tier, required, { model, freed = 0 }) => {
+		const available = d.accelerator.usage(tier).available + freed + d.eviction.evictableBytes(tier, model);
 		if (required <= available) return;
 		throw new GswarmError(
 			"RESOURCE_UNAVAILABLE",
@@ -86,6 +90,8 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 			},
 		);
 	};
+	const isServedOn = (model: string, tier: string): boolean =>
+		d.services.list().some((s) => s.model_name === model && s.device === shown(tier) && isServing(s));
 	const load = async (
 		context: TaskContext,
 		files: ModelCopy,
@@ -94,7 +100,11 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 	): Promise<ModelCopy> => {
 		const [model, revision] = [parseModelName(files.model_name), files.revision as Revision];
 		const there = d.holdings.copy(model, tier, revision);
-		if (there?.content_id === files.content_id) return there;
+		if (there?.content_id === files.content_id) {
+			if (d.accelerator.residency(model, tier, revision) !== undefined)
+				d.accelerator.mark(there, { usedAt: d.clock.nowMs() / 1000 });
+			return there;
+		}
 		using hold = d.storage.hold(model, revision, files.tier, `task ${context.taskId}`, "copy");
 		void hold;
 		const input = {
@@ -120,7 +130,16 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 				bytesTotal: number;
 			}) => context.report({ phase, bytesDone: before + bytesDone, bytesTotal: before + bytesTotal }),
 		};
-		return await d.accelerator.load(input, context.signal);
+		try {
+			const copy = await d.eviction.withRoom({ tier, bytes: files.size_bytes, model }, () =>
+				d.accelerator.load(input, context.signal),
+			);
+			d.eviction.remember(tier, model, false);
+			return copy;
+		} catch (error) {
+			if (FAULTS.includes(asGswarmError(error).reason ?? "")) d.eviction.remember(tier, model, true);
+			throw error;
+		}
 	};
 	/** Files for a GPU of this node; those of another node come to this one first, as the first half of the work. */
 	const bringFiles = async (
@@ -261,18 +280,21 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 					hint: `Bring it there first: \`gswarm model copy ${model} --to ${shown("disk")}\`.`,
 				});
 			}
-			const isServed = d.services
-				.list()
-				.some((s) => s.model_name === model && s.device === shown(tier) && isServing(s));
+			const isServed = isServedOn(model, tier);
 			const freed = resident?.size_bytes ?? 0;
-			if (!isServed) fits(tier, files.size_bytes, { freed });
+			if (!isServed) fits(tier, files.size_bytes, { model, freed });
 			return files;
 		},
-		async giveWay({ model_name, revision }, tier) {
+		async giveWay({ model_name, revision, size_bytes: bytes }, tier) {
 			const [model, rev] = [parseModelName(model_name), revision as Revision];
 			const key = keyOf(model, revision, tier);
+			const isServed = isServedOn(model, tier);
 			if (d.accelerator.residency(model, tier, rev) !== undefined)
 				given.set(key, await d.accelerator.handOver(model, rev, tier));
+			else if (!isServed) {
+				const occupy = (): Promise<Occupied> => Promise.resolve(d.accelerator.occupy(tier, bytes));
+				given.set(key, await d.eviction.withRoom({ tier, bytes, model }, occupy));
+			}
 			return {
 				[Symbol.dispose]() {
 					given.get(key)?.[Symbol.dispose]();
@@ -305,6 +327,9 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 		isSimulated: (tier) => d.accelerator.devices().some((one) => one.name === tier && one.simulated),
 	};
 }
+
+/** What a load fails of that would fail again. */
+const FAULTS: readonly string[] = ["verification_failed", "file_unreadable", "device_failed", "holder_gone"];
 
 /** Why a moved model's source may stay without the move having failed. */
 const STAYS: readonly string[] = ["in_use", "last_durable_copy", "host_unreachable"];

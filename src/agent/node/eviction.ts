@@ -214,7 +214,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			} catch (error) {
 				if (!STAYS.includes(asGswarmError(error).reason ?? "")) throw error;
 				d.log.info("storage.eviction_skipped", { model, revision, tier, size_bytes: sizeBytes, error });
-				return keyOf(candidate);
+				return candidateKey(candidate);
 			}
 		});
 		const ends = await Promise.allSettled(removals);
@@ -249,7 +249,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			// From here to the removals nothing is waited for: who is free now is free when it goes.
 			const needBytes = short();
 			if (needBytes <= 0) return gone;
-			const candidates = candidatesOn(tier, elsewhere).filter((one) => !stuck.has(keyOf(one)));
+			const candidates = candidatesOn(tier, elsewhere).filter((one) => !stuck.has(candidateKey(one)));
 			const choice = chooseVictims(candidates, { needBytes, nowS: nowS() });
 			if (choice.victims.length === 0) throw refuse(choice.evictableBytes);
 			const done = await removeAll(choice.victims, cause);
@@ -364,7 +364,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			const needBytes = Math.max(0, wanted - usage.available);
 			const candidates = candidatesOn(tier, elsewhere);
 			const choice = chooseVictims(candidates, { needBytes, nowS: nowS() });
-			const going = new Set(choice.victims.map(({ candidate }) => keyOf(candidate)));
+			const going = new Set(choice.victims.map(({ candidate }) => candidateKey(candidate)));
 			const judged = judge(candidates, nowS());
 			const { automatic, high, low } = watermarksOf(tier);
 			return {
@@ -376,7 +376,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 				freed_bytes: choice.freedBytes,
 				evictable_bytes: choice.evictableBytes,
 				suffices: needBytes <= choice.evictableBytes,
-				copies: judged.slice(0, MAX_SHOWN).map((verdict) => shown(verdict, going)),
+				copies: judged.slice(0, MAX_SHOWN).map((verdict) => shownVerdict(verdict, going)),
 				copies_total: judged.length,
 			};
 		},
@@ -450,11 +450,20 @@ function revisionOf({ model_name, revision }: RevisionKey): string {
 	return `${model_name}@${revision}`;
 }
 
-function keyOf({ model, revision, tier }: Pick<EvictionCandidate, "model" | "revision" | "tier">): string {
+/** Names it among those of a device. */
+export function candidateKey({
+	model,
+	revision,
+	tier,
+}: Pick<EvictionCandidate, "model" | "revision" | "tier">): string {
 	return `${model}@${revision} ${tier}`;
 }
 
-function shown({ candidate: c, keep, idleS, worth }: Verdict, going: ReadonlySet<string>): JudgedCopy {
+/** As the API shows it. */
+export function shownVerdict(
+	{ candidate: c, keep, idleS, worth }: Verdict,
+	going: ReadonlySet<string>,
+): JudgedCopy {
 	return {
 		model_name: c.model,
 		revision: c.revision,
@@ -467,7 +476,7 @@ function shown({ candidate: c, keep, idleS, worth }: Verdict, going: ReadonlySet
 		other_durable_copies: c.otherDurableCopies,
 		cost_to_bring_back_s: c.costToBringBackS,
 		worth,
-		verdict: keep !== undefined ? "stays" : going.has(keyOf(c)) ? "goes" : "may_go",
+		verdict: keep !== undefined ? "stays" : going.has(candidateKey(c)) ? "goes" : "may_go",
 		reason: keep ?? null,
 	};
 }
@@ -482,7 +491,7 @@ interface Shortage {
 }
 
 /** 507: with what would make room, and how. */
-function noRoom(device: string, { required, available, evictable, victims }: Shortage): GswarmError {
+export function noRoom(device: string, { required, available, evictable, victims }: Shortage): GswarmError {
 	const more = evictable > 0 ? `, and ${evictable} could be freed` : "";
 	const named = victims.slice(0, MAX_NAMED).join(", ");
 	const rest = victims.length > MAX_NAMED ? ` and ${victims.length - MAX_NAMED} more` : "";

@@ -8,7 +8,6 @@ import type { Storage } from "../../core/storage/storage.ts";
 import { GswarmError, modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import type { ModelName } from "../../schema/names.ts";
-import type { TierUsage } from "../../schema/node.ts";
 
 export interface Holdings {
 	copies(): ModelCopy[];
@@ -22,8 +21,8 @@ export interface Holdings {
 	requireFiles(copy: ModelCopy): ModelCopy;
 	/** What is on GPUs alone. */
 	onGpus(): ModelCopy[];
-	/** Of every device that can be used. */
-	usage(): Record<string, TierUsage>;
+	/** The GPUs that can be used. */
+	gpus(): string[];
 	/** Rises with every change of what is on GPUs. */
 	gpuVersion(): number;
 }
@@ -114,14 +113,11 @@ export function createHoldings({
 				},
 			);
 		},
-		usage() {
-			const files = storage.tiers().map((tier) => [tier.name, storage.usage(tier.name)] as const);
-			const gpus = accelerator
+		gpus: () =>
+			accelerator
 				.devices()
 				.filter(({ problem }) => problem === undefined)
-				.map(({ name }) => [name, accelerator.usage(name)] as const);
-			return Object.fromEntries([...files, ...gpus]);
-		},
+				.map(({ name }) => name),
 		gpuVersion: () => accelerator.version() + servedVersion,
 	};
 	return holdings;

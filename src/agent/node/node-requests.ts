@@ -19,6 +19,7 @@ import { toDispatch } from "../operation-token.ts";
 import type { DeviceWork } from "./device-work.ts";
 import { type Holdings, isGpu } from "./holdings.ts";
 import type { Eviction } from "./eviction.ts";
+import type { GpuEviction } from "./gpu-eviction.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { Removal } from "./removal.ts";
 import type { Room } from "./room.ts";
@@ -44,6 +45,7 @@ export interface NodeRouteDependencies {
 	eviction: Eviction;
 	/** What the machine has and how much of it is in use. */
 	resources(): Promise<NodeResources>;
+	gpuEviction: GpuEviction;
 	/** Where tokens of people go that the host pushes. */
 	pushed: PushedTokens;
 	audit: Audit;
@@ -164,7 +166,7 @@ export function createNodeRequests(d: NodeRouteDependencies): NodeRequests {
 		);
 	};
 	const fits: NodeRequests["fits"] = async (tier, bytes) => {
-		if (isGpu(tier)) d.devices.fits(tier, bytes);
+		if (isGpu(tier)) d.devices.fits(tier, bytes, { model: "" });
 		else await d.room.fits(tier, bytes);
 	};
 	const resources: NodeRequests["resources"] = (models, tiers) => ({

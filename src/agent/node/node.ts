@@ -45,6 +45,7 @@ import type { Handlers } from "../http/app.ts";
 import { createDetection } from "./detection.ts";
 import { createCredentialLookUp } from "./credential-look-up.ts";
 import { type DeviceWork, createDeviceWork } from "./device-work.ts";
+import { createGpuEviction } from "./gpu-eviction.ts";
 import { type Holdings, createHoldings, isGpu } from "./holdings.ts";
 import { DEFAULT_WATERMARKS, type Watermarks, createEviction } from "./eviction.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
@@ -156,6 +157,7 @@ export async function openNode(
 	const rates = createRates();
 	const load = createLoadSampler({ clock });
 	const memory = createMemoryReader();
+	const awaited = () => queue.list({ limit: 1000 }).flatMap((task) => awaitedBy(task, name));
 	const eviction = createEviction({
 		nodeName: name,
 		clock,
@@ -173,7 +175,7 @@ export async function openNode(
 				return [];
 			}
 		},
-		awaited: () => queue.list({ limit: 1000 }).flatMap((task) => awaitedBy(task, name)),
+		awaited,
 		watermarks: options.watermarks ?? DEFAULT_WATERMARKS,
 	});
 	const received = { db, storage, io, clock, ids, log, plane, tags: tagging };
@@ -290,6 +292,15 @@ export async function openNode(
 	const activities = (): Activity[] => queue.list({ limit: 1000 }).flatMap((task) => activityOf(task, name));
 	const reportNow = async (timeoutMs = REPORT_TIMEOUT_MS): Promise<boolean> =>
 		(await link?.flush(timeoutMs)) ?? false;
+	const gpuEviction = createGpuEviction({
+		nodeName: name,
+		clock,
+		log,
+		accelerator,
+		holdings,
+		rates,
+		awaited,
+	});
 	const removal = createRemoval({
 		nodeName: name,
 		storage,
@@ -314,6 +325,8 @@ export async function openNode(
 		holdings,
 		services,
 		removal,
+		eviction: gpuEviction,
+		clock,
 		reportNow,
 	});
 	const sources = { ...options.sources, credentials: createCredentialLookUp(() => link) };
@@ -338,6 +351,7 @@ export async function openNode(
 		holdings,
 		devices,
 		eviction,
+		gpuEviction,
 		rates,
 		hosted,
 		reportNow,
@@ -386,6 +400,7 @@ export async function openNode(
 			eviction,
 			resources: () =>
 				readResources({ nodeName: name, storage, accelerator, eviction, bandwidth, load, memory }),
+			gpuEviction,
 			verifySha256,
 			bandwidth,
 			offers,
@@ -418,7 +433,7 @@ export async function openNode(
 						version,
 						...endpointsOf(options.listeners()),
 						tiers: {
-							...holdings.usage(),
+							...Object.fromEntries(holdings.gpus().map((gpu) => [gpu, gpuEviction.usage(gpu)])),
 							...Object.fromEntries(storage.tiers().map((tier) => [tier.name, eviction.usage(tier.name)])),
 						},
 						cpus: availableParallelism(),

@@ -31,6 +31,7 @@ import type { DeviceWork } from "./device-work.ts";
 import { type Holdings, isGpu } from "./holdings.ts";
 import type { EvictRequest } from "./capacity-routes.ts";
 import type { Eviction } from "./eviction.ts";
+import type { GpuEviction } from "./gpu-eviction.ts";
 import type { HostedWork } from "./hosted-work.ts";
 import type { GrantedParts, GrantedPlace } from "../granted-parts.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
@@ -112,6 +113,7 @@ export interface NodeTaskDependencies extends SwarmTaskDependencies {
 	holdings: Pick<Holdings, "copy">;
 	devices: DeviceWork;
 	eviction: Pick<Eviction, "evict" | "remember">;
+	gpuEviction: Pick<GpuEviction, "evict">;
 	rates: Rates;
 	hosted: Pick<HostedWork, "confirm">;
 	/** Tells the host now, so that what a finished task changed is visible when it is seen to be finished. */
@@ -353,7 +355,10 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 		async evict(context) {
 			const { device, bytes } = context.request as unknown as EvictRequest;
 			context.report({ phase: "deleting" });
-			const evicted = await d.eviction.evict(tierOf(device), bytes ?? undefined, context.signal);
+			const tier = tierOf(device);
+			const evicted = isGpu(tier)
+				? await d.gpuEviction.evict(tier, bytes ?? undefined)
+				: await d.eviction.evict(tier, bytes ?? undefined, context.signal);
 			await d.reportNow();
 			const freed_bytes = evicted.reduce((sum, one) => sum + one.freed_bytes, 0);
 			return { device, freed_bytes, evicted };

@@ -71,6 +71,8 @@ export interface Accelerator extends AsyncDisposable {
 	unload(model: ModelName, revision: Revision, device: string): Promise<{ freedBytes: number }>;
 	/** For loaders that can map what is held. @throws 404 model_not_found */
 	exportHandles(copy: ModelCopy): ExportedFile[];
+	/** Why a residency is in use, once per holder; none where it is gone. */
+	uses(copy: ModelCopy): readonly string[];
 	/** Marks a residency as in use; `unload` refuses meanwhile. @throws 404 model_not_found */
 	hold(model: ModelName, revision: Revision, device: string, why: string): Disposable;
 	/**

@@ -342,6 +342,7 @@ export function createRoom(
 			const { slot } = slotOf(copy);
 			return slot.paths.map((path, at) => ({ path, handle: slot.handles[at] ?? undefined }));
 		},
+		uses: (copy) => [...(states.get(copy.tier)?.slots.get(slotKey(copy))?.uses ?? [])],
 		hold(model, revision, device, why) {
 			const { uses } = slotOf({ model_name: model, revision, tier: device }).slot;
 			uses.push(why);

@@ -25,7 +25,17 @@ const gpuLoadSchema = z.object({
 	/** Degrees Celsius. */
 	temperature: z.number().nullable(),
 	product: z.string().optional(),
+	uuid: z.string().nullable().optional(),
+	/** Why no model can be loaded to it; null: one can. */
 	problem: z.string().nullable().optional(),
+	power_w: z.number().nullable().optional(),
+	power_limit_w: z.number().nullable().optional(),
+	clock_mhz: z.number().nullable().optional(),
+	memory_clock_mhz: z.number().nullable().optional(),
+	/** Programs that compute on it. */
+	processes: z.array(z.object({ pid: z.number().int(), used_bytes: z.number().nullable() })).optional(),
+	/** When its driver was asked, seconds since the epoch; null: there is none to ask. */
+	read_at: z.number().nullable().optional(),
 	/** There is no such GPU: its memory is the machine's, by configuration. */
 	simulated: z.literal(true).optional(),
 });

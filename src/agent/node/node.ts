@@ -399,7 +399,16 @@ export async function openNode(
 			devices,
 			eviction,
 			resources: () =>
-				readResources({ nodeName: name, storage, accelerator, eviction, bandwidth, load, memory }),
+				readResources({
+					nodeName: name,
+					storage,
+					accelerator,
+					eviction,
+					gpuEviction,
+					bandwidth,
+					load,
+					memory,
+				}),
 			gpuEviction,
 			verifySha256,
 			bandwidth,

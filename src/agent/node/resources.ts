@@ -7,12 +7,14 @@ import type { LoadSampler } from "../../platform/machine-load.ts";
 import type { MemoryReader } from "../../platform/memory.ts";
 import type { NodeResources } from "../../schema/resources.ts";
 import type { Eviction } from "./eviction.ts";
+import type { GpuEviction } from "./gpu-eviction.ts";
 
 export interface ResourceDependencies {
 	nodeName: string;
 	storage: Storage;
 	accelerator: Accelerator;
 	eviction: Pick<Eviction, "usage" | "counters">;
+	gpuEviction: Pick<GpuEviction, "usage" | "counters">;
 	bandwidth: { down: Bandwidth; up: Bandwidth };
 	load: LoadSampler;
 	memory: MemoryReader;
@@ -33,15 +35,10 @@ export async function readResources(d: ResourceDependencies): Promise<NodeResour
 	const compute: NodeResources["compute"] = {
 		cpu: { cores: availableParallelism(), usage: cpuPercent === null ? null : round(cpuPercent) },
 	};
-	for (const { name, product, problem, simulated } of d.accelerator.devices()) {
-		if (problem === undefined) storage[name] = d.accelerator.usage(name);
-		compute[name] = {
-			usage: null,
-			temperature: null,
-			product,
-			problem: problem ?? null,
-			...(simulated ? { simulated: true as const } : {}),
-		};
+	for (const { device, memory, simulated, ...reading } of d.accelerator.readDevices()) {
+		if (memory !== null)
+			storage[device] = { ...d.gpuEviction.usage(device), evicted: d.gpuEviction.counters(device) };
+		compute[device] = { ...reading, ...(simulated ? { simulated: true as const } : {}) };
 	}
 	const memory = d.memory.read();
 	return {

@@ -117,6 +117,10 @@ function checkDependencies(db: Sqlite): void {
 	const stuck = "o.state IN ('failed', 'cancelled') AND t.state NOT IN ('failed', 'cancelled')";
 	expect(db.query(`${wrong} ${stuck}`).all()).toEqual([]);
 	const idle = `SELECT task_id FROM queue_task t WHERE state = 'blocked' AND NOT EXISTS (SELECT 1 FROM queue_dependency d
-		JOIN queue_task o ON o.seq = d.depends_on WHERE d.seq = t.seq AND o.state <> 'completed')`;
+		JOIN queue_task o ON o.seq = d.depends_on WHERE d.seq = t.seq AND o.state <> 'completed')
+		AND NOT EXISTS (SELECT 1 FROM queue_awaited a WHERE a.seq = t.seq AND a.state <> 'completed')`;
+	const early = `SELECT t.task_id FROM queue_awaited a JOIN queue_task t ON t.seq = a.seq
+		WHERE a.state <> 'completed' AND t.token > 0`;
+	expect(db.query(early).all()).toEqual([]);
 	expect(db.query(idle).all()).toEqual([]);
 }

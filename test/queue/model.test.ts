@@ -18,6 +18,9 @@ const MAX_ATTEMPTS = 3;
 const MAX_CRASHES = 3;
 const RUNS = process.env["LONG"] === "1" ? 1000 : 60;
 
+/** Tasks of another queue, done again and again. */
+const FAR = ["far-1", "far-2"] as const;
+
 type End = "completed" | "failed" | "cancelled";
 
 /** A task as the model sees it. */
@@ -89,6 +92,15 @@ const commands: fc.Arbitrary<Step>[] = [
 	some.map((n) => step(`fail ${n}`, (m, w) => endJob(m, w, n, new Error("broken")))),
 	some.map((n) => step(`cut ${n}`, (m, w) => endJob(m, w, n, failure("cut")))),
 	some.map((n) => step(`no room ${n}`, (m, w) => endJob(m, w, n, failure("disk_full")))),
+	fc
+		.tuple(some, fc.integer({ min: 1, max: 9 }))
+		.map(([n, bytes]) => step(`learn ${n} ${bytes}`, (m, w) => learn(m, w, n, bytes))),
+	fc
+		.tuple(fc.constantFrom(...FAR), some)
+		.map(([far, n]) => step(`submit after ${far} ${n}`, (m, w) => submitAfter(m, w, far, n))),
+	fc
+		.tuple(fc.constantFrom(...FAR), fc.constantFrom<End>("completed", "failed", "cancelled"))
+		.map(([far, how]) => step(`heard ${far} ${how}`, (m, w) => hear(m, w, far, how))),
 	some.map((n) => step(`cancel ${n}`, (m, w) => cancel(m, w, n))),
 	some.map((n) => step(`retry ${n}`, (m, w) => retry(m, w, n))),
 	fc.integer({ min: 1, max: 5 }).map((slots) => step(`slots ${slots}`, (m, w) => setSlots(m, w, slots))),
@@ -217,6 +229,37 @@ async function endJob(model: Model, { at }: World, n: number, error: unknown): P
 	} else if (++task.attempts === MAX_ATTEMPTS) end(model, id, "failed");
 }
 
+/** A running task learns that it needs room: it has it now, or goes back to the line. */
+async function learn(model: Model, { at }: World, n: number, bytes: number): Promise<void> {
+	const [id, job] = [...at.jobs][n % Math.max(1, at.jobs.size)] ?? [];
+	if (id === undefined || job === undefined || !model.tasks.has(id)) return;
+	await job.context
+		.reserve({ key: "bytes:d", mode: "shared", bytes })
+		.catch((error: unknown) => job.fail(error));
+	await at.clock.advance(0);
+}
+
+async function submitAfter(model: Model, { at }: World, far: string, n: number): Promise<void> {
+	const before = pick(model, n);
+	const isOpen = before !== undefined && model.tasks.get(before)?.end === undefined;
+	const { task } = await at.submit({
+		dependencies: isOpen ? [before] : [],
+		elsewhere: [{ taskId: far, place: "node2" }],
+		maxAttempts: MAX_ATTEMPTS,
+	});
+	model.tasks.set(task.task_id, expected(isOpen ? [before, far] : [far]));
+}
+
+async function hear(model: Model, { at }: World, far: string, how: End): Promise<void> {
+	await at.queue.heard(far, { status: how, root: far });
+	for (const [id, task] of model.tasks) {
+		if (!task.dependencies.includes(far)) continue;
+		// Who waits for it from now on waits for the next one of that name.
+		task.dependencies = task.dependencies.filter((one) => one !== far);
+		if (how !== "completed") end(model, id, "failed");
+	}
+}
+
 async function cancel(model: Model, { at }: World, n: number): Promise<void> {
 	const id = pick(model, n);
 	const task = model.tasks.get(id ?? "");
@@ -246,7 +289,12 @@ async function retry(model: Model, { at }: World, n: number): Promise<void> {
 	try {
 		const { task: again, joined } = await at.queue.retry(id);
 		expect(model.tasks.has(again.task_id)).toBe(joined);
-		if (!joined) model.tasks.set(again.task_id, expected(again.dependencies, task.joinKey));
+		if (!joined) {
+			const open = at.queue.awaited().map(({ taskId }) => taskId);
+			const isFar = (name: string): boolean => (FAR as readonly string[]).includes(name);
+			const dependencies = again.dependencies.filter((name) => !isFar(name) || open.includes(name));
+			model.tasks.set(again.task_id, expected(dependencies, task.joinKey));
+		}
 	} catch (error) {
 		// It was done again since and well, or what it depends on was not.
 		expect(["not_failed", "dependency_failed"]).toContain((error as GswarmError).reason ?? "");
@@ -335,6 +383,7 @@ async function drain(model: Model, world: World): Promise<void> {
 	for (let round = 0; round < 200; round++) {
 		const { at } = world;
 		if (at.queue.counters().pending + at.queue.counters().running === 0) return;
+		for (const far of FAR) await hear(model, world, far, "completed");
 		for (const [id, { finish }] of at.jobs) {
 			finish({ done: true });
 			end(model, id, "completed");

@@ -1,7 +1,7 @@
 /** How an attempt ended, and what becomes of the task: a pure function. */
 import { GswarmError, asGswarmError, toStoredError } from "../../schema/errors.ts";
 import { LONGEST_SPACE_WAIT_MS, retryDelayMs, spaceDelayMs } from "./backoff.ts";
-import { NO_ROOM_NOW } from "./reserve-more.ts";
+import { NO_ROOM_NOW, missingNeed } from "./reserve-more.ts";
 import type { Outcome } from "./settle.ts";
 
 /** What the handler did: it returned (JSON), it threw, or it did not end in time after its signal. */
@@ -42,8 +42,8 @@ export function outcomeOf(end: AttemptEnd, attempt: Attempt): Outcome {
 
 function afterError(error: GswarmError, attempt: Attempt): Outcome {
 	const { taskId, attempt: number, maxAttempts, nowMs } = attempt;
-	// What it needs is in its row by now: the next claim finds it something to wait for, or takes it.
-	if (error.reason === NO_ROOM_NOW) return { kind: "released", reason: NO_ROOM_NOW };
+	if (error.reason === NO_ROOM_NOW)
+		return { kind: "released", reason: NO_ROOM_NOW, need: missingNeed(error) };
 	const longestMs = LONGEST_WAIT_MS[error.reason ?? ""];
 	if (longestMs !== undefined) {
 		const sinceMs = attempt.progressed ? nowMs : (attempt.spaceWaitSinceMs ?? nowMs);

@@ -7,7 +7,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import { type Capacity, type Reservation, bytesOf, mergeReservations } from "./conflicts.ts";
 import { holdMore, needsOf, readHolds } from "./reservations.ts";
 import { firstObstacle } from "./schedule.ts";
-import { type QueueName, staleToken, taskBySeq } from "./task-row.ts";
+import { type QueueName, type TaskRow, staleToken, taskBySeq } from "./task-row.ts";
 
 export const NO_ROOM_NOW = "no_room_now";
 
@@ -28,7 +28,7 @@ export interface MissingRoom {
 }
 
 /**
- * Null when the task holds it now. What it needs is kept in its row either way, in place of what it said before.
+ * Null when the task holds it now, and its row says so, in place of what it said before of the same.
  * @throws CONFLICT stale_token when the task was taken from this attempt
  */
 export function reserveMore(
@@ -37,16 +37,26 @@ export function reserveMore(
 ): MissingRoom | null {
 	const row = taskBySeq(db, seq);
 	if (row.token !== token || row.epoch === null) throw staleToken(row.task_id);
-	const needs = mergeReservations([...needsOf(row).filter(({ key }) => key !== need.key), need]);
-	db.query("UPDATE queue_task SET reservations = ?2 WHERE seq = ?1").run(seq, JSON.stringify(needs));
 	const { held, planted } = readHolds(db, queue, [need.key]);
 	const others = held.filter((one) => one.seq !== seq);
 	if (firstObstacle({ seq, needs: [need] }, others, planted, capacity) === undefined) {
 		holdMore(db, queue, seq, need);
+		db.query("UPDATE queue_task SET reservations = ?2 WHERE seq = ?1").run(seq, withNeed(row, need));
 		return null;
 	}
 	const available = Math.max(0, (capacity[need.key] ?? 0) - bytesOf(others, need.key));
 	return { taskId: row.task_id, key: need.key, required: need.bytes ?? 0, available };
+}
+
+/** A row's reservations, with this one in place of what it said of the same. */
+export function withNeed(row: Pick<TaskRow, "reservations">, need: Reservation): string {
+	return JSON.stringify(mergeReservations([...needsOf(row).filter(({ key }) => key !== need.key), need]));
+}
+
+/** What a task that was refused waits for in line. */
+export function missingNeed({ details: { key, required } }: GswarmError): Reservation | undefined {
+	if (typeof key !== "string" || typeof required !== "number") return undefined;
+	return { key, mode: "shared", bytes: required };
 }
 
 /** 503 no_room_now. */

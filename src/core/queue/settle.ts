@@ -1,9 +1,11 @@
 /** The transaction that writes how an attempt ended. The claim that follows it in the same turn is in the same commit. */
 import type { Database as Sqlite } from "bun:sqlite";
 import type { TaskPhase } from "../../schema/task.ts";
+import type { Reservation } from "./conflicts.ts";
 import { type EndingRow, completeTask, endTask } from "./end.ts";
 import type { Measure } from "./estimate.ts";
 import { release } from "./reservations.ts";
+import { withNeed } from "./reserve-more.ts";
 import { type Change, type TaskRow, changeState, staleToken } from "./task-row.ts";
 
 /** How an attempt ended. */
@@ -20,8 +22,10 @@ export type Outcome =
 			counts: boolean;
 			spaceWaitSinceMs: number | null;
 	  }
-	/** The agent stops, or others leave too little room: it goes back to the line as if it had not been started. */
-	| { kind: "released"; reason: "shutdown" | "no_room_now" };
+	/** The agent stops, or others leave too little room: back to the line as if it had not been started. */
+	| { kind: "released"; reason: "shutdown" }
+	/** The next claim takes what it needs with all the rest, or parks it on that. */
+	| { kind: "released"; reason: "no_room_now"; need: Reservation | undefined };
 
 export interface SettleInput {
 	seq: number;
@@ -101,6 +105,11 @@ function apply(
 				reason: outcome.reason,
 			});
 			release(db, row);
+			if (outcome.reason === "no_room_now" && outcome.need !== undefined)
+				db.query("UPDATE queue_task SET reservations = ?2 WHERE seq = ?1").run(
+					row.seq,
+					withNeed(row, outcome.need),
+				);
 			return [change];
 		}
 	}

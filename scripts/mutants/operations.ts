@@ -176,4 +176,18 @@ export const OPERATION_GUARDS: readonly Guard[] = [
 		replace: "void ({ taskId, root",
 		tests: ["test/cluster/order.test.ts"],
 	},
+	{
+		name: "deploy_cancelled_whole",
+		file: "src/agent/host/operations.ts",
+		find: 'if (context.signal.reason === "cancelled" && body',
+		replace: 'if (context.signal.reason === "never" && body',
+		tests: ["test/cluster/deploy.test.ts"],
+	},
+	{
+		name: "deploy_what_was_there",
+		file: "src/agent/host/operations.ts",
+		find: 'services.filter((one) => one["was_running"] !== true)',
+		replace: "services",
+		tests: ["test/cluster/deploy.test.ts"],
+	},
 ];

@@ -95,6 +95,7 @@ export class OperationsWorld implements AsyncDisposable {
 	readonly deaf = new Set<NodeName>();
 	readonly down = new Set<NodeName>();
 	readonly #random: () => number;
+	readonly #followEveryMs: number | undefined;
 	readonly #home = tempDir(FAST);
 	readonly #all: (HostLife | NodeLife)[] = [];
 	readonly #nodes = new Map<NodeName, NodeLife>();
@@ -104,13 +105,18 @@ export class OperationsWorld implements AsyncDisposable {
 	#files = 0;
 	#host: HostLife | undefined;
 
-	private constructor(random: () => number) {
+	private constructor(random: () => number, followEveryMs: number | undefined) {
 		this.#random = random;
+		this.#followEveryMs = followEveryMs;
 		this.disks = { node1: emptyDisk(), node2: emptyDisk() };
 	}
 
-	static async open(random: () => number = () => 0.5): Promise<OperationsWorld> {
-		const world = new OperationsWorld(random);
+	/** With fewer questions of the host the same world takes less of ours. */
+	static async open(
+		random: () => number = () => 0.5,
+		{ followEveryMs }: { followEveryMs?: number } = {},
+	): Promise<OperationsWorld> {
+		const world = new OperationsWorld(random, followEveryMs);
 		for (const node of NODES) world.#nodes.set(node, await world.#newNode(node, undefined));
 		world.#host = await world.#newHost(undefined);
 		return world;
@@ -309,6 +315,7 @@ export class OperationsWorld implements AsyncDisposable {
 			log: silentLog,
 			line,
 			operation: (taskId) => found(queue, taskId),
+			...(this.#followEveryMs === undefined ? {} : { followEveryMs: this.#followEveryMs }),
 		});
 		const life: HostLife = { kind: "host", dead: false, db, path, queue, dispatcher };
 		this.#all.push(life);

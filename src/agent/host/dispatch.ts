@@ -74,11 +74,13 @@ export interface DispatcherDependencies {
 	line(node: string): PartLine;
 	/** How an operation stands; undefined when there is none of that id. */
 	operation(taskId: string): Pick<TaskDocument, "status"> | undefined;
+	/** How often a node is asked how a part stands; left out: sooner for one that has just begun. */
+	followEveryMs?: number;
 }
 
 /** A node that stays away longer fails the operation for now; the queue tries again. */
 export const PATIENCE_MS = 10 * 60_000;
-export const FOLLOW_EVERY_MS = 200;
+const FOLLOW_EVERY_MS = 200;
 /** Within the grace of a cancelled handler. */
 const REVOKE_WITHIN_MS = 4_000;
 
@@ -101,6 +103,7 @@ interface PartRecord {
 }
 
 export function createDispatcher(d: DispatcherDependencies): Dispatcher {
+	const { followEveryMs = FOLLOW_EVERY_MS } = d;
 	/** Above the epoch of this start when a node remembers a higher one. */
 	let adoptedEpoch = 0;
 	/** The parts that are followed now, by operation. */
@@ -159,7 +162,7 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 					if (now - silentSinceMs > PATIENCE_MS) throw error;
 					const { node = part.node } = failure.details;
 					(part.report ?? context.report)({ waitingFor: `${String(node)} to come back` });
-					await d.clock.sleep(FOLLOW_EVERY_MS, signal);
+					await d.clock.sleep(followEveryMs, signal);
 				}
 			}
 		};
@@ -191,7 +194,8 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 					(part.report ?? context.report)(told);
 					if (isTerminal(status)) return answer.task;
 				}
-				await d.clock.sleep(followPauseMs(d.clock.monotonicMs() - sinceMs, answer?.task), signal);
+				const pauseMs = d.followEveryMs ?? followPauseMs(d.clock.monotonicMs() - sinceMs, answer?.task);
+				await d.clock.sleep(pauseMs, signal);
 			}
 		};
 		/**
@@ -210,7 +214,7 @@ export function createDispatcher(d: DispatcherDependencies): Dispatcher {
 						log.debug("operation.revoke_unheard", { node: part.node, error });
 						if (!isAway(asGswarmError(error))) return undefined;
 					}
-					await d.clock.sleep(FOLLOW_EVERY_MS, over.signal);
+					await d.clock.sleep(followEveryMs, over.signal);
 				}
 				return undefined;
 			} finally {

@@ -214,11 +214,32 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 		return { freed_bytes: freed, pending_nodes: [...new Set(away.map((c) => c.node))] };
 	};
 
+	/** Ends what a cancelled operation had started; each node finishes that by itself, once it has heard of it. */
+	const stopStarted = async (
+		{ log }: TaskContext,
+		services: readonly ({ node: string } & Record<string, unknown>)[],
+	): Promise<void> => {
+		const started = services.filter((one) => one["was_running"] !== true);
+		await Promise.all(
+			started.map(async ({ node, service_id }) => {
+				const params = { service_id: String(service_id) };
+				try {
+					await d.nodes
+						.client(node)
+						.call("stopService", { params, signal: AbortSignal.timeout(STOP_WITHIN_MS) });
+				} catch (error) {
+					if (asGswarmError(error).code !== "NOT_FOUND")
+						log.error("operation.service_stays", { node, service_id, error });
+				}
+			}),
+		);
+	};
+
 	const deploy = async (context: TaskContext): Promise<Record<string, unknown>> => {
 		const { model_name: model, devices, body } = context.request as unknown as DeployRequest;
 		const run = d.dispatcher.run(context);
-		const services: unknown[] = [];
-		for (const device of devices) {
+		const services: ({ node: string } & Record<string, unknown>)[] = [];
+		const start = async (device: string): Promise<void> => {
 			const { node } = d.nodes.target(device);
 			const send = (headers: Record<string, string>): Promise<{ task_id: string }> =>
 				d.nodes.client(node).call("startService", {
@@ -228,6 +249,14 @@ export function createOperations(d: OperationDependencies): Partial<Record<TaskT
 				});
 			const done = await run.part({ key: `serve ${device}`, node, send });
 			services.push({ node, ...done.result });
+		};
+		try {
+			for (const device of devices) await start(device);
+		} catch (error) {
+			// The whole of it or nothing. What was there before is not ended, nor what has taken its place since.
+			if (context.signal.reason === "cancelled" && body["replace"] !== true)
+				await stopStarted(context, services);
+			throw error;
 		}
 		return { services };
 	};
@@ -396,6 +425,7 @@ function answerOf({ base_url, node, server_name, device, grant, tag_key }: Grant
 }
 
 const HEAR_POLL_MS = 100;
+const STOP_WITHIN_MS = 5_000;
 
 /**
  * The nodes that can be asked. After a start of the host those that hold the model are waited for until they have

@@ -386,7 +386,11 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				signal: context.signal,
 				onPhase: (phase: "starting" | "ready") => context.report({ phase }),
 			};
+			const isOwn = (s: { service_id: string }): boolean => s.service_id === request.service_id;
 			const options = { timeoutMs: DRAIN_MS };
+			// What an earlier attempt of this task has started is its own.
+			const wasThere = context.state === undefined && d.services.list().some((s) => isOwn(s) && isServing(s));
+			if (!wasThere) await context.saveState({ starting: true });
 			const service =
 				request.replaces === undefined
 					? await d.services.start(start)
@@ -394,6 +398,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			await d.reportNow();
 			return {
 				service_id: service.service_id,
+				...(wasThere ? { was_running: true } : {}),
 				url: service.url,
 				ready_s: service.ready_s,
 				...(service.simulated === undefined ? {} : { simulated: service.simulated }),

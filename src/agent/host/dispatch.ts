@@ -80,7 +80,7 @@ export interface DispatcherDependencies {
 
 /** A node that stays away longer fails the operation for now; the queue tries again. */
 export const PATIENCE_MS = 10 * 60_000;
-const FOLLOW_EVERY_MS = 200;
+export const FOLLOW_EVERY_MS = 200;
 /** Within the grace of a cancelled handler. */
 const REVOKE_WITHIN_MS = 4_000;
 

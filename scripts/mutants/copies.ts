@@ -39,9 +39,23 @@ export const COPIES_GUARDS: readonly Guard[] = [
 	{
 		name: "repair_of_known_content",
 		file: "src/agent/host/repair-routes.ts",
-		find: "if (!all.some((l) => l.node === receiver && l.tier === tier && l.content_id === contentId))",
-		replace: "if (false)",
+		find: "l.node === receiver && l.tier === tier && l.content_id === contentId",
+		replace: "l.content_id === contentId",
 		tests: NODE_VERIFICATION,
+	},
+	{
+		name: "repair_of_what_is_damaged",
+		file: "src/agent/host/repair-routes.ts",
+		find: 'if (own.status === "ready") throw',
+		replace: "if (false) throw",
+		tests: NODE_VERIFICATION,
+	},
+	{
+		name: "grant_ends_for_good",
+		file: "src/core/transfer/grants.ts",
+		find: "grant.endsAtMs = Math.min(grant.lastMs, nowMs + grant.ttlMs);",
+		replace: "grant.endsAtMs = nowMs + grant.ttlMs;",
+		tests: ["test/transfer/grants.test.ts"],
 	},
 	{
 		name: "repair_lets_go",

@@ -154,6 +154,27 @@ test("a node gets access for a repair only to what it was known to hold", async 
 	expect(answer.status).toBe(404);
 });
 
+test("a node whose copy is not damaged gets no access for a repair, and the asking stands in the log", async () => {
+	const node = cluster.node("node1");
+	const copy = node.role.storage.copies().find(({ model_name }) => model_name === "acme/tiny");
+	if (copy === undefined) throw new Error("no copy");
+	const answer = await fetch(`${cluster.host.url}/api/v1/repairs`, {
+		method: "POST",
+		headers: { authorization: `Bearer ${node.token}`, "content-type": "application/json" },
+		body: JSON.stringify({
+			task_id: "verify-2",
+			model_name: "acme/tiny",
+			revision: copy.revision,
+			content_id: copy.content_id,
+			tier: copy.tier,
+		}),
+	});
+	const { error } = (await answer.json()) as { error: { details: { reason: string } } };
+	expect([answer.status, error.details.reason]).toEqual([503, "not_damaged"]);
+	const { entries } = await cluster.host.client.call("listAudit", { query: { action: "findRepair" } });
+	expect(entries.map(({ target }) => target["task_id"])).toContain("verify-2");
+});
+
 test.each([
 	[{ sample_percent: 0 }, 400],
 	[{ sample_percent: 101 }, 400],

@@ -437,3 +437,34 @@ test(
 	},
 	LIMIT_MS,
 );
+
+test(
+	"a copy comes compressed where that is asked for, and says what that saved",
+	async () => {
+		await using c = await localCluster({ nodes: ["node1", "node2", "node3"], files });
+		await c.download(MODEL, "node1:disk");
+		const copy = (to: string, compression: "zstd" | "none") =>
+			c.done(
+				c.host.client.call("copyModel", {
+					params,
+					body: { source_device: "node1:disk", target_device: to, compression },
+				}),
+			);
+		// Four kilobytes of noise, over and over.
+		const { result } = await copy("node2:disk", "zstd");
+		expect(Number(result?.["saved_bytes"])).toBeGreaterThan(BYTES / 2);
+		expect(result?.["content_id"]).toBe((await copy("node3:disk", "none")).result?.["content_id"] as string);
+		const swarm = await c.done(
+			c.host.client.call("transferModels", {
+				body: {
+					kind: "copy",
+					models: [{ model_name: MODEL, source_device: "node1:disk" }],
+					target_devices: ["node2:dram"],
+					compression: "zstd",
+				},
+			}),
+		);
+		expect(swarm.status).toBe("completed");
+	},
+	LIMIT_MS,
+);

@@ -35,6 +35,21 @@ test("a grant's time starts with its first use and is extended by each", async (
 	expect(() => grants.check(token, CONTENT)).toThrow("does not allow");
 });
 
+test("a grant of limited time waits no longer for its first use, and ends however much it is used", async () => {
+	const clock = new FakeClock();
+	using grants = createGrants({ clock, ids: systemIds });
+	const limited = { contentId: CONTENT, receiver: "node2", ttlMs: 1000, unusedMs: 2000, mostMs: 3000 };
+	const unused = grants.grant(limited);
+	const used = grants.grant(limited);
+	for (let use = 0; use < 4; use++) {
+		await clock.advance(600);
+		grants.check(used, CONTENT);
+	}
+	expect(() => grants.check(unused, CONTENT)).toThrow("does not allow");
+	await clock.advance(700);
+	expect(() => grants.check(used, CONTENT)).toThrow("does not allow");
+});
+
 test("what a grant holds is let go when its time is over, without anybody asking", async () => {
 	const clock = new FakeClock();
 	using grants = createGrants({ clock, ids: systemIds });

@@ -76,6 +76,7 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			keep_source: type === "copy" || body.keep_source === true,
 			verify_checksum: body.verify_checksum ?? false,
 			bandwidth_limit: body.bandwidth_limit ?? null,
+			compression: body.compression,
 			priority: body.priority,
 		};
 		const reservations = [
@@ -88,6 +89,8 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			await d.registry.want(model, target.node, target.tier);
 			const { keep_source: _keep, ...copyBody } = {
 				...body,
+				// Between devices of one node no line lies.
+				compression: "none" as const,
 				source_device: source.device,
 				target_device: target.device,
 				dependencies: after.on(target.node),

@@ -16,8 +16,10 @@ export function repairRoutes(d: Dependencies): RepairRoutes {
 			const { content_id: contentId, revision, tier } = body;
 			const all = d.registry.locations(model).filter((l) => l.claimed === 0 && l.revision === revision);
 			// Only who was known to hold this very content is given it again.
-			if (!all.some((l) => l.node === receiver && l.tier === tier && l.content_id === contentId))
-				throw modelNotFound(model, `${receiver}:${tier}`);
+			const own = all.find((l) => l.node === receiver && l.tier === tier && l.content_id === contentId);
+			if (own === undefined) throw modelNotFound(model, `${receiver}:${tier}`);
+			// A node reports a damaged copy before it asks; what it serves itself it has no need to read elsewhere.
+			if (own.status === "ready") throw notDamaged(model, `${receiver}:${tier}`);
 			const others = all.filter(
 				(l) => l.node !== receiver && l.status === "ready" && l.content_id === contentId,
 			);
@@ -37,6 +39,7 @@ export function repairRoutes(d: Dependencies): RepairRoutes {
 							device,
 							content_id: contentId,
 							receiver,
+							purpose: "repair",
 						},
 					});
 					const server_name = d.nodes.trust(node).serverName;
@@ -53,6 +56,20 @@ export function repairRoutes(d: Dependencies): RepairRoutes {
 			return d.nodes.client(query.source).call("releaseGrant", { params: { task_id: operation } });
 		},
 	};
+}
+
+/** 503: its report may be on its way. */
+function notDamaged(model: string, device: string): GswarmError {
+	return new GswarmError(
+		"RESOURCE_UNAVAILABLE",
+		`The copy of ${model} on ${device} is not known to be damaged.`,
+		{
+			reason: "not_damaged",
+			details: { device },
+			retryable: true,
+			hint: "`gswarm model verify` finds out, and repairs what is.",
+		},
+	);
 }
 
 /** As the source knows it; the receiver's name in it keeps one node from ending another's access. */

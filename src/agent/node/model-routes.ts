@@ -35,6 +35,8 @@ type ModelRoutes = Pick<
 
 /** A receiver that stops reading for so long has lost its grant and asks for another. */
 const GRANT_TTL_MS = 120_000;
+/** A repair reads what is right of the damaged copy first, and may take as long as a disk is slow. */
+const REPAIR_LIMITS = { unusedMs: 3_600_000, mostMs: 12 * 3_600_000 };
 
 export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): ModelRoutes {
 	const { tierHere, deviceHere, sentBefore, submit, tiersComing, fits, resources } = requests;
@@ -289,6 +291,7 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 				contentId: body.content_id,
 				receiver: body.receiver,
 				ttlMs: GRANT_TTL_MS,
+				...(body.purpose === "repair" ? REPAIR_LIMITS : {}),
 				hold,
 			});
 			release(body.operation_id);

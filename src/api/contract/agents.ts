@@ -106,6 +106,8 @@ export const agentsRoutes = {
 			device,
 			content_id: z.string(),
 			receiver: name,
+			/** A host of an earlier version says nothing, and gives what a copy needs. */
+			purpose: z.enum(["copy", "repair"]).default("copy"),
 		}),
 		status: 201,
 		response: z.object({

@@ -13,6 +13,10 @@ export interface GrantInput {
 	receiver: string;
 	/** Counted from the first use and extended by each; an unused grant waits for its task, but not for ever. */
 	ttlMs: number;
+	/** How long it waits for its first use; default 6 hours. */
+	unusedMs?: number | undefined;
+	/** However much it is used, it ends then; default: never. */
+	mostMs?: number | undefined;
 	/** Secret of the content's tags, which is never shown on the line where the parts come. */
 	tagKey?: string | undefined;
 	/** Released when the grant ends, e.g. the hold on the source copy. */
@@ -37,6 +41,7 @@ export interface CheckedGrant {
 
 interface LiveGrant extends GrantInput {
 	endsAtMs: number;
+	lastMs: number;
 }
 
 const TOKEN_LENGTH = 43;
@@ -77,7 +82,10 @@ export function createGrants({ clock, ids }: { clock: Clock; ids: Ids }): Grants
 				end(oldest);
 			}
 			const token = ids.secret(TOKEN_LENGTH);
-			grants.set(sha256Hex(token), { ...input, endsAtMs: clock.monotonicMs() + UNUSED_MS });
+			const nowMs = clock.monotonicMs();
+			const lastMs = nowMs + (input.mostMs ?? Number.POSITIVE_INFINITY);
+			const endsAtMs = Math.min(lastMs, nowMs + (input.unusedMs ?? UNUSED_MS));
+			grants.set(sha256Hex(token), { ...input, endsAtMs, lastMs });
 			void keepSweeping();
 			return token;
 		},
@@ -90,7 +98,7 @@ export function createGrants({ clock, ids }: { clock: Clock; ids: Ids }): Grants
 					hint: "Ask the host for a new grant.",
 				});
 			}
-			grant.endsAtMs = nowMs + grant.ttlMs;
+			grant.endsAtMs = Math.min(grant.lastMs, nowMs + grant.ttlMs);
 			return { receiver: grant.receiver, tagKey: grant.tagKey };
 		},
 		revoke: (token) => end(sha256Hex(token)),

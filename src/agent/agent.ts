@@ -416,6 +416,7 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 				bandwidth: config.transfer,
 				verifySha256: config.transfer.verify === "sha256",
 				watermarks: config.storage.eviction,
+				preload: config.preload,
 				environment: readProcessEnvironment(),
 				engineCommand: ownCommand("__engine"),
 				gpus: {

@@ -1,6 +1,7 @@
 /** Every room with tables, in the order their migrations run. */
 import { clusterModule } from "../core/cluster/cluster.ts";
 import { auditModule, identityModule, joinModule } from "../core/identity/identity.ts";
+import { preloadModule } from "../core/preload/preload.ts";
 import { queueModule } from "../core/queue/queue.ts";
 import { registryModule } from "../core/registry/registry.ts";
 import { serviceModule } from "../core/service/service.ts";
@@ -20,4 +21,5 @@ export const databaseModules: readonly WriterModule[] = [
 	transferModule,
 	serviceModule,
 	condemnModule,
+	preloadModule,
 ];

@@ -12,6 +12,7 @@ import { modelsRoutes } from "./contract/models.ts";
 import { nodesRoutes } from "./contract/nodes.ts";
 import { offersRoutes } from "./contract/offers.ts";
 import { partsRoutes } from "./contract/parts.ts";
+import { preloadRoutes } from "./contract/preload.ts";
 import { queueRoutes } from "./contract/queue.ts";
 import { recordsRoutes } from "./contract/records.ts";
 import { servicesRoutes } from "./contract/services.ts";
@@ -23,6 +24,7 @@ export const contract = {
 	...systemRoutes,
 	...modelsRoutes,
 	...adoptionsRoutes,
+	...preloadRoutes,
 	...servicesRoutes,
 	...queueRoutes,
 	...offersRoutes,

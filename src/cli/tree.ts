@@ -91,6 +91,14 @@ export const TREE: Branch = {
 					summary: "Make room on a device, or show who would go",
 					load: () => import("./commands/model-evict.ts"),
 				},
+				hint: {
+					summary: "Say that a model will be used soon",
+					load: () => import("./commands/model-hint.ts"),
+				},
+				preload: {
+					summary: "Show what is brought into memory ahead of its use, and why",
+					load: () => import("./commands/model-preload.ts"),
+				},
 				delete: {
 					summary: "Delete a model, or one copy of it",
 					load: () => import("./commands/model-delete.ts"),

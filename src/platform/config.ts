@@ -152,6 +152,15 @@ const configSchema = z.strictObject({
 			message: "goes with `driver: sim`, which needs it",
 		})
 		.prefault({}),
+	/** What is brought into memory ahead of its use. */
+	preload: z
+		.strictObject({
+			/** `auto`: by hints, and by the record of uses once there is enough; `hints`: by hints alone; `off`. */
+			mode: z.enum(["auto", "hints", "off"]).default("auto"),
+			/** Share of the memory's tier that copies may take which nobody has used yet. */
+			share: z.number().gt(0).max(1).default(0.5),
+		})
+		.prefault({}),
 	storage: z
 		.strictObject({
 			/** Bytes of a filesystem that are never used; default max(1 GiB, 2 %). */

@@ -24,6 +24,7 @@ const DEFAULTS: Config = {
 	transfer: { verify: "parts", plane: "auto" },
 	accelerator: { driver: "auto" },
 	storage: { eviction: EVICTION },
+	preload: { mode: "auto", share: 0.5 },
 };
 
 /** As people write it who follow the API design. */

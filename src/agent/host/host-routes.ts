@@ -14,6 +14,7 @@ import { modelRoutes } from "./model-routes.ts";
 import { nodeAdminRoutes } from "./node-admin-routes.ts";
 import { offerRoutes } from "./offer-routes.ts";
 import { peopleRoutes } from "./people-routes.ts";
+import { preloadRoutes } from "./preload-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { repairRoutes } from "./repair-routes.ts";
 import { secretRoutes } from "./secret-routes.ts";
@@ -32,6 +33,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 		...bandwidthRoutes(d),
 		...capacityRoutes(d, requests),
 		...queueRoutes(d, requests),
+		...preloadRoutes(d),
 		...sourceRoutes(d, inspections),
 		...uploadRoutes(d, requests),
 		...adoptRoutes(d, requests),

@@ -10,6 +10,8 @@ export interface CopyRequest {
 	bandwidth_limit: number | null;
 	/** Of what comes from another node. */
 	compression?: Compression;
+	/** Left out: somebody asked for it. */
+	purpose?: "preload";
 	/** The device of this node by which a model of another node comes to a GPU. */
 	via?: string;
 	/** Set when the source is another node: what the host said of it. */

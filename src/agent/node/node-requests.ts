@@ -21,6 +21,7 @@ import { type Holdings, isGpu } from "./holdings.ts";
 import type { Eviction } from "./eviction.ts";
 import type { GpuEviction } from "./gpu-eviction.ts";
 import type { HostedWork } from "./hosted-work.ts";
+import type { Preloading } from "./preloading.ts";
 import type { Removal } from "./removal.ts";
 import type { Room } from "./room.ts";
 
@@ -39,6 +40,7 @@ export interface NodeRouteDependencies {
 	tags: Pick<Tags, "keyOf">;
 	removal: Pick<Removal, "check">;
 	room: Room;
+	preloading: Pick<Preloading, "hint" | "dropHint" | "explain">;
 	accelerator: Accelerator;
 	holdings: Holdings;
 	devices: DeviceWork;

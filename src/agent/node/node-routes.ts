@@ -12,6 +12,7 @@ import { modelSummaries } from "./model-view.ts";
 import { type NodeRouteDependencies, createNodeRequests } from "./node-requests.ts";
 import { offerRoutes } from "./offer-routes.ts";
 import { partRoutes } from "./part-routes.ts";
+import { preloadRoutes } from "./preload-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
@@ -27,6 +28,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...bandwidthRoutes(d),
 		...capacityRoutes(d, requests),
 		...queueRoutes(d),
+		...preloadRoutes(d, requests),
 		...partRoutes(d),
 		...sourceRoutes(d, requests),
 		...uploadRoutes(d, requests),

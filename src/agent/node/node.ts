@@ -8,6 +8,7 @@ import {
 	openAccelerator,
 } from "../../core/accelerator/accelerator.ts";
 import { type Audit, type PushedTokens, type TlsTrust } from "../../core/identity/identity.ts";
+import { openPreload } from "../../core/preload/preload.ts";
 import { type Queue, openQueue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
 import { createGateway, createLlamaEngine, openServices } from "../../core/service/service.ts";
@@ -54,6 +55,7 @@ import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
 import { createRates } from "./rates.ts";
 import { readResources } from "./resources.ts";
+import { createPreloading, type Preloading, type PreloadOptions } from "./preloading.ts";
 import { type CondemnOptions, createRemoval } from "./removal.ts";
 import { createRoom } from "./room.ts";
 import type { SwarmAnswer, SwarmQuestion } from "./swarm-task.ts";
@@ -91,6 +93,8 @@ export interface NodeOptions {
 	verifySha256?: boolean;
 	/** When copies go by themselves; default: on dram where room is needed, on disk never. */
 	watermarks?: Readonly<Record<"disk" | "dram", Watermarks>> | undefined;
+	/** `preload` of the configuration; left out: nothing is brought ahead of its use. */
+	preload?: Pick<PreloadOptions, "mode" | "share">;
 	/** What the host answered to a heartbeat. */
 	onHostAnswer?: (answer: HeartbeatAnswer) => Promise<void>;
 	urlOf: (port: number | undefined) => string;
@@ -176,6 +180,7 @@ export async function openNode(
 			}
 		},
 		awaited,
+		wantedSoon: ({ model_name }) => preloading.wanted(model_name),
 		watermarks: options.watermarks ?? DEFAULT_WATERMARKS,
 	});
 	const received = { db, storage, io, clock, ids, log, plane, tags: tagging };
@@ -358,6 +363,11 @@ export async function openNode(
 	});
 	await discardEnded(queue, transfers);
 	const detection = createDetection({ storage, io, log });
+	const preload = openPreload({ db, clock, log });
+	const preloading: Preloading = createPreloading(
+		{ nodeName: name, preload, storage, queue, removal, rates, clock, log },
+		{ mode: "off", share: 0, ...options.preload, fillTo: fillTo(options.watermarks ?? DEFAULT_WATERMARKS) },
+	);
 	const poke = (): void => link?.poke();
 	const subscriptions = [
 		storage.onChange(poke),
@@ -411,6 +421,7 @@ export async function openNode(
 				}),
 			gpuEviction,
 			verifySha256,
+			preloading,
 			bandwidth,
 			offers,
 			audit,
@@ -461,6 +472,7 @@ export async function openNode(
 			queue.start(tasks);
 			hosted.start();
 			eviction.start();
+			preloading.start();
 		},
 		report: poke,
 		reportNow,
@@ -470,6 +482,8 @@ export async function openNode(
 			await eviction[Symbol.asyncDispose]();
 			await hosted[Symbol.asyncDispose]();
 			await detection[Symbol.asyncDispose]();
+			await preloading[Symbol.asyncDispose]();
+			await preload[Symbol.asyncDispose]();
 			await queue[Symbol.asyncDispose]();
 			await services[Symbol.asyncDispose]();
 			await accelerator[Symbol.asyncDispose]();
@@ -498,6 +512,11 @@ function requireNamed(accelerator: Accelerator, named: readonly string[], nodeNa
 		{ gpu: missing, found: there },
 		"Take it out of `nodes` in config.yaml, or simulate it there: `accelerator: {driver: sim, memory: 8GB}`.",
 	);
+}
+
+/** Above it copies go from memory by themselves. */
+function fillTo({ dram }: Pick<NonNullable<NodeOptions["watermarks"]>, "dram">): number {
+	return dram.automatic ? dram.high : 1;
 }
 
 function endpointsOf({ port, tls, peerPort, peerTls }: ReturnType<NodeOptions["listeners"]>) {

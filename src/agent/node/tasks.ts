@@ -146,6 +146,9 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			verifyChecksum: request.verify_checksum ?? undefined,
 			bandwidthLimit: request.bandwidth_limit ?? undefined,
 			receivingPhase: "copying" as const,
+			purpose: request.purpose,
+			// What is only expected takes what is free.
+			mayEvict: request.purpose !== "preload",
 		};
 		if (request.pull === undefined) {
 			const held = requireCopy(d.storage, model, tierOf(request.source_device), d.nodeName);

@@ -43,6 +43,8 @@ _gswarm_step() {
 		("model/pin") REPLY="model pin" ;;
 		("model/unpin") REPLY="model unpin" ;;
 		("model/evict") REPLY="model evict" ;;
+		("model/hint") REPLY="model hint" ;;
+		("model/preload") REPLY="model preload" ;;
 		("model/delete") REPLY="model delete" ;;
 		("service/list") REPLY="service list" ;;
 		("service/status") REPLY="service status" ;;
@@ -155,6 +157,10 @@ _gswarm_value() {
 		("model unpin/--device") REPLY="live:devices" ;;
 		("model evict/--device") REPLY="live:devices" ;;
 		("model evict/--bytes") REPLY="anything" ;;
+		("model hint/--in") REPLY="anything" ;;
+		("model hint/--for") REPLY="anything" ;;
+		("model hint/--device") REPLY="live:devices" ;;
+		("model preload/--node") REPLY="live:nodes" ;;
 		("model delete/--device") REPLY="live:devices" ;;
 		("model delete/--revision") REPLY="anything" ;;
 		("service logs/--lines") REPLY="anything" ;;
@@ -228,6 +234,8 @@ _gswarm_argument() {
 		("model serve/0") REPLY="live:models" ;;
 		("model pin/0") REPLY="live:models" ;;
 		("model unpin/0") REPLY="live:models" ;;
+		("model hint/0") REPLY="live:models" ;;
+		("model preload/0") REPLY="live:models" ;;
 		("model delete/0") REPLY="live:models" ;;
 		("service status/0") REPLY="live:services" ;;
 		("service logs/0") REPLY="live:services" ;;
@@ -258,7 +266,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue resources node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve pin unpin evict delete ;;
+		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve pin unpin evict hint preload delete ;;
 		("service") printf '%s\n' list status logs switch stop ;;
 		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
 		("node") printf '%s\n' list limit approve remove reset ;;
@@ -289,6 +297,8 @@ _gswarm_flags() {
 		("model pin") printf '%s\n' --device ;;
 		("model unpin") printf '%s\n' --device ;;
 		("model evict") printf '%s\n' --device --bytes --dry-run --no-wait ;;
+		("model hint") printf '%s\n' --in --for --device --cancel ;;
+		("model preload") printf '%s\n' --explain --node ;;
 		("model delete") printf '%s\n' --device --revision --delete-files --force --no-wait ;;
 		("service logs") printf '%s\n' --lines ;;
 		("service switch") printf '%s\n' --to --device --no-wait ;;

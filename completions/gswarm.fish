@@ -15,7 +15,7 @@ function __gswarm_at
 				continue
 			case '-*'
 				switch "$path/$word"
-					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--sim-gpu' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--revision' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--after' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--after' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--after' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model verify/--after' 'model export/--from' 'model adopt/--node' 'model adopt/--device' 'model adopt/--as' 'model adopt/--type' 'model import/--to' 'model import/--name' 'model import/--after' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--after' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model serve/--after' 'model pin/--device' 'model unpin/--device' 'model evict/--device' 'model evict/--bytes' 'model delete/--device' 'model delete/--revision' 'service logs/--lines' 'service switch/--to' 'service switch/--device' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'resources/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
+					case 'agent/--join' 'agent/--join-file' 'agent/--node' 'agent/--port' 'agent/--node-port' 'agent/--peer-port' 'agent/--bind' 'agent/--advertise' 'agent/--tls-cert' 'agent/--tls-key' 'agent/--disk' 'agent/--dram' 'agent/--sim-gpu' 'agent/--log-level' 'model list/--type' 'model list/--location' 'model list/--status' 'model list/--page' 'model list/--per-page' 'model show/--include' 'model show/--exclude' 'model register/--source' 'model register/--type' 'model register/--size' 'model register/--meta' 'model describe/--type' 'model describe/--meta' 'model download/--source' 'model download/--to' 'model download/--revision' 'model download/--include' 'model download/--exclude' 'model download/--type' 'model download/--after' 'model download/--priority' 'model download/--bandwidth' 'model copy/--from' 'model copy/--to' 'model copy/--after' 'model copy/--priority' 'model copy/--bandwidth' 'model copy/--compression' 'model move/--from' 'model move/--to' 'model move/--after' 'model move/--priority' 'model move/--bandwidth' 'model move/--compression' 'model verify/--device' 'model verify/--sample' 'model verify/--seed' 'model verify/--priority' 'model verify/--after' 'model export/--from' 'model adopt/--node' 'model adopt/--device' 'model adopt/--as' 'model adopt/--type' 'model import/--to' 'model import/--name' 'model import/--after' 'model import/--priority' 'model import/--bandwidth' 'model upload/--from' 'model upload/--after' 'model upload/--priority' 'model upload/--bandwidth' 'model serve/--device' 'model serve/--port' 'model serve/--ctx' 'model serve/--parallel' 'model serve/--priority' 'model serve/--after' 'model pin/--device' 'model unpin/--device' 'model evict/--device' 'model evict/--bytes' 'model hint/--in' 'model hint/--for' 'model hint/--device' 'model preload/--node' 'model delete/--device' 'model delete/--revision' 'service logs/--lines' 'service switch/--to' 'service switch/--device' 'queue status/--status' 'queue status/--type' 'queue status/--priority' 'queue status/--node' 'queue tasks/--status' 'queue tasks/--type' 'queue tasks/--priority' 'queue tasks/--node' 'queue tasks/--limit' 'queue tasks/--cursor' 'queue history/--status' 'queue history/--type' 'queue history/--priority' 'queue history/--node' 'queue history/--since' 'queue history/--limit' 'queue history/--cursor' 'queue config/--max-concurrent-tasks' 'queue config/--priority-levels' 'queue config/--resource-tracking' 'queue config/--node' 'resources/--node' 'node limit/--down' 'node limit/--up' 'node approve/--address' 'token create/--role' 'token create/--name' 'token create/--ttl' 'token create/--uses' 'secret set/--origin' 'audit/--since' 'audit/--actor' 'audit/--action' 'audit/--limit' 'audit/--cursor' 'login/--ca-pin' '*/-o' '*/--output' '*/--data-dir' '*/--context' '*/--timeout'
 						set flag $word
 				end
 				continue
@@ -101,6 +101,10 @@ function __gswarm_at
 				set path 'model unpin'
 			case 'model/evict'
 				set path 'model evict'
+			case 'model/hint'
+				set path 'model hint'
+			case 'model/preload'
+				set path 'model preload'
 			case 'model/delete'
 				set path 'model delete'
 			case 'service/list'
@@ -235,6 +239,8 @@ complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a serve -d 'Serve a mode
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a pin -d 'Keep copies of a model from being evicted'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a unpin -d 'Let copies of a model be evicted again'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a evict -d 'Make room on a device, or show who would go'
+complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a hint -d 'Say that a model will be used soon'
+complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a preload -d 'Show what is brought into memory ahead of its use, and why'
 complete -c gswarm -n "test (__gswarm_at) = 'model/0'" -a delete -d 'Delete a model, or one copy of it'
 complete -c gswarm -n "__gswarm_in 'model list'" -l type -x -a '' -d 'Only models of this type, e.g. llm'
 complete -c gswarm -n "__gswarm_in 'model list'" -l location -x -a '(__gswarm_live devices)' -d 'Only models with a copy on this device'
@@ -348,6 +354,14 @@ complete -c gswarm -n "__gswarm_in 'model evict'" -l device -x -a '(__gswarm_liv
 complete -c gswarm -n "__gswarm_in 'model evict'" -l bytes -x -a '' -d 'How much is to be available (default: down to the device\'s low watermark)'
 complete -c gswarm -n "__gswarm_in 'model evict'" -l dry-run -d 'Only show who would go, and why the others stay'
 complete -c gswarm -n "__gswarm_in 'model evict'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
+complete -c gswarm -n "test (__gswarm_at) = 'model hint/0'" -a '(__gswarm_live models)'
+complete -c gswarm -n "__gswarm_in 'model hint'" -l in -x -a '' -d 'When, from now, e.g. 2m (default: now)'
+complete -c gswarm -n "__gswarm_in 'model hint'" -l for -x -a '' -d 'How long it will be wanted from then on (default: 10m)'
+complete -c gswarm -n "__gswarm_in 'model hint'" -l device -x -a '(__gswarm_live devices)' -d 'The memory that it is wanted in, e.g. node1:dram (default: of a node that has it on a disk)'
+complete -c gswarm -n "__gswarm_in 'model hint'" -l cancel -d 'Take back what was said of it'
+complete -c gswarm -n "test (__gswarm_at) = 'model preload/0'" -a '(__gswarm_live models)'
+complete -c gswarm -n "__gswarm_in 'model preload'" -l explain -d 'Say why of every model, also of those that stay on disk'
+complete -c gswarm -n "__gswarm_in 'model preload'" -l node -x -a '(__gswarm_live nodes)' -d 'Of this node alone'
 complete -c gswarm -n "test (__gswarm_at) = 'model delete/0'" -a '(__gswarm_live models)'
 complete -c gswarm -n "__gswarm_in 'model delete'" -l device -x -a '(__gswarm_live devices)' -d 'Delete only the copy on this device'
 complete -c gswarm -n "__gswarm_in 'model delete'" -l revision -x -a '' -d 'Only this revision of it on --device'

@@ -102,7 +102,11 @@ async function runStep({ name, command, limitMs, isTests = false }: Step): Promi
 	const counts = isTests ? `  ${found.passed} passed, ${found.failed} failed, ${found.skipped} skipped` : "";
 	console.log(`${name.padEnd(10)} ${seconds} s  ${found.failed === 0 ? "ok" : "FAILED"}${counts}`);
 	if (found.failed > 0) console.log(indent([...problems, output.trimEnd()].join("\n")));
-	else if (found.skipped > 0) console.log(indent(output.match(/^SKIP.*$/gm)?.join("\n") ?? ""));
+	else if (isTests) {
+		// What is skipped, and suites for hardware that is not here.
+		const notes = output.match(found.skipped > 0 ? /^(SKIP|ABSENT).*$/gm : /^ABSENT.*$/gm) ?? [];
+		if (notes.length > 0) console.log(indent(notes.join("\n")));
+	}
 	return found;
 }
 

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { requires } from "./requires.ts";
+import { hasHardware, requires } from "./requires.ts";
 
 const before = process.env.REQUIRE;
 afterEach(() => {
@@ -15,4 +15,10 @@ test("a missing program skips, and is an error where everything is required", ()
 	expect(() => requires("no-such-program", "a suite", "no-package")).toThrow(
 		"needs Debian package no-package",
 	);
+});
+
+test("hardware that is not there is told of, and nobody is asked to install it", () => {
+	process.env.REQUIRE = "all";
+	expect(hasHardware("moon", false, "a test of the line that says so")).toBe(false);
+	expect(hasHardware("processor", true, "a suite")).toBe(true);
 });

@@ -10,3 +10,12 @@ export function requires(program: string, suite: string, debianPackage: string =
 	console.error(line);
 	return false;
 }
+
+/**
+ * Whether this machine has a piece of hardware that no package brings. Without it the suite is not there at all, and a
+ * line says so: nobody can install it, so that it is no skipped test, with REQUIRE=all neither.
+ */
+export function hasHardware(what: string, isThere: boolean, suite: string): boolean {
+	if (!isThere) console.error(`ABSENT (this machine has no ${what}): ${suite}`);
+	return isThere;
+}

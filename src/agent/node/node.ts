@@ -102,7 +102,7 @@ export interface NodeOptions {
 }
 
 export interface NodeGpus
-	extends Pick<AcceleratorOptions, "simulatedBytes" | "holderCommand" | "probeCommand"> {
+	extends Pick<AcceleratorOptions, "simulatedBytes" | "holderCommand" | "probeCommand" | "places"> {
 	/** GPUs that the configuration says are there. */
 	named?: readonly string[];
 }
@@ -453,8 +453,8 @@ export async function openNode(
 						version,
 						...endpointsOf(options.listeners()),
 						tiers: {
-							...Object.fromEntries(holdings.gpus().map((gpu) => [gpu, gpuEviction.usage(gpu)])),
 							...Object.fromEntries(storage.tiers().map((tier) => [tier.name, eviction.usage(tier.name)])),
+							...Object.fromEntries(holdings.gpus().map((gpu) => [gpu, gpuEviction.usage(gpu)])),
 						},
 						cpus: availableParallelism(),
 						gpus: accelerator.summaries(),

@@ -13,6 +13,7 @@ import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
 import { benchSmallFiles } from "./small-files.ts";
 import { benchStartup } from "./startup.ts";
 import { benchSwarm } from "./swarm.ts";
+import { benchTiers } from "./tiers.ts";
 import { benchTransfer } from "./transfer.ts";
 
 const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = {
@@ -23,6 +24,7 @@ const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = 
 	"small-files": benchSmallFiles,
 	startup: benchStartup,
 	swarm: benchSwarm,
+	tiers: benchTiers,
 	transfer: benchTransfer,
 };
 

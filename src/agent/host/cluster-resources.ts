@@ -13,7 +13,7 @@ export function clusterResources(
 	for (const one of all)
 		for (const [device, usage] of Object.entries(one.storage))
 			storage[device] = added(storage[device], usage);
-	const cores = all.reduce((sum, one) => sum + one.compute.cpu.cores, 0);
+	const cores = all.reduce((count, one) => count + one.compute.cpu.cores, 0);
 	const compute: Resources["compute"] = {
 		cpu: {
 			cores: Math.max(1, cores),

@@ -11,7 +11,7 @@ import { isServing } from "../../schema/service.ts";
 import { downloadSource } from "../download-source.ts";
 import { inUse, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
-import { modelDetail, modelSummaries } from "./model-view.ts";
+import { modelDetail, modelPage, modelSummary } from "./model-view.ts";
 import type { Asked, NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
 import type { CopyRequest } from "./copy-request.ts";
 import { isGpu } from "./holdings.ts";
@@ -141,26 +141,16 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 
 	return {
 		listModels: ({ query }) => {
-			const where = query.location === undefined ? undefined : `${d.nodeName}:${deviceHere(query.location)}`;
-			const all = modelSummaries(d).filter(
-				(m) =>
-					(query.type === undefined || m.model_type === query.type) &&
-					(query.status === undefined || m.status === query.status) &&
-					(where === undefined || m.locations.includes(where)),
-			);
-			const start = (query.page - 1) * query.per_page;
-			return {
-				models: all.slice(start, start + query.per_page),
-				total: all.length,
-				page: query.page,
-				per_page: query.per_page,
-			};
+			const { type, status, page, per_page: perPage } = query;
+			const tier = query.location === undefined ? undefined : deviceHere(query.location);
+			return { ...modelPage(d, { type, status, tier }, { page, perPage }), page, per_page: perPage };
 		},
 		getModel: ({ params }) => {
 			const model = parseModelName(params.model_name);
-			const summary = modelSummaries(d).find((m) => m.model_name === model);
+			const summary = modelSummary(d, model);
 			if (summary === undefined) throw modelNotFound(model, d.nodeName);
-			return modelDetail(summary, d.holdings.copies(), d.nodeName);
+			const copies = [...d.storage.copies({ model }), ...d.holdings.onGpus()];
+			return modelDetail(summary, copies, d.nodeName);
 		},
 		deleteModel: async ({ params, query, request, caller }) =>
 			(await sentBefore({ request, caller })) ?? removal(params.model_name, query, { request, caller }),

@@ -8,6 +8,7 @@ import migration1 from "./sql/0001_registry.sql" with { type: "text" };
 import migration2 from "./sql/0002_detected.sql" with { type: "text" };
 import migration3 from "./sql/0003_places.sql" with { type: "text" };
 import migration4 from "./sql/0004_pins.sql" with { type: "text" };
+import migration5 from "./sql/0005_version.sql" with { type: "text" };
 
 export interface ModelRow {
 	model_name: string;
@@ -61,6 +62,7 @@ interface DescribeInput {
 const registryWrites = {
 	/** @throws 409 model_exists */
 	insertModel(db: Sqlite, row: GivenModel): void {
+		raiseVersion(db);
 		const { changes } = db
 			.query(
 				`INSERT INTO registry_model
@@ -84,6 +86,7 @@ const registryWrites = {
 	},
 	/** Registers what a download names; a model that is known keeps its row but learns a missing source. */
 	ensureModel(db: Sqlite, row: GivenModel): void {
+		raiseVersion(db);
 		db.query(
 			`INSERT INTO registry_model
 			 (model_name, model_type, model_size, source_url, metadata, created_at, implied, typed)
@@ -95,6 +98,7 @@ const registryWrites = {
 	},
 	/** Changes what is named. @throws 404 MODEL_NOT_FOUND */
 	describeModel(db: Sqlite, { model_name, model_type, metadata }: DescribeInput): void {
+		raiseVersion(db);
 		const [row] = db
 			.query<ModelRow, [string]>("SELECT * FROM registry_model WHERE model_name = ?1")
 			.all(model_name);
@@ -114,6 +118,7 @@ const registryWrites = {
 	 * are left out and returned, so that the host has them removed; claims stay until they are confirmed.
 	 */
 	takeInventory(db: Sqlite, input: { node: string; copies: ModelCopy[]; now: number }): CopyKey[] {
+		raiseVersion(db);
 		const { node, now } = input;
 		const tombstones = new Set(
 			db
@@ -189,6 +194,7 @@ const registryWrites = {
 	},
 	/** A person says that a copy is there. @throws 404 MODEL_NOT_FOUND */
 	claimLocation(db: Sqlite, input: { model_name: string; node: string; tier: string }): void {
+		raiseVersion(db);
 		const [model] = db
 			.query<{ n: number }, [string]>("SELECT 1 AS n FROM registry_model WHERE model_name = ?1")
 			.all(input.model_name);
@@ -220,6 +226,7 @@ const registryWrites = {
 			.all(model_name, revision, node, tier, JSON.stringify(input.alive));
 		if (other === undefined && !input.force) return false;
 		if (!input.dry_run) {
+			raiseVersion(db);
 			db.query(
 				`UPDATE registry_location SET status = 'unavailable'
 				 WHERE model_name = ?1 AND revision = ?2 AND node = ?3 AND tier = ?4`,
@@ -229,16 +236,19 @@ const registryWrites = {
 	},
 	/** A node is no longer one of the cluster: nothing is known of what it holds. */
 	dropNode(db: Sqlite, { node }: { node: string }): void {
+		raiseVersion(db);
 		db.query("DELETE FROM registry_location WHERE node = ?1").run(node);
 		db.query("DELETE FROM registry_tombstone WHERE node = ?1").run(node);
 	},
 	dropClaim(db: Sqlite, input: { model_name: string; node: string; tier: string }): void {
+		raiseVersion(db);
 		db.query(
 			"DELETE FROM registry_location WHERE model_name = ?1 AND node = ?2 AND tier = ?3 AND claimed = 1",
 		).run(input.model_name, input.node, input.tier);
 	},
 	/** Forgets a model; copies on nodes that could not be asked become tombstones. */
 	forgetModel(db: Sqlite, input: { model_name: string; tombstones: CopyKey[]; now: number }): void {
+		raiseVersion(db);
 		const add = db.query("INSERT OR REPLACE INTO registry_tombstone VALUES (?1, ?2, ?3, ?4, ?5)");
 		for (const t of input.tombstones) add.run(t.model_name, t.node, t.tier, t.revision, input.now);
 		db.query("DELETE FROM registry_location WHERE model_name = ?1").run(input.model_name);
@@ -256,9 +266,14 @@ const registryWrites = {
 
 export const registryModule = {
 	room: "registry",
-	migrations: [migration1, migration2, migration3, migration4],
+	migrations: [migration1, migration2, migration3, migration4, migration5],
 	writes: registryWrites,
 } satisfies WriterModule;
+
+/** Whoever keeps what it read of models and locations reads it anew. */
+function raiseVersion(db: Sqlite): void {
+	db.run("UPDATE registry_version SET version = version + 1");
+}
 
 function copyId(model: string, tier: string, revision: string): string {
 	return `${model}\n${tier}\n${revision}`;

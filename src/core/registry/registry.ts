@@ -7,7 +7,7 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Detected } from "../../schema/detected.ts";
 import { modelNotFound } from "../../schema/errors.ts";
-import type { ModelCopy, ModelDetail, ModelLocation, ModelStatus, ModelSummary } from "../../schema/model.ts";
+import type { ModelCopy, ModelDetail, ModelLocation, ModelSummary } from "../../schema/model.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
 import {
 	type CopyKey,
@@ -16,6 +16,7 @@ import {
 	type ModelRow,
 	registryModule,
 } from "./model-store.ts";
+import { createModelNames, type NameFilter } from "./model-names.ts";
 import { type Activity, modelStatus } from "./status.ts";
 
 export { type CopyKey, type LocationRow, registryModule } from "./model-store.ts";
@@ -30,11 +31,7 @@ export interface ClusterFacts {
 	isSimulated?(node: string, tier: string): boolean;
 }
 
-export interface ModelFilter {
-	type: string | undefined;
-	/** A device (`node1:disk`), a node (`node1`) or a tier (`disk`). */
-	location: { node: string | undefined; tier: string | undefined } | undefined;
-	status: ModelStatus | undefined;
+export interface ModelFilter extends NameFilter {
 	page: number;
 	perPage: number;
 }
@@ -113,6 +110,8 @@ export function createRegistry({
 	const oneModel = read.query<ModelRow, [{ name: string; bringing: string }]>(
 		`SELECT * FROM registry_model m WHERE m.model_name = $name AND ${shown("m")}`,
 	);
+	const names = createModelNames(db);
+	const byName = read.query<ModelRow, [string]>("SELECT * FROM registry_model WHERE model_name = ?1");
 	const bringing = (): string => JSON.stringify(facts.activities().map((a) => a.model_name));
 
 	const isSimulated = ({ node, tier }: LocationRow): boolean => facts.isSimulated?.(node, tier) === true;
@@ -146,65 +145,13 @@ export function createRegistry({
 		implied,
 		typed: m.modelType === "unknown" ? 0 : 1,
 	});
-	const filtered = (
-		filter: Omit<ModelFilter, "page" | "perPage">,
-	): { where: string; values: Record<string, string> } => {
-		const where = [shown("m")];
-		const values: Record<string, string> = { bringing: bringing() };
-		if (filter.type !== undefined) {
-			where.push("m.model_type = $type");
-			values["type"] = filter.type;
-		}
-		if (filter.location !== undefined) {
-			const { node, tier } = filter.location;
-			const inner = ["l.model_name = m.model_name"];
-			if (node !== undefined) {
-				inner.push("l.node = $node");
-				values["node"] = node;
-			}
-			if (tier !== undefined) {
-				inner.push("l.tier = $tier");
-				values["tier"] = tier;
-			}
-			where.push(`EXISTS (SELECT 1 FROM registry_location l WHERE ${inner.join(" AND ")})`);
-		}
-		if (filter.status !== undefined) {
-			// The only stored statuses are ready and unavailable; the others come from the few models that tasks touch now.
-			const ready =
-				"EXISTS (SELECT 1 FROM registry_location r WHERE r.model_name = m.model_name AND r.status = 'ready')";
-			const byName = new Map<string, Activity["status"][]>();
-			for (const a of facts.activities())
-				byName.set(a.model_name, [...(byName.get(a.model_name) ?? []), a.status]);
-			if (filter.status === "ready") where.push(ready);
-			else {
-				const busy = filter.status === "unavailable";
-				const names = [...byName]
-					.filter(([, s]) => busy || modelStatus([], s) === filter.status)
-					.map(([name]) => name);
-				values["names"] = JSON.stringify(names);
-				where.push(
-					`NOT ${ready} AND m.model_name ${busy ? "NOT IN" : "IN"} (SELECT value FROM json_each($names))`,
-				);
-			}
-		}
-		return { where: where.join(" AND "), values };
-	};
-
 	return {
 		list({ page, perPage, ...filter }) {
-			const { where, values } = filtered(filter);
-			const [{ n: total } = { n: 0 }] = read
-				.query<{ n: number }, [Record<string, string>]>(
-					`SELECT count(*) AS n FROM registry_model m WHERE ${where}`,
-				)
-				.all(values);
-			const rows = read
-				.query<ModelRow, [Record<string, string | number>]>(
-					`SELECT m.* FROM registry_model m WHERE ${where} ORDER BY m.model_name LIMIT $limit OFFSET $offset`,
-				)
-				.all({ ...values, limit: perPage, offset: (page - 1) * perPage });
 			const [activities, services] = [facts.activities(), facts.services()];
-			return { models: rows.map((row) => summaryOf(row, activities, services)), total };
+			const all = names.of(filter, activities);
+			const start = (page - 1) * perPage;
+			const rows = all.slice(start, start + perPage).flatMap((name) => byName.all(name));
+			return { models: rows.map((row) => summaryOf(row, activities, services)), total: all.length };
 		},
 		get(name) {
 			const [row] = oneModel.all({ name, bringing: bringing() });

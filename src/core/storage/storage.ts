@@ -49,7 +49,7 @@ import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
 import { bytesOf, linkTwin, sharedBytes, sharersOf } from "./shared-files.ts";
 import { createStagedBytes } from "./staged-bytes.ts";
-import { keyOf } from "./copy-index.ts";
+import { isListed, keyOf } from "./copy-index.ts";
 import { createShelf, rootOf, setDetected, setPinned, type Shelf, setState } from "./shelf.ts";
 import { allocatedBytes, isUnchanged } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
@@ -76,6 +76,7 @@ export {
 	judge,
 	type Verdict,
 } from "./eviction.ts";
+export { placeInOrder } from "./copy-index.ts";
 export type { PublishInput } from "./publish.ts";
 export type { AdoptedFile, Adoption } from "./adoption-store.ts";
 export type { AdoptInput } from "./adopted.ts";
@@ -133,6 +134,15 @@ export interface Storage extends AsyncDisposable {
 	publish(input: PublishInput): Promise<ModelCopy>;
 	/** All, in the order in which they came; of one model, or on one tier. */
 	copies(of?: { model: string } | { tier: string }): ModelCopy[];
+	/**
+	 * Names of the models that have copies, in order; of those with a copy of this type (as their first one says), on this
+	 * tier, with a ready copy or without one.
+	 */
+	models(filter?: {
+		type?: string | undefined;
+		tier?: string | undefined;
+		isReady?: boolean | undefined;
+	}): readonly string[];
 	/** The copy on a tier; without a revision the newest ready one. */
 	copy(model: ModelName, tier: string, revision?: Revision): ModelCopy | undefined;
 	manifest(contentId: string): Manifest | undefined;
@@ -257,7 +267,6 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 	const manifests = new Map<string, Manifest>();
 	const uses = createUseRecord(shelf);
 	const memory = createMemoryReader();
-	const listed = (row: CopyRow): boolean => row.state === "ready" || row.state === "unavailable";
 	const reservations = createReservations((tier) => {
 		const root = rootOf(shelf, tier.name);
 		const { floorBytes } = root;
@@ -289,7 +298,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 	};
 	const listedRow = (key: CopyKey): CopyRow => {
 		const row = shelf.rows.get(keyOf(key));
-		if (row === undefined || !listed(row)) throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
+		if (row === undefined || !isListed(row)) throw modelNotFound(`${key.model}@${key.revision}`, key.tier);
 		return row;
 	};
 	const touchRow = (key: string, use: CopyUse | undefined): void => {
@@ -389,13 +398,23 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 		staged: () => [...shelf.staging.values()].map(({ transferId, tier }) => ({ transferId, tier })),
 		publish: async (input) => shown(await publishStaging(shelf, input)),
-		copies: (of) => [...rowsOf(shelf, of)].filter(listed).map(shown),
+		models({ type, tier, isReady } = {}) {
+			if (type === undefined && tier === undefined && isReady === undefined) return shelf.rows.names();
+			return shelf.rows.names({
+				key: JSON.stringify([type, tier, isReady]),
+				choose: (rows) =>
+					(type === undefined || rows[0]?.modelType === type) &&
+					(tier === undefined || rows.some((row) => row.tier === tier)) &&
+					(isReady === undefined || rows.some((row) => row.state === "ready") === isReady),
+			});
+		},
+		copies: (of) => [...rowsOf(shelf, of)].filter(isListed).map(shown),
 		copy(model, tier, revision) {
 			if (revision !== undefined) {
 				const row = shelf.rows.get(keyOf({ model, revision, tier }));
-				return row !== undefined && listed(row) ? shown(row) : undefined;
+				return row !== undefined && isListed(row) ? shown(row) : undefined;
 			}
-			const rows = [...shelf.rows.ofModel(model)].filter((row) => listed(row) && row.tier === tier);
+			const rows = [...shelf.rows.ofModel(model)].filter((row) => isListed(row) && row.tier === tier);
 			const newest = rows.sort(
 				(a, b) => Number(b.state === "ready") - Number(a.state === "ready") || b.readyAt - a.readyAt,
 			)[0];

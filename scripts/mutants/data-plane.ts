@@ -324,4 +324,18 @@ export const DATA_PLANE_GUARDS: readonly Guard[] = [
 		replace: "for (const one of keys.values()) return one;",
 		tests: ["test/transfer/tags.test.ts"],
 	},
+	{
+		name: "run_split",
+		file: "src/core/transfer/journal.ts",
+		find: "\t\tsplitRun(db, transferId, fileIndex);\n",
+		replace: "",
+		tests: ["test/transfer/runs.test.ts"],
+	},
+	{
+		name: "run_length",
+		file: "src/core/transfer/ledger.ts",
+		find: "if (row !== undefined && sizeOf(file) === file.sizeBytes) sealed(file, row);",
+		replace: "if (row !== undefined) sealed(file, row);",
+		tests: ["test/transfer/runs.test.ts"],
+	},
 ];

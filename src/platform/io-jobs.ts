@@ -17,8 +17,8 @@ export type IoJob =
 	| TagPartsJob
 	| HashOnJob
 	| { kind: "hash-end"; session: number }
-	| { kind: "read-files"; files: readonly FileEntry[] }
-	| { kind: "write-files"; files: readonly FileEntry[]; bytes: Uint8Array<ArrayBuffer>; sha256: boolean }
+	| ({ kind: "read-files" } & FileList)
+	| ({ kind: "write-files"; bytes: Uint8Array<ArrayBuffer>; sha256: boolean } & FileList)
 	| { kind: "sync-filesystem"; path: string }
 	| { kind: "read-header"; path: string; format: WeightsFormat }
 	| { kind: "copy-range"; from: string; to: string; start: number; end: number; partSizeBytes: number };
@@ -27,6 +27,26 @@ export interface FileEntry {
 	/** Absolute. */
 	path: string;
 	sizeBytes: number;
+}
+
+/** Thousands of files as one message: to hand over an object for each costs more than to write it. */
+export interface FileList {
+	/** Paths, each with a zero byte at its end. */
+	paths: string;
+	sizes: Float64Array<ArrayBuffer>;
+}
+
+export function fileList(files: readonly FileEntry[]): FileList {
+	return {
+		paths: files.map(({ path }) => `${path}\0`).join(""),
+		sizes: Float64Array.from(files, ({ sizeBytes }) => sizeBytes),
+	};
+}
+
+function filesOf({ paths, sizes }: FileList): FileEntry[] {
+	const names = paths.split("\0");
+	if (names.length !== sizes.length + 1) throw new Error("a path has a zero byte");
+	return Array.from(sizes, (sizeBytes, at) => ({ path: names[at] ?? "", sizeBytes }));
 }
 
 /** Of a small file that was written. */
@@ -46,13 +66,7 @@ export interface TagPartsJob {
 }
 
 /** What a job answers, by its kind. */
-export type IoResult =
-	| FileDigests
-	| string[]
-	| SmallFileDigests[]
-	| Uint8Array<ArrayBuffer>
-	| WeightsHeader
-	| boolean;
+export type IoResult = FileDigests | string | string[] | Uint8Array<ArrayBuffer> | WeightsHeader | boolean;
 
 /** The next bytes of a file that is read as it grows; the hashes so far are kept under `session`. */
 export interface HashOnJob {
@@ -120,7 +134,7 @@ export function runIoJob(job: IoJob, tools: IoTools): IoResult {
 		case "hash-end":
 			return hashEnd(job, tools);
 		case "read-files":
-			return readFiles(job.files, tools);
+			return readFiles(filesOf(job), tools);
 		case "write-files":
 			return writeFiles(job, tools);
 		case "sync-filesystem":
@@ -236,11 +250,11 @@ function readFiles(files: readonly FileEntry[], { step }: IoTools): Uint8Array<A
 }
 
 function writeFiles(
-	{ files, bytes, sha256 }: Extract<IoJob, { kind: "write-files" }>,
+	{ bytes, sha256, ...files }: Extract<IoJob, { kind: "write-files" }>,
 	{ step }: IoTools,
-): SmallFileDigests[] {
+): string {
 	let at = 0;
-	return files.map(({ path, sizeBytes }) => {
+	const digests = filesOf(files).map(({ path, sizeBytes }) => {
 		const content = bytes.subarray(at, at + sizeBytes);
 		at += sizeBytes;
 		const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
@@ -250,7 +264,16 @@ function writeFiles(
 			closeSync(fd);
 		}
 		step(at);
-		return { xxh64: xxh64Hex(content), sha256: sha256 ? sha256Hex(content) : undefined };
+		return `${xxh64Hex(content)} ${sha256 ? sha256Hex(content) : ""}`;
+	});
+	return digests.join("\n");
+}
+
+/** What came back as one text, as files were handed over. */
+export function smallFileDigests(text: string): SmallFileDigests[] {
+	return text.split("\n").map((line) => {
+		const [xxh64 = "", sha256 = ""] = line.split(" ");
+		return { xxh64, sha256: sha256 === "" ? undefined : sha256 };
 	});
 }
 

@@ -3,7 +3,16 @@
  * A job is one synchronous loop over blocks of 4 MiB in `io-worker.ts`; it ends early when its signal aborts. Errors
  * of the filesystem come back with their `code`, as from node:fs.
  */
-import type { FileDigests, FileEntry, IoJob, IoResult, SmallFileDigests, Tagging } from "./io-jobs.ts";
+import {
+	type FileDigests,
+	type FileEntry,
+	fileList,
+	type IoJob,
+	type IoResult,
+	type SmallFileDigests,
+	smallFileDigests,
+	type Tagging,
+} from "./io-jobs.ts";
 import { GswarmError } from "../schema/errors.ts";
 import { type IoReply, type IoRequest, STOP_FLAG } from "./io-messages.ts";
 import type { WeightsFormat, WeightsHeader } from "./weights-header.ts";
@@ -206,9 +215,11 @@ export function createIoPool({ threads: limit = DEFAULT_THREADS }: IoPoolOptions
 			run({ kind: "hash-parts", ...input }, signal, onBytes) as Promise<string[]>,
 		tagParts: (input, signal) => run({ kind: "tag-parts", ...input }, signal) as Promise<string[]>,
 		readFiles: (files, signal) =>
-			run({ kind: "read-files", files }, signal) as Promise<Uint8Array<ArrayBuffer>>,
+			run({ kind: "read-files", ...fileList(files) }, signal) as Promise<Uint8Array<ArrayBuffer>>,
 		writeFiles: ({ entries, bytes, sha256 }, signal) =>
-			run({ kind: "write-files", files: entries, bytes, sha256 }, signal) as Promise<SmallFileDigests[]>,
+			run({ kind: "write-files", ...fileList(entries), bytes, sha256 }, signal).then((text) =>
+				entries.length === 0 ? [] : smallFileDigests(text as string),
+			),
 		readHeader: (input, signal) => run({ kind: "read-header", ...input }, signal) as Promise<WeightsHeader>,
 		syncFilesystem: (path, signal) => run({ kind: "sync-filesystem", path }, signal) as Promise<boolean>,
 		followFile(input) {

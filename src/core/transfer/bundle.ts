@@ -10,7 +10,6 @@ import { parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError, invalid, modelNotFound } from "../../schema/errors.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { Storage } from "../storage/storage.ts";
-import type { FileRow } from "./journal.ts";
 import type { PlannedFile } from "./plan.ts";
 import type { Receiver } from "./receive.ts";
 import { Stalled } from "./stall-watch.ts";
@@ -106,7 +105,7 @@ export interface BundleInput {
 	/** The digests of parts stand for the whole. */
 	trustPartDigests: boolean;
 	/** These files are there and right. */
-	onFiles: (files: readonly { file: PlannedFile; row: FileRow }[]) => void;
+	onFiles: (files: readonly PlannedFile[]) => void;
 	/** These have to come one by one. */
 	onRest: (files: readonly PlannedFile[]) => void;
 }
@@ -137,7 +136,7 @@ export async function receiveBundle(
 	const digests = await input.io.writeFiles({ entries, bytes, sha256 }, signal).catch((error: unknown) => {
 		throw fileError(error, "Writing the staged files");
 	});
-	const right: { file: PlannedFile; row: FileRow }[] = [];
+	const right: PlannedFile[] = [];
 	const wrong: PlannedFile[] = [];
 	for (const [at, file] of files.entries()) {
 		const { xxh64, sha256: got } = digests[at] ?? { xxh64: "", sha256: undefined };
@@ -146,11 +145,7 @@ export async function receiveBundle(
 			file.source.parts?.xxh64[0] === xxh64 &&
 			claimed !== undefined &&
 			(got === undefined || got === claimed);
-		if (!isRight) wrong.push(file);
-		else {
-			const row = { fileIndex: file.index, sizeBytes: file.sizeBytes ?? 0, sha256: claimed, xxh64: [xxh64] };
-			right.push({ file, row });
-		}
+		(isRight ? right : wrong).push(file);
 	}
 	if (right.length > 0) input.onFiles(right);
 	if (wrong.length === 0) return;

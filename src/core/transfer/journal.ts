@@ -30,6 +30,12 @@ export interface FileRow {
 	xxh64: string[];
 }
 
+/** Neighbours by their numbers, half open. */
+export interface FileRun {
+	first: number;
+	end: number;
+}
+
 const DIGEST_LENGTH = 16;
 
 export const transferWrites = {
@@ -66,6 +72,15 @@ export const transferWrites = {
 		const part = { fileIndex: first.fileIndex, partIndex: 0, xxh64: first.xxh64[0] ?? "" };
 		transferWrites.partLanded(db, { transferId, part, nowMs });
 	},
+	/** Small files of a sealed manifest that came together: what they are is known from it. */
+	runLanded(
+		db: Sqlite,
+		{ transferId, first, end, nowMs }: FileRun & { transferId: string; nowMs: number },
+	): void {
+		db.query(
+			"INSERT OR REPLACE INTO transfer_run (transfer_id, first_file, end_file, landed_at_ms) VALUES (?1, ?2, ?3, ?4)",
+		).run(transferId, first, end, nowMs);
+	},
 	/** Forgets parts (undefined: all) of a file, and that it was verified. */
 	dropParts(
 		db: Sqlite,
@@ -79,6 +94,7 @@ export const transferWrites = {
 			transferId,
 			fileIndex,
 		);
+		splitRun(db, transferId, fileIndex);
 		if (parts === undefined) {
 			db.query("DELETE FROM transfer_part WHERE transfer_id = ?1 AND file_index = ?2").run(
 				transferId,
@@ -95,6 +111,18 @@ export const transferWrites = {
 		db.query("DELETE FROM transfer WHERE transfer_id = ?1").run(transferId);
 	},
 };
+
+/** Without this file a run is the runs on both sides of it. */
+function splitRun(db: Sqlite, transferId: string, fileIndex: number): void {
+	const found = db.query<FileRun & { nowMs: number }, [string, number]>(
+		`DELETE FROM transfer_run WHERE transfer_id = ?1 AND first_file <= ?2 AND end_file > ?2
+		 RETURNING first_file AS first, end_file AS "end", landed_at_ms AS nowMs`,
+	);
+	for (const { first, end, nowMs } of found.all(transferId, fileIndex)) {
+		if (first < fileIndex) transferWrites.runLanded(db, { transferId, first, end: fileIndex, nowMs });
+		if (fileIndex + 1 < end) transferWrites.runLanded(db, { transferId, first: fileIndex + 1, end, nowMs });
+	}
+}
 
 export type JournalWriter = Writer<typeof transferWrites>;
 
@@ -126,7 +154,8 @@ export function hasPartsSince(
 	sinceMs: number,
 ): boolean {
 	const landed = read.query<{ n: number }, [string, number]>(
-		"SELECT 1 AS n FROM transfer_part WHERE transfer_id = ?1 AND landed_at_ms >= ?2 LIMIT 1",
+		`SELECT 1 AS n FROM transfer_part WHERE transfer_id = ?1 AND landed_at_ms >= ?2
+		 UNION ALL SELECT 1 FROM transfer_run WHERE transfer_id = ?1 AND landed_at_ms >= ?2 LIMIT 1`,
 	);
 	return landed.all(transferId, sinceMs).length > 0;
 }
@@ -138,6 +167,14 @@ export function readVerifiedFiles({ read }: Pick<Database, "read">, transferId: 
 		)
 		.all(transferId)
 		.map((row) => ({ ...row, xxh64: splitDigests(row.xxh64) }));
+}
+
+export function readRuns({ read }: Pick<Database, "read">, transferId: string): FileRun[] {
+	return read
+		.query<FileRun, [string]>(
+			'SELECT first_file AS first, end_file AS "end" FROM transfer_run WHERE transfer_id = ?1',
+		)
+		.all(transferId);
 }
 
 function splitDigests(text: string): string[] {

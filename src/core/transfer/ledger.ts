@@ -7,8 +7,8 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
-import { type FileRow, type JournalWriter, readParts, readVerifiedFiles } from "./journal.ts";
-import { byteRange, type PlannedFile } from "./plan.ts";
+import { type FileRow, type JournalWriter, readParts, readRuns, readVerifiedFiles } from "./journal.ts";
+import { byteRange, type PlannedFile, runsOf } from "./plan.ts";
 
 export interface Ledger {
 	isThere(file: PlannedFile, part: number): boolean;
@@ -22,6 +22,8 @@ export interface Ledger {
 	fileVerified(file: PlannedFile, row: FileRow): Promise<void>;
 	/** Files without rows of parts that were verified: small ones that came together, others that were here already. */
 	filesLanded(files: readonly { file: PlannedFile; row: FileRow }[]): Promise<void>;
+	/** The same of files whose digests are those of a sealed manifest. */
+	sealedFilesLanded(files: readonly PlannedFile[]): Promise<void>;
 	/** Forgets parts (undefined: the whole file); returns how many bytes that were. */
 	drop(file: PlannedFile, parts: readonly number[] | undefined): Promise<number>;
 }
@@ -48,6 +50,10 @@ export function loadLedger(
 		sizes.set(file.index, isUsable ? info.size : undefined);
 		return sizes.get(file.index);
 	};
+	const sealed = (file: PlannedFile, row: FileRow): void => {
+		verified.set(file.index, row);
+		parts[file.index]?.set(0, row.xxh64[0] ?? "");
+	};
 	for (const row of readParts({ read: db.read }, transferId)) {
 		const file = files[row.fileIndex];
 		if (file !== undefined && row.partIndex < file.partCount && sizeOf(file) !== undefined) {
@@ -61,6 +67,12 @@ export function loadLedger(
 		// Small files that came together, and those that were here already, have no rows of parts.
 		if (file.partCount === row.xxh64.length)
 			for (const [part, xxh64] of row.xxh64.entries()) parts[row.fileIndex]?.set(part, xxh64);
+	}
+	for (const { first, end } of readRuns({ read: db.read }, transferId)) {
+		for (const file of files.slice(first, end)) {
+			const row = sealedRow(file);
+			if (row !== undefined && sizeOf(file) === file.sizeBytes) sealed(file, row);
+		}
 	}
 	const partBytes = (file: PlannedFile, part: number): number => {
 		const { start, end } = byteRange(file, { first: part, end: part + 1 });
@@ -95,6 +107,19 @@ export function loadLedger(
 			}
 			await writes.filesLanded({ transferId, files: some.map(({ row }) => row), nowMs: clock.nowMs() });
 		},
+		async sealedFilesLanded(some) {
+			for (const file of some) {
+				const row = sealedRow(file);
+				if (row === undefined) throw new Error(`${file.path} is not of a sealed manifest`);
+				sealed(file, row);
+			}
+			const nowMs = clock.nowMs();
+			const runs = runsOf(
+				some.map(({ index }) => index),
+				some.length,
+			);
+			await Promise.all(runs.map((run) => writes.runLanded({ transferId, ...run, nowMs })));
+		},
 		async drop(file, list) {
 			const before = bytesOf(file);
 			verified.delete(file.index);
@@ -104,6 +129,15 @@ export function loadLedger(
 			return before - bytesOf(file);
 		},
 	};
+}
+
+/** What a sealed manifest says of a file of one part. */
+function sealedRow({ index, sizeBytes, partCount, source }: PlannedFile): FileRow | undefined {
+	const { digest, parts } = source;
+	if (digest?.algorithm !== "sha256" || parts === undefined || sizeBytes === undefined) return undefined;
+	return partCount === 1
+		? { fileIndex: index, sizeBytes, sha256: digest.hex, xxh64: [...parts.xxh64] }
+		: undefined;
 }
 
 /**

@@ -267,7 +267,7 @@ async function fetchAndVerify(
 		pathOf,
 		trustPartDigests: input.trustPartDigests,
 		onFiles(right) {
-			work.track(ledger.filesLanded(right));
+			work.track(ledger.sealedFilesLanded(right));
 			input.reservation.shrinkTo(input.roomBytes - meter.done());
 		},
 		onRest: (some) => add(...missing(...some)),

@@ -36,6 +36,7 @@ import {
 } from "./kept-limits.ts";
 import migration1 from "./sql/0001_transfer.sql" with { type: "text" };
 import migration2 from "./sql/0002_bandwidth.sql" with { type: "text" };
+import migration3 from "./sql/0003_runs.sql" with { type: "text" };
 import type { Swarm } from "./swarm.ts";
 import type { Tags } from "./tags.ts";
 import { RangeIgnored, receiveModel, type RunTools, type TransferLimits } from "./transfer-run.ts";
@@ -133,7 +134,7 @@ export interface TransferDependencies {
 /** The room's tables and write operations, for the database's writer thread. */
 export const transferModule = {
 	room: "transfer",
-	migrations: [migration1, migration2],
+	migrations: [migration1, migration2, migration3],
 	writes: { ...transferWrites, ...limitWrites },
 } satisfies WriterModule;
 

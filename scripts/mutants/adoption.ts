@@ -2,11 +2,33 @@
 import type { Guard } from "./guard.ts";
 
 const LAYOUTS = ["test/source/layouts.test.ts"];
+const PRESENT = ["test/cluster/present.test.ts"];
 const TWINS = ["test/transfer/twins.test.ts"];
 const REPLACE = ["test/service/replace.test.ts"];
 const ADOPT = ["test/cluster/adopt.test.ts"];
 
 export const ADOPTION_GUARDS: readonly Guard[] = [
+	{
+		name: "shown_through_no_link",
+		file: "src/core/storage/presented.ts",
+		find: "else if (!info.isDirectory() || info.uid !== process.getuid?.()) {",
+		replace: "else if (false) {",
+		tests: PRESENT,
+	},
+	{
+		name: "shown_in_private_directories",
+		file: "src/agent/node/present-routes.ts",
+		find: "(mode & 0o022) === 0",
+		replace: "true",
+		tests: PRESENT,
+	},
+	{
+		name: "removed_is_shown_no_longer",
+		file: "src/core/storage/removal.ts",
+		find: "await withdrawCopy(shelf, row);",
+		replace: "",
+		tests: PRESENT,
+	},
 	{
 		name: "shared_bytes_not_written",
 		file: "src/core/transfer/twins.ts",

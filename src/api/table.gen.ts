@@ -22,6 +22,8 @@ export const ROUTES = {
 	verifyModel: ["POST", "/api/v1/models/{model_name}/verify"],
 	findAdoptable: ["POST", "/api/v1/adoptions/find"],
 	adoptModel: ["POST", "/api/v1/models/{model_name}/adopt"],
+	presentModel: ["POST", "/api/v1/models/{model_name}/present"],
+	withdrawModel: ["DELETE", "/api/v1/models/{model_name}/present"],
 	hintModel: ["POST", "/api/v1/models/{model_name}/hint"],
 	dropHint: ["DELETE", "/api/v1/models/{model_name}/hint"],
 	getPreload: ["GET", "/api/v1/preload"],

@@ -67,6 +67,10 @@ export const TREE: Branch = {
 					summary: "Register models that lie on a node already",
 					load: () => import("./commands/model-adopt.ts"),
 				},
+				present: {
+					summary: "Show a copy in Hugging Face's cache layout",
+					load: () => import("./commands/model-present.ts"),
+				},
 				import: {
 					summary: "Take in a model from such a file",
 					load: () => import("./commands/model-import.ts"),

@@ -22,3 +22,18 @@ export const adoptableSchema = z.object({
 	adopted_as: z.string().nullable(),
 });
 export type Adoptable = z.infer<typeof adoptableSchema>;
+
+/** A copy as it is shown to programs that look into a cache of Hugging Face's layout. */
+export const presentedSchema = z.object({
+	node: z.string(),
+	device: z.string(),
+	revision: z.string(),
+	/** What programs ask for. */
+	repository: z.string(),
+	ref: z.string(),
+	/** Directories of the node. */
+	cache_dir: z.string(),
+	snapshot: z.string(),
+	/** What to set for such a program. */
+	environment: z.record(z.string(), z.string()),
+});

@@ -42,6 +42,7 @@ export const MODEL_SUB_ROUTES: readonly string[] = [
 	"unpin",
 	"hint",
 	"adopt",
+	"present",
 	"export",
 	"import",
 	"upload",

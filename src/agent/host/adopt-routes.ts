@@ -1,12 +1,15 @@
 /** The host's routes for what other programs have put on a node: that node looks, and adopts. */
 import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
+import { anyCopy } from "./upload-routes.ts";
 import type { HostRequests, HostRouteDependencies } from "./host-requests.ts";
 
 export function adoptRoutes(
 	d: HostRouteDependencies,
 	{ forwarded, passKey }: HostRequests,
-): Pick<Handlers<"host">, "findAdoptable" | "adoptModel"> {
+): Pick<Handlers<"host">, "findAdoptable" | "adoptModel" | "presentModel" | "withdrawModel"> {
+	const placeOf = (model: string, device: string | undefined): { node: string; device: string } =>
+		device === undefined ? anyCopy(d, model) : d.nodes.holding(device, model);
 	return {
 		findAdoptable({ body, request }) {
 			const { node, device } = d.nodes.target(body.device ?? "disk");
@@ -23,6 +26,14 @@ export function adoptRoutes(
 			});
 			await d.registry.want(model, node, tier);
 			return forwarded(answer);
+		},
+		presentModel({ params, body }) {
+			const { node, device } = placeOf(parseModelName(params.model_name), body.device);
+			return d.nodes.client(node).call("presentModel", { params, body: { ...body, device } });
+		},
+		withdrawModel({ params, query }) {
+			const { node, device } = placeOf(parseModelName(params.model_name), query.device);
+			return d.nodes.client(node).call("withdrawModel", { params, query: { ...query, device } });
 		},
 	};
 }

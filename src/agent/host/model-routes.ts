@@ -39,7 +39,7 @@ type ModelRoutes = Pick<
 interface Removing {
 	force: boolean;
 	revision?: string | undefined;
-	delete_files?: boolean;
+	delete_files?: boolean | undefined;
 }
 
 export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): ModelRoutes {

@@ -12,6 +12,7 @@ import { downloadSource } from "../download-source.ts";
 import { inUse, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { modelDetail, modelPage, modelSummary } from "./model-view.ts";
+import { onlyTier } from "./only-tier.ts";
 import type { Asked, NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
 import type { CopyRequest } from "./copy-request.ts";
 import { isGpu } from "./holdings.ts";
@@ -311,18 +312,6 @@ function copyToRemove(
 		`${nodeName}:${tier} has ${here.length} revisions of ${JSON.stringify(model)}: ${revisions.join(", ")}.`,
 		{ revisions },
 		"Name one with `revision`.",
-	);
-}
-
-function onlyTier(tiers: string[], model: string, nodeName: string): string {
-	const [first] = tiers;
-	if (first === undefined) throw modelNotFound(model, nodeName);
-	if (tiers.length === 1) return first;
-	throw invalid(
-		"ambiguous_device",
-		`${JSON.stringify(model)} is on ${tiers.join(" and ")} of ${nodeName}.`,
-		{ devices: tiers },
-		"Name one with `device`.",
 	);
 }
 

@@ -28,6 +28,8 @@ import type { Room } from "./room.ts";
 /** The rooms and facts that the node's routes work with. */
 export interface NodeRouteDependencies {
 	nodeName: string;
+	/** Of the agent. */
+	dataDir: string;
 	clusterId: string;
 	clock: Clock;
 	storage: Storage;

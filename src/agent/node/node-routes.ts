@@ -14,6 +14,7 @@ import { offerRoutes } from "./offer-routes.ts";
 import { partRoutes } from "./part-routes.ts";
 import { preloadRoutes } from "./preload-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
+import { presentRoutes } from "./present-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { sourceRoutes } from "./source-routes.ts";
 import { bundleRoutes } from "./bundle-routes.ts";
@@ -33,6 +34,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 		...sourceRoutes(d, requests),
 		...uploadRoutes(d, requests),
 		...adoptRoutes(d, requests),
+		...presentRoutes(d, requests),
 		...bundleRoutes(d, requests),
 		...offerRoutes(d, requests),
 		...swarmRoutes(d, requests),

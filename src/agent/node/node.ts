@@ -392,6 +392,7 @@ export async function openNode(
 		accelerator,
 		handlers: nodeHandlers({
 			nodeName: name,
+			dataDir: options.dataDir,
 			clusterId: options.host.clusterId,
 			clock,
 			storage,

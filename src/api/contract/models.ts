@@ -110,7 +110,7 @@ export const modelsRoutes = {
 			revision: revision.optional(),
 			force: flag.default(false),
 			/** Of what was adopted the files too, which otherwise stay where they are. */
-			delete_files: flag.default(false),
+			delete_files: flag.optional(),
 		}),
 		status: 202,
 		response: submittedOn,

@@ -102,7 +102,17 @@ async function locate(path: string, folders: readonly string[]): Promise<{ folde
 	);
 }
 
-const ADOPT_WORDS = "Models can be adopted only";
+/**
+ * A directory of this node that a caller names: in an import folder, and named without links.
+ * @throws as findModels; INVALID_REQUEST not_a_directory
+ */
+export async function insideImportFolder(path: string, folders: readonly string[]): Promise<string> {
+	const { target } = await locate(path, folders);
+	if ((await lstat(target)).isDirectory()) return target;
+	throw invalid("not_a_directory", `${path} is not a directory.`, { path });
+}
+
+const ADOPT_WORDS = "Paths of a node can be named only";
 
 async function hasRepositories(path: string): Promise<boolean> {
 	return (await readdir(path)).some((name) => HUB_REPOSITORY.test(name));

@@ -168,5 +168,5 @@ export { createOffers, type Offers } from "./offer.ts";
 export { type Relay, type RelayInput, relayReader } from "./relay.ts";
 export type { FoundModel } from "./layout.ts";
 export { type RemovedFiles, removeFound } from "./layout-removal.ts";
-export { findModel, findModels } from "./layouts.ts";
+export { findModel, findModels, insideImportFolder } from "./layouts.ts";
 export type { SourceUri } from "./source-uri.ts";

@@ -15,6 +15,7 @@ import type { CopyRow } from "./copy-store.ts";
 import { finishRemoval, removeRow } from "./removal.ts";
 import { sealManifest } from "./sealed-manifest.ts";
 import { keyOf } from "./copy-index.ts";
+import { adoptionOf } from "./places.ts";
 import { rootOf, type Shelf, setState, tell } from "./shelf.ts";
 import { clearViews, makeView, viewPath } from "./adopted-view.ts";
 
@@ -92,19 +93,6 @@ export function requireUnchanged(shelf: Shelf, row: CopyRow, path?: string): voi
 		shelf.log.error("storage.state_not_kept", { model: row.model, error }),
 	);
 	throw hasChanged(row, adoption, changed);
-}
-
-export function adoptionOf(shelf: Shelf, row: CopyRow): Adoption {
-	const adoption = shelf.adoptions.get(keyOf(row));
-	if (adoption === undefined) throw new Error(`where ${row.model} was adopted from is not known`);
-	return adoption;
-}
-
-/** The file of an adopted copy with this path in the model. */
-export function adoptedPath(adoption: Adoption, path: string): string {
-	const file = adoption.files.find((one) => one.path === path);
-	if (file === undefined) throw new Error(`${path} is no file of what was adopted`);
-	return file.realPath;
 }
 
 /** Their identities now; what is gone has none. */

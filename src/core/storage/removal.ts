@@ -10,6 +10,7 @@ import { GswarmError } from "../../schema/errors.ts";
 import type { CopyRow } from "./copy-store.ts";
 import { keyOf } from "./copy-index.ts";
 import { dropRow, rootOf, type Shelf, setState } from "./shelf.ts";
+import { withdrawCopy } from "./presented.ts";
 import { forgetShared } from "./shared-files.ts";
 import { treeBytes } from "./staged-tree.ts";
 import { dropView } from "./adopted-view.ts";
@@ -37,6 +38,7 @@ export async function finishRemoval(shelf: Shelf, row: CopyRow): Promise<number>
 	const path = copyPath(root, row);
 	let freedBytes = 0;
 	try {
+		await withdrawCopy(shelf, row);
 		// What is not ours stays; only the way to it goes.
 		if (row.place === "adopted") await dropView(root, row);
 		else if (existsSync(path)) {

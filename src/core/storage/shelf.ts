@@ -11,6 +11,7 @@ import type { ManifestFile } from "../../schema/manifest.ts";
 import { notFound } from "../../schema/errors.ts";
 import { CopyIndex, keyOf } from "./copy-index.ts";
 import type { CopyRow, CopyState, StagingRow, storageWrites } from "./copy-store.ts";
+import type { Presentation, presentedWrites } from "./presented-store.ts";
 import type { Adoption, adoptionWrites } from "./adoption-store.ts";
 import type { TierRoot } from "./tier-root.ts";
 import { createTurns } from "./turns.ts";
@@ -24,7 +25,7 @@ interface SharedFile {
 
 export interface Shelf {
 	db: Database;
-	writes: Writer<typeof storageWrites & typeof adoptionWrites>;
+	writes: Writer<typeof storageWrites & typeof adoptionWrites & typeof presentedWrites>;
 	clock: Clock;
 	ids: Ids;
 	log: Log;
@@ -41,6 +42,8 @@ export interface Shelf {
 	isRight: (path: string, file: ManifestFile) => Promise<boolean>;
 	/** Files that several copies have, by tier and inode. */
 	shared: Map<string, SharedFile>;
+	/** In which caches a copy is shown. */
+	presented: Map<string, Presentation[]>;
 	/** Where the files of adopted copies are. */
 	adoptions: Map<string, Adoption>;
 	/** Why a copy is in use, once per holder. */
@@ -64,6 +67,7 @@ export function createShelf(
 		staging: new Map(),
 		detected: new Map(),
 		shared: new Map(),
+		presented: new Map(),
 		adoptions: new Map(),
 		holds: new Map(),
 		listeners: new Set(),

@@ -15,7 +15,7 @@ import type { Ids } from "../../platform/ids.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
 import { createMemoryReader } from "../../platform/memory.ts";
-import { joinSafe, type SafePath } from "../../platform/safe-path.ts";
+import type { SafePath } from "../../platform/safe-path.ts";
 import { modelNotFound } from "../../schema/errors.ts";
 import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
@@ -34,20 +34,21 @@ import {
 } from "./copy-store.ts";
 import { adoptionWrites } from "./adoption-store.ts";
 import type { Adoption } from "./adoption-store.ts";
-import {
-	type AdoptInput,
-	adoptedPath,
-	adoptFiles,
-	adoptionOf,
-	lookAgain,
-	requireUnchanged,
-	takeBack,
-} from "./adopted.ts";
+import { type AdoptInput, adoptFiles, lookAgain, requireUnchanged, takeBack } from "./adopted.ts";
 import { viewPath } from "./adopted-view.ts";
 import { dropStaging, type PublishInput, publishStaging } from "./publish.ts";
 import { recover } from "./recovery.ts";
 import { removeRow } from "./removal.ts";
 import { bytesOf, linkTwin, sharedBytes, sharersOf } from "./shared-files.ts";
+import { adoptionOf, fileAt } from "./places.ts";
+import {
+	type Presented,
+	presentCopy,
+	recoverPresented,
+	refreshPresented,
+	withdrawCopy,
+} from "./presented.ts";
+import { type Presentation, presentedWrites } from "./presented-store.ts";
 import { createStagedBytes } from "./staged-bytes.ts";
 import { isListed, keyOf } from "./copy-index.ts";
 import { createShelf, rootOf, setDetected, setPinned, type Shelf, setState } from "./shelf.ts";
@@ -55,6 +56,7 @@ import { allocatedBytes, isUnchanged } from "./staged-tree.ts";
 import { type VerifyOptions, type VerifyReport, verifyFiles } from "./verification.ts";
 import { createUseRecord, type CopyUse, type UseListener } from "./use.ts";
 import migration1 from "./sql/0001_storage.sql" with { type: "text" };
+import migration6 from "./sql/0006_presented.sql" with { type: "text" };
 import migration5 from "./sql/0005_files.sql" with { type: "text" };
 import migration4 from "./sql/0004_adopted.sql" with { type: "text" };
 import migration2 from "./sql/0002_budgets.sql" with { type: "text" };
@@ -77,6 +79,7 @@ export {
 	type Verdict,
 } from "./eviction.ts";
 export { placeInOrder } from "./copy-index.ts";
+export type { Presented } from "./presented.ts";
 export type { PublishInput } from "./publish.ts";
 export type { AdoptedFile, Adoption } from "./adoption-store.ts";
 export type { AdoptInput } from "./adopted.ts";
@@ -157,6 +160,13 @@ export interface Storage extends AsyncDisposable {
 	adopt(input: AdoptInput): Promise<ModelCopy>;
 	/** Where an adopted copy is; undefined for one of the store's. @throws 404 model_not_found */
 	adoption(copy: ModelCopy): Adoption | undefined;
+	/**
+	 * Shows a ready copy in the layout of Hugging Face's cache, in a directory of ours alone, until it is withdrawn,
+	 * removed or damaged. @throws 404 model_not_found, CONFLICT cache_in_the_way
+	 */
+	present(copy: ModelCopy, how: Presentation): Promise<Presented>;
+	/** Ends that, in one cache directory or in all; how often it was shown. */
+	withdraw(copy: ModelCopy, cacheDir?: string): Promise<number>;
 	/** The directory an engine gets. @throws when the copy is not ready, RESOURCE_UNAVAILABLE adopted_changed */
 	pathOf(copy: ModelCopy): string;
 	/** Where one file of a ready copy is: regular, no link. @throws as pathOf */
@@ -223,8 +233,8 @@ export interface StorageOptions {
 /** The room's tables and write operations, for the database's writer thread. */
 export const storageModule = {
 	room: "storage",
-	migrations: [migration1, migration2, migration3, migration4, migration5],
-	writes: { ...storageWrites, ...adoptionWrites },
+	migrations: [migration1, migration2, migration3, migration4, migration5, migration6],
+	writes: { ...storageWrites, ...adoptionWrites, ...presentedWrites },
 } satisfies WriterModule;
 
 /** Manifests kept parsed; a peer asks for the parts of one again and again. */
@@ -259,6 +269,7 @@ export async function openStorage(
 	});
 	for (const options of tiers) shelf.roots.set(options.name, await openTierRoot(options));
 	await recover(shelf);
+	await recoverPresented(shelf);
 	shelf.detected = readDetected(db);
 	return createStorage(shelf, io);
 }
@@ -287,14 +298,6 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		const row = readyRow(key);
 		if (row.place === "adopted") requireUnchanged(shelf, row);
 		return row;
-	};
-	const fileAt = (row: CopyRow): ((path: SafePath) => string) => {
-		if (row.place === "adopted") {
-			const adoption = adoptionOf(shelf, row);
-			return (path) => adoptedPath(adoption, path);
-		}
-		const directory = copyPath(rootOf(shelf, row.tier), row);
-		return (path) => joinSafe(directory, path);
 	};
 	const listedRow = (key: CopyKey): CopyRow => {
 		const row = shelf.rows.get(keyOf(key));
@@ -432,6 +435,13 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 		detected: (contentId) => shelf.detected.get(contentId),
 		setDetected: (contentId, detected) => setDetected(shelf, contentId, detected),
+		present: (copy, how) => {
+			const { model, tier, ...key } = keyOfCopy(copy);
+			return shelf.inTurn(`${tier} ${model}`, () =>
+				presentCopy(shelf, unchangedRow({ model, tier, ...key }), how),
+			);
+		},
+		withdraw: (copy, cacheDir) => withdrawCopy(shelf, listedRow(keyOfCopy(copy)), cacheDir),
 		adopt: async (input) => shown(await adoptFiles(shelf, input)),
 		adoption(copy) {
 			const row = listedRow(keyOfCopy(copy));
@@ -445,7 +455,7 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		fileOf(copy, path) {
 			const row = readyRow(keyOfCopy(copy));
 			if (row.place === "adopted") requireUnchanged(shelf, row, path);
-			return fileAt(row)(path);
+			return fileAt(shelf, row)(path);
 		},
 		hold: (model, revision, tier, why, use) => holdRow(unchangedRow({ model, revision, tier }), why, use),
 		touch: (copy, use) => touchRow(keyOf(keyOfCopy(copy)), use),
@@ -471,16 +481,19 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 			void hold;
 			const adopted = shelf.adoptions.get(keyOf(row));
 			const files = adopted && lookAgain(adopted.files);
-			const report = await verifyFiles(io, fileAt(row), manifest, options, signal);
+			const report = await verifyFiles(io, fileAt(shelf, row), manifest, options, signal);
 			// An unavailable copy may have been removed or replaced while it was read.
 			const now = shelf.rows.get(keyOf(row));
 			if (now?.state !== row.state || now.contentId !== row.contentId || now.readyAt !== row.readyAt)
 				return report;
 			const isWhole = report.partsChecked === report.partsTotal;
+			const wasReady = row.state === "ready";
 			if (report.damaged.length > 0) await quarantine(row, report);
 			else if (isWhole && adopted !== undefined && files !== undefined)
 				await takeBack(shelf, row, { ...adopted, files });
 			else if (row.state === "unavailable" && isWhole) await setState(shelf, row, "ready");
+			const after = shelf.rows.get(keyOf(row));
+			if (after !== undefined && (after.state === "ready") !== wasReady) await refreshPresented(shelf, after);
 			return report;
 		},
 		isUntouched(copy) {

@@ -37,6 +37,7 @@ _gswarm_step() {
 		("model/verify") REPLY="model verify" ;;
 		("model/export") REPLY="model export" ;;
 		("model/adopt") REPLY="model adopt" ;;
+		("model/present") REPLY="model present" ;;
 		("model/import") REPLY="model import" ;;
 		("model/upload") REPLY="model upload" ;;
 		("model/serve") REPLY="model serve" ;;
@@ -138,6 +139,10 @@ _gswarm_value() {
 		("model adopt/--device") REPLY="live:devices" ;;
 		("model adopt/--as") REPLY="live:models" ;;
 		("model adopt/--type") REPLY="anything" ;;
+		("model present/--device") REPLY="live:devices" ;;
+		("model present/--cache-dir") REPLY="path" ;;
+		("model present/--repository") REPLY="anything" ;;
+		("model present/--ref") REPLY="anything" ;;
 		("model import/--to") REPLY="live:devices" ;;
 		("model import/--name") REPLY="live:models" ;;
 		("model import/--after") REPLY="live:tasks" ;;
@@ -228,6 +233,7 @@ _gswarm_argument() {
 		("model export/0") REPLY="live:models" ;;
 		("model export/1") REPLY="path" ;;
 		("model adopt/0") REPLY="path" ;;
+		("model present/0") REPLY="live:models" ;;
 		("model import/0") REPLY="path" ;;
 		("model upload/0") REPLY="live:models" ;;
 		("model upload/1") REPLY="anything" ;;
@@ -266,7 +272,7 @@ _gswarm_children() {
 	case "$1" in
 		("") printf '%s\n' agent model service queue resources node token secret audit login context whoami env health version completions pull ls show rm ps ;;
 		("agent") printf '%s\n' stop status ;;
-		("model") printf '%s\n' list show locations register describe download copy move verify export adopt import upload serve pin unpin evict hint preload delete ;;
+		("model") printf '%s\n' list show locations register describe download copy move verify export adopt present import upload serve pin unpin evict hint preload delete ;;
 		("service") printf '%s\n' list status logs switch stop ;;
 		("queue") printf '%s\n' status tasks show cancel limit retry history config ;;
 		("node") printf '%s\n' list limit approve remove reset ;;
@@ -291,6 +297,7 @@ _gswarm_flags() {
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --after --no-wait ;;
 		("model export") printf '%s\n' --from --overwrite ;;
 		("model adopt") printf '%s\n' --node --device --as --type --dry-run --no-wait ;;
+		("model present") printf '%s\n' --device --cache-dir --repository --ref --remove ;;
 		("model import") printf '%s\n' --to --name --on-node --after --priority --bandwidth --no-wait ;;
 		("model upload") printf '%s\n' --from --overwrite --after --priority --bandwidth --no-wait ;;
 		("model serve") printf '%s\n' --replace --device --port --ctx --parallel --priority --after --no-wait ;;

@@ -28,7 +28,7 @@ export class Announcer {
 	 * Tells what a write changed when its answer is there, before anybody who waits for the answer goes on. Answers come
 	 * in the order of the commits, and so do the changes, whatever their callers await in between.
 	 */
-	after<T>(written: Promise<T>, changesOf: (result: T) => readonly Change[]): Promise<T> {
+	after<T>(written: Promise<T>, changesOf: (result: T) => Iterable<Change>): Promise<T> {
 		return written.then((result) => {
 			this.#changed(changesOf(result));
 			return result;
@@ -52,7 +52,7 @@ export class Announcer {
 		if (this.#waiters.isLive(taskId) || isOpen(read())) await this.#waiters.wait(taskId, signal);
 	}
 
-	#changed(changes: readonly Change[]): void {
+	#changed(changes: Iterable<Change>): void {
 		for (const change of changes) {
 			const { taskId, type, model, state } = change;
 			this.#tally.apply(change);

@@ -48,6 +48,19 @@ export function insertTask(
 	dependencies: readonly Dependency[],
 	awaited: readonly Awaited[] = [],
 ): Inserted {
+	const { seq, state } = insertRow(db, task, dependencies, awaited);
+	const { taskId: task_id, type, model, rank, nowMs } = task;
+	const row = { seq, task_id, type, model, rank };
+	return { seq, state, change: addEvent(db, row, { from: null, to: state, attempt: 0, nowMs }) };
+}
+
+/** insertTask without the event, which the caller writes. */
+export function insertRow(
+	db: Sqlite,
+	task: NewTask,
+	dependencies: readonly Dependency[],
+	awaited: readonly Awaited[] = [],
+): Omit<Inserted, "change"> {
 	const here = dependencies.reduce((sum, { state }) => (state === "completed" ? sum : sum + 1), 0);
 	const open = awaited.reduce((sum, { state }) => (state === "completed" ? sum : sum + 1), here);
 	const state = open > 0 ? "blocked" : "pending";
@@ -83,10 +96,46 @@ export function insertTask(
 		for (const dependency of dependencies) insert.run(seq, dependency.seq);
 	}
 	if (awaited.length > 0) addAwaited(db, seq, awaited);
-	const { taskId: task_id, type, model, rank } = task;
-	const row = { seq, task_id, type, model, rank };
-	const change = addEvent(db, row, { from: null, to: state, attempt: 0, nowMs: task.nowMs });
-	return { seq, state, change };
+	return { seq, state };
+}
+
+/** Rows of one statement: what each statement costs by itself is shared by them. */
+const ROWS_AT_ONCE = 16;
+const COLUMNS_EACH = 9;
+const SHARED_COLUMNS = 2;
+
+/** Puts tasks into the line that wait for nothing, without their events. They follow each other without a gap. */
+export function insertRows(
+	db: Sqlite,
+	tasks: readonly Omit<NewTask, "queue" | "nowMs" | "joinKey" | "dispatch" | "retryOf">[],
+	{ queue, nowMs }: Pick<NewTask, "queue" | "nowMs">,
+): void {
+	for (let from = 0; from < tasks.length; ) {
+		const left = tasks.length - from;
+		const [count, sql] = left >= ROWS_AT_ONCE ? [ROWS_AT_ONCE, INSERT_MANY] : [1, INSERT_ONE];
+		const values: (string | number | null)[] = [queue, nowMs];
+		for (let at = from; at < from + count; at++) {
+			const task = tasks[at];
+			if (task === undefined) break;
+			const { taskId, type, model, rank, request, resources, reservations, sizeBytes, maxAttempts } = task;
+			values.push(taskId, type, model, rank, request, resources, reservations, sizeBytes, maxAttempts);
+		}
+		db.query<unknown, (string | number | null)[]>(sql).run(...values);
+		from += count;
+	}
+}
+
+const INSERT_ONE = insertText(1);
+const INSERT_MANY = insertText(ROWS_AT_ONCE);
+
+function insertText(count: number): string {
+	const rows = Array.from({ length: count }, (_row, at) => {
+		const first = SHARED_COLUMNS + at * COLUMNS_EACH + 1;
+		const own = Array.from({ length: COLUMNS_EACH }, (_column, n) => `?${first + n}`);
+		return `(?1, ?2, '${QUEUED}', 'pending', 0, ${own.join(", ")})`;
+	});
+	return `INSERT INTO queue_task (queue, created_at_ms, phase, state, open_dependencies, task_id, type, model, rank,
+		request, resources, reservations, size_bytes, max_attempts) VALUES ${rows.join(", ")}`;
 }
 
 /** How many may still be put in line, and how many wait already. */

@@ -12,7 +12,12 @@ import type { BatchRow } from "./submit-batch.ts";
 import { type QueueName, priorityRank } from "./task-row.ts";
 
 const MAX_RESERVATIONS = 64;
+/** Most names are parts of a task id as they are. */
+const PLAIN_NAME = /^(?!.*\.\.)[A-Za-z0-9._-]{1,100}$/;
 export const NO_RESOURCES: TaskDocument["resources"] = { devices: [], models: [], exclusive: false };
+
+/** What most tasks need, as a row has it. */
+export const PLAIN = { resources: JSON.stringify(NO_RESOURCES), reservations: "[]" };
 
 export interface SubmitInput {
 	type: TaskType;
@@ -69,11 +74,20 @@ export function toSubmitRow(input: SubmitInput, options: NewRowOptions & { room:
 	};
 }
 
-export function toBatchRow(item: BatchItem, options: NewRowOptions): BatchRow {
+export function toBatchRow(item: BatchItem, options: Pick<NewRowOptions, "suffix">): BatchRow {
+	const { type, model, priority, request, resources, reservations, sizeBytes, dependencies, after } = item;
 	return {
-		...toNewTask(item, options),
-		dependencies: item.dependencies ?? [],
-		after: item.after ?? [],
+		taskId: newTaskId(type, model, options.suffix),
+		type,
+		model,
+		rank: priorityRank(priority),
+		request: JSON.stringify(request),
+		maxAttempts: item.maxAttempts ?? defaultMaxAttempts(type),
+		resources: resources === undefined ? undefined : JSON.stringify(resources),
+		reservations: reservations === undefined ? undefined : reservationsText(reservations),
+		sizeBytes,
+		dependencies,
+		after,
 	};
 }
 
@@ -97,9 +111,6 @@ export function batchDigest(items: readonly BatchItem[]): string {
 
 function toNewTask(input: SubmitInput, { queue, suffix, nowMs }: NewRowOptions): NewTask {
 	const { type, model } = input;
-	const reservations = mergeReservations(input.reservations ?? []);
-	if (reservations.length > MAX_RESERVATIONS)
-		throw new Error(`${reservations.length} reservations for one task`);
 	return {
 		queue,
 		taskId: newTaskId(type, model, suffix),
@@ -107,8 +118,8 @@ function toNewTask(input: SubmitInput, { queue, suffix, nowMs }: NewRowOptions):
 		model,
 		rank: priorityRank(input.priority),
 		request: JSON.stringify(input.request),
-		resources: JSON.stringify(input.resources ?? NO_RESOURCES),
-		reservations: JSON.stringify(reservations),
+		resources: input.resources === undefined ? PLAIN.resources : JSON.stringify(input.resources),
+		reservations: reservationsText(input.reservations ?? []),
 		sizeBytes: input.sizeBytes ?? null,
 		joinKey: input.joinKey ?? null,
 		maxAttempts: input.maxAttempts ?? defaultMaxAttempts(type),
@@ -118,8 +129,16 @@ function toNewTask(input: SubmitInput, { queue, suffix, nowMs }: NewRowOptions):
 	};
 }
 
+function reservationsText(reservations: readonly Reservation[]): string {
+	if (reservations.length === 0) return PLAIN.reservations;
+	const merged = mergeReservations(reservations);
+	if (merged.length > MAX_RESERVATIONS) throw new Error(`${merged.length} reservations for one task`);
+	return JSON.stringify(merged);
+}
+
 /** A model's name as a part of a task id. */
 function slug(model: string): string {
+	if (PLAIN_NAME.test(model)) return model;
 	return (
 		model
 			.replaceAll(/[^A-Za-z0-9._-]+/g, "-")

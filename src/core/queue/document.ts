@@ -2,9 +2,10 @@
 import { shownSource } from "../../platform/outbound-guard.ts";
 import type { StoredError } from "../../schema/errors.ts";
 import { type TaskDocument, type TaskPhase, taskStatus } from "../../schema/task.ts";
+import { NO_RESOURCES } from "./insert.ts";
 import type { ProgressMeter } from "./progress.ts";
 import type { TaskReader } from "./task-reader.ts";
-import { NO_RESOURCES, type SubmitInput } from "./submission.ts";
+import type { SubmitInput } from "./submission.ts";
 import { type TaskRow, rankPriority } from "./task-row.ts";
 
 export interface Shown {

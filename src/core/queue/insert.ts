@@ -1,13 +1,17 @@
 /** Puts a task into the line, inside a transaction that has decided that it belongs there. */
 import type { Database as Sqlite } from "bun:sqlite";
 import { GswarmError } from "../../schema/errors.ts";
-import type { TaskPhase, TaskState, TaskType } from "../../schema/task.ts";
+import type { TaskDocument, TaskPhase, TaskState, TaskType } from "../../schema/task.ts";
 import type { Dispatch } from "./dispatch.ts";
 import { type Awaited, addAwaited } from "./elsewhere.ts";
 import { type Change, type QueueName, addEvent } from "./task-row.ts";
 
 const QUEUE_FULL_RETRY_S = 30;
 const QUEUED: TaskPhase = "queued";
+
+export const NO_RESOURCES: TaskDocument["resources"] = { devices: [], models: [], exclusive: false };
+/** What most tasks need, as a row has it. */
+export const PLAIN = { resources: JSON.stringify(NO_RESOURCES), reservations: "[]" };
 
 /** A task before it has a place in line. */
 export interface NewTask {

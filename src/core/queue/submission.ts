@@ -6,7 +6,7 @@ import { defaultMaxAttempts } from "./backoff.ts";
 import { type Reservation, mergeReservations } from "./conflicts.ts";
 import type { Dispatch } from "./dispatch.ts";
 import type { Elsewhere } from "./elsewhere.ts";
-import type { NewTask, Room } from "./insert.ts";
+import { type NewTask, PLAIN, type Room } from "./insert.ts";
 import type { SubmitRow } from "./submit.ts";
 import type { BatchRow } from "./submit-batch.ts";
 import { type QueueName, priorityRank } from "./task-row.ts";
@@ -14,10 +14,6 @@ import { type QueueName, priorityRank } from "./task-row.ts";
 const MAX_RESERVATIONS = 64;
 /** Most names are parts of a task id as they are. */
 const PLAIN_NAME = /^(?!.*\.\.)[A-Za-z0-9._-]{1,100}$/;
-export const NO_RESOURCES: TaskDocument["resources"] = { devices: [], models: [], exclusive: false };
-
-/** What most tasks need, as a row has it. */
-export const PLAIN = { resources: JSON.stringify(NO_RESOURCES), reservations: "[]" };
 
 export interface SubmitInput {
 	type: TaskType;

@@ -3,7 +3,15 @@ import type { Database as Sqlite } from "bun:sqlite";
 import { invalid } from "../../schema/errors.ts";
 import { findDependencies, refuseTooMany } from "./dependencies.ts";
 import { type IdempotencyKey, madeByKey, rememberKey } from "./idempotency.ts";
-import { type Dependency, type NewTask, type Room, insertRow, insertRows, refuseWhenFull } from "./insert.ts";
+import {
+	type Dependency,
+	type NewTask,
+	PLAIN,
+	type Room,
+	insertRow,
+	insertRows,
+	refuseWhenFull,
+} from "./insert.ts";
 import { type Change, type QueueName, findTask } from "./task-row.ts";
 
 /** A task of a batch, without what all of them share. What most tasks do not have is left out. */

@@ -50,11 +50,14 @@ async function submitChain({ host: { client } }: LocalCluster, bandwidth_limit?:
 test("a model is downloaded, copied, copied on and verified by one order given at once", async () => {
 	await using cluster = await localCluster({ files });
 	const chain = await submitChain(cluster, 2_000_000);
-	const task = await cluster.host.client.call("getTask", { params: { task_id: chain.copy } });
-	expect(task).toMatchObject({
+	const waiting = await until("the first one runs", async () => {
+		const now = await cluster.host.client.call("getTask", { params: { task_id: chain.copy } });
+		return now.obstacles?.some((one) => "status" in one && one.status === "running") ? now : undefined;
+	});
+	expect(waiting).toMatchObject({
 		status: "pending",
 		dependencies: [chain.download],
-		obstacles: [{ kind: "dependency", task_id: chain.download, status: "pending" }],
+		obstacles: [{ kind: "dependency", task_id: chain.download, status: "running" }],
 	});
 	const ends = await Promise.all(Object.values(chain).map((id) => cluster.ended(id)));
 	expect(ends.map(({ status, error }) => ({ status, error }))).toEqual(
@@ -90,6 +93,35 @@ test("when the first of an order fails, the others fail with it and name it", as
 		status: 424,
 		code: "DEPENDENCY_FAILED",
 		details: { dependency: chain.download, root: chain.download },
+	});
+});
+
+test("what failed with the first of an order is retried after that was, and waits for it", async () => {
+	await using cluster = await localCluster({ files });
+	const { client } = cluster.host;
+	const chain = await submitChain(cluster, 20_000);
+	await client.call("cancelTask", { params: { task_id: chain.download } });
+	await cluster.ended(chain.verify);
+	const retry = (task_id: string) => client.call("retryTask", { params: { task_id } });
+	expect(await retry(chain.copy).catch(asGswarmError)).toMatchObject({
+		status: 424,
+		details: { dependency: chain.download },
+	});
+	const first = await retry(chain.download);
+	const copy = await retry(chain.copy);
+	expect(await client.call("getTask", { params: { task_id: copy.task_id } })).toMatchObject({
+		status: "pending",
+		dependencies: [first.task_id],
+		retry_of: chain.copy,
+	});
+	expect(await client.call("getTask", { params: { task_id: chain.download } })).toMatchObject({
+		status: "cancelled",
+		retried_as: first.task_id,
+	});
+	await client.call("cancelTask", { params: { task_id: first.task_id } });
+	expect(await cluster.ended(copy.task_id)).toMatchObject({
+		status: "failed",
+		error: { details: { root: first.task_id } },
 	});
 });
 

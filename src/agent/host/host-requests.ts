@@ -62,6 +62,7 @@ export interface HostRequests {
 	): Promise<SubmitBody>;
 	/** What a request's `dependencies` are. @throws 400 unknown_dependency; 424 dependency_failed */
 	order: TaskOrder["of"];
+	tasksBefore: Pick<TaskOrder, "again" | "told">;
 	/** Submits work of one node that waits for tasks which are not all there. */
 	submitForward(
 		forward: ForwardRequest,
@@ -107,8 +108,8 @@ export function createHostRequests(d: HostRouteDependencies): HostRequests {
 		const key = headers.get("idempotency-key");
 		return key === null ? {} : { "idempotency-key": key };
 	};
-	const { of: order } = createTaskOrder(d);
-	return { submit, order, submitForward, forwarded, passKey };
+	const tasksBefore = createTaskOrder(d);
+	return { submit, order: tasksBefore.of, tasksBefore, submitForward, forwarded, passKey };
 }
 
 const TYPES: Readonly<Record<ForwardRequest["forward"]["call"], TaskType>> = {

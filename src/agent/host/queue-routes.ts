@@ -25,7 +25,7 @@ type QueueRoutes = Pick<
 	| "configureQueue"
 >;
 
-export function queueRoutes(d: HostRouteDependencies, { passKey }: HostRequests): QueueRoutes {
+export function queueRoutes(d: HostRouteDependencies, { passKey, tasksBefore }: HostRequests): QueueRoutes {
 	const { queue, nodes, hostName, clock, log } = d;
 	const reachable = (): string[] => nodes.reachable().map((view) => view.name);
 	/** Every queue that can be asked now; those of nodes that are away are told as missing. */
@@ -99,7 +99,11 @@ export function queueRoutes(d: HostRouteDependencies, { passKey }: HostRequests)
 				...told(missing),
 			};
 		},
-		getTask: async ({ params }) => (await d.tasks.find(params.task_id)).task,
+		getTask: async ({ params }) => {
+			const { task, client } = await d.tasks.find(params.task_id);
+			if (client !== undefined || task.obstacles === undefined) return task;
+			return { ...task, obstacles: await tasksBefore.told(task.obstacles) };
+		},
 		cancelTask: ({ params }) => d.tasks.cancel(params.task_id),
 		retryTask: async ({ params, caller, request }) => {
 			const found = await d.tasks.find(params.task_id);
@@ -111,10 +115,10 @@ export function queueRoutes(d: HostRouteDependencies, { passKey }: HostRequests)
 				return answer;
 			}
 			const key = request.headers.get("idempotency-key");
-			const { task, position, estimatedTimeS } = await queue.retry(
-				params.task_id,
-				key === null ? {} : { idempotencyKey: idempotencyKey(key) },
-			);
+			const { task, position, estimatedTimeS } = await queue.retry(params.task_id, {
+				again: await tasksBefore.again(found.task),
+				...(key === null ? {} : { idempotencyKey: idempotencyKey(key) }),
+			});
 			const { task_id } = task;
 			return { task_id, status: "queued", position, estimated_time: estimatedTimeS, node: hostName };
 		},

@@ -13,6 +13,7 @@ import {
 	unknownDependency,
 } from "../../core/queue/queue.ts";
 import { asGswarmError } from "../../schema/errors.ts";
+import type { ObstacleBody } from "../../schema/queue.ts";
 import { type FinishedStatus, type TaskDocument, isTerminal } from "../../schema/task.ts";
 import { bringsTo } from "../coming-models.ts";
 import type { Nodes } from "./nodes.ts";
@@ -35,6 +36,10 @@ export interface Order {
 export interface TaskOrder {
 	/** @throws 400 unknown_dependency, too_many_dependencies; 424 dependency_failed */
 	of(taskIds: readonly string[] | undefined): Promise<Order>;
+	/** Of the tasks of nodes that this one came after: those that were done again, by whom. */
+	again(task: Pick<TaskDocument, "dependencies">): Promise<Record<string, Elsewhere>>;
+	/** What is in the way of a task of the host's queue, with how the tasks of nodes stand now that it waits for. */
+	told(obstacles: readonly ObstacleBody[]): Promise<ObstacleBody[]>;
 }
 
 interface Before {
@@ -67,7 +72,37 @@ export function createTaskOrder({
 			throw error;
 		}
 	};
+	const there = async (taskId: string): Promise<Before | undefined> => {
+		try {
+			return await find(taskId);
+		} catch (error) {
+			// Its node is away, or has forgotten it.
+			const { code, reason } = asGswarmError(error);
+			if (reason === "unknown_dependency" || code === "NETWORK_ERROR" || reason === "node_unreachable")
+				return undefined;
+			throw error;
+		}
+	};
 	return {
+		async again({ dependencies }) {
+			const found: Record<string, Elsewhere> = {};
+			for (const taskId of dependencies.filter((id) => own(id) === undefined)) {
+				let now = await there(taskId);
+				for (let n = 0; n < MOST_RETRIES && now?.task.retried_as != null; n++)
+					now = await there(now.task.retried_as);
+				if (now?.node !== undefined && now.task.task_id !== taskId)
+					found[taskId] = { taskId: now.task.task_id, place: now.node };
+			}
+			return found;
+		},
+		told: (obstacles) =>
+			Promise.all(
+				obstacles.map(async (one) => {
+					if (one.kind !== "dependency" || own(one.task_id) !== undefined) return one;
+					const now = await there(one.task_id);
+					return now === undefined ? one : { ...one, status: now.task.status };
+				}),
+			),
 		async of(taskIds = []) {
 			refuseTooMany(new Set(taskIds).size);
 			const before: Before[] = [];
@@ -100,6 +135,8 @@ export function createTaskOrder({
 	};
 }
 
+/** That follow one another. */
+const MOST_RETRIES = 100;
 const LOOK_EVERY_MS = 500;
 const AT_ONCE = 16;
 

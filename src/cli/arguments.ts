@@ -39,14 +39,21 @@ export function parseArguments(
 	for (let at = 0; at < words.length; at++) {
 		const word = words[at] ?? "";
 		if (onlyWords || !word.startsWith("-") || word === "-") {
-			const name = positionals.shift();
+			const [name] = positionals;
 			if (name === undefined) {
 				throw fail(
 					`${options.command} does not take ${JSON.stringify(word)} here.`,
 					options.stray?.(word, flagBefore),
 				);
 			}
-			values[name] = readValue(name.toUpperCase(), word, args[name] as Arg, fail);
+			const value = readValue(name.toUpperCase(), word, args[name] as Arg, fail);
+			// The last of them takes all words that are left, when it may be repeated.
+			if (args[name]?.many === true)
+				values[name] = [...((values[name] as unknown[] | undefined) ?? []), value];
+			else {
+				values[name] = value;
+				positionals.shift();
+			}
 			flagBefore = undefined;
 			continue;
 		}
@@ -161,11 +168,11 @@ function fillAbsent(values: Record<string, unknown>, args: Args, fail: Fail): vo
 		if (values[name] !== undefined) continue;
 		if (arg.default !== undefined) {
 			values[name] = arg.value === undefined ? arg.default : arg.value.parse(String(arg.default));
+		} else if (!forgiving && arg.type === "positional" && arg.required !== false) {
+			throw fail(`${name.toUpperCase()} is missing.`);
 		} else if (arg.many === true) values[name] = [];
 		else if (arg.type === "boolean" && arg.negativeDescription === undefined) values[name] = false;
-		else if (!forgiving && arg.type === "positional" && arg.required !== false) {
-			throw fail(`${name.toUpperCase()} is missing.`);
-		} else if (!forgiving && arg.type !== "positional" && arg.required === true) {
+		else if (!forgiving && arg.type !== "positional" && arg.required === true) {
 			throw fail(`--${name} is missing.`);
 		}
 	}

@@ -62,7 +62,9 @@ export function commandHelp(path: readonly string[], branch: Branch, command: Co
 	const usage = [
 		name,
 		...positionals.map(([key, arg]) =>
-			arg.required === false ? `[${key.toUpperCase()}]` : key.toUpperCase(),
+			arg.required === false
+				? `[${key.toUpperCase()}]`
+				: `${key.toUpperCase()}${arg.many === true ? "…" : ""}`,
 		),
 		...Object.entries(flags)
 			.filter(([, arg]) => arg.required === true)

@@ -139,15 +139,15 @@ test("a node gets access for a repair only to what it was known to hold", async 
 	const { client, url } = cluster.host;
 	void client;
 	const other = cluster.node("node2");
-	const content = cluster.node("node1").role.storage.copies()[0]?.content_id;
+	const [copy] = cluster.node("node1").role.storage.copies();
 	const answer = await fetch(`${url}/api/v1/repairs`, {
 		method: "POST",
 		headers: { authorization: `Bearer ${other.token}`, "content-type": "application/json" },
 		body: JSON.stringify({
 			task_id: "verify-1",
-			model_name: "acme/tiny",
-			revision: "main",
-			content_id: content,
+			model_name: copy?.model_name,
+			revision: copy?.revision,
+			content_id: copy?.content_id,
 			tier: "disk",
 		}),
 	});

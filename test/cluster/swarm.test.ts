@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { z } from "zod";
+import { totalOf } from "../../src/agent/host/swarms.ts";
 import type { contract } from "../../src/api/contract.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { partSizeBytes } from "../../src/schema/manifest.ts";
@@ -277,3 +278,22 @@ test(
 	},
 	LIMIT_MS,
 );
+
+test("an operation has a total when the sizes of all its items are known, so that it never shrinks", () => {
+	const item = (status: "pending" | "running" | "completed" | "failed", done: number, total: number) => ({
+		model_name: "acme/tiny",
+		target_device: "node1:disk",
+		node: "node1",
+		status,
+		phase: "copying" as const,
+		progress: { bytes_done: done, bytes_total: total, rate_bytes_per_s: 0, eta_s: null },
+		waiting_for: null,
+		result: null,
+		error: null,
+	});
+	const coming = [item("completed", 10, 10), item("running", 5, 20), item("pending", 0, 0)];
+	expect(totalOf(coming)).toMatchObject({ bytesDone: 15, bytesTotal: 0 });
+	expect(totalOf([...coming.slice(0, 2), item("running", 0, 30)])).toMatchObject({ bytesTotal: 60 });
+	// What failed before anybody knew its size has none.
+	expect(totalOf([...coming.slice(0, 2), item("failed", 0, 0)])).toMatchObject({ bytesTotal: 30 });
+});

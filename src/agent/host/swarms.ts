@@ -355,15 +355,17 @@ function take(item: TransferItem, progress: Parameters<TaskContext["report"]>[0]
 }
 
 /** The operation goes as its items do: bytes of all, the phase of the least advanced, what it waits for if all wait. */
-function totalOf(items: readonly TransferItem[]): Parameters<TaskContext["report"]>[0] {
+export function totalOf(items: readonly TransferItem[]): Parameters<TaskContext["report"]>[0] {
 	const sum = (of: (item: TransferItem) => number): number => items.reduce((all, item) => all + of(item), 0);
 	const running = items.filter((item) => item.status === "running");
 	const waits = running.map((item) => item.waiting_for);
+	// A total that grows would let what was done shrink: until all sizes are known there is none.
+	const isKnown = items.every((item) => item.progress.bytes_total > 0 || isTerminal(item.status));
 	const [first] = running;
 	return {
 		...(first === undefined ? {} : { phase: first.phase }),
 		bytesDone: sum((item) => item.progress.bytes_done),
-		bytesTotal: sum((item) => item.progress.bytes_total),
+		bytesTotal: isKnown ? sum((item) => item.progress.bytes_total) : 0,
 		waitingFor: waits.length > 0 && waits.every((wait) => wait !== null) ? (waits[0] ?? null) : null,
 	};
 }

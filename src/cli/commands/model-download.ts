@@ -29,7 +29,8 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 		name: {
 			type: "positional",
 			value: namesOrSources,
-			description: "Name of the model, or its source; several with commas",
+			many: true,
+			description: "Name of the model, or its source; several as words or with commas",
 		},
 		source: {
 			type: "string",
@@ -68,21 +69,23 @@ NAME is a registered name, ORG/NAME of Hugging Face, or a source such as hf:ORG/
 		["model download tiny --source https://example.org/tiny.gguf", "one file, under a name of your own"],
 		["model download hf:acme/big --to node1:disk --dry-run", "what it would fetch, and whether it fits"],
 		["model download hf:acme/big --to all:disk", "to every node; its source is read once"],
+		["model download hf:acme/big hf:acme/tiny --to all:disk", "several at once, as one operation"],
 		["model download acme/big --bandwidth 100MB/s --no-wait", "gently, in the background"],
 	],
 	next: ["model serve NAME", "model copy NAME --from DEVICE --to DEVICE"],
 	async run(context, values) {
-		const [named] = values.name;
+		const all = values.name.flat();
+		const [named] = all;
 		if (named === undefined) throw new Error("the parser wants a name");
 		const targets = values.to === undefined ? [] : listed(values.to);
 		if (
 			isMany(
-				values.name.map(({ modelName }) => modelName),
+				all.map(({ modelName }) => modelName),
 				targets,
 			)
 		) {
 			if (values.revision !== undefined) throw revisionOfOne();
-			return await downloadMany(context, values, targets);
+			return await downloadMany(context, { ...values, name: all }, targets);
 		}
 		const { modelName: name, sourceUrl } = named;
 		const source = values.source ?? sourceUrl;
@@ -151,7 +154,7 @@ async function downloadMany(
 		);
 	}
 	if (values.source !== undefined && values.name.length > 1)
-		throw invalid("usage", "--source is of one model.", {}, "Name the sources themselves, with commas.");
+		throw invalid("usage", "--source is of one model.", {}, "Name the sources themselves.");
 	const body = {
 		kind: "download" as const,
 		models: values.name.map(({ modelName, sourceUrl }) => {

@@ -41,7 +41,7 @@ describe("a strict command line", () => {
 	test("an argument that may be repeated takes all words that are left, and one at least", () => {
 		const args = { ...GLOBAL_ARGS, name: { type: "positional", many: true } } as const satisfies Args;
 		const read = (...words: string[]) => parseArguments(words, args, { command: "gswarm x" })["name"];
-		expect(read("a", "--json", "b", "--", "-c")).toEqual(["a", "b", "-c"]);
+		expect(read("a", "--json", "b", "--", "c")).toEqual(["a", "b", "c"]);
 		expect(() => read()).toThrow("NAME is missing.");
 	});
 

@@ -296,7 +296,7 @@ _gswarm_flags() {
 		("model move") printf '%s\n' --from --to --keep-source --after --priority --bandwidth --compression --verify --no-verify --no-wait ;;
 		("model verify") printf '%s\n' --device --sample --seed --sha256 --no-repair --priority --after --no-wait ;;
 		("model export") printf '%s\n' --from --overwrite ;;
-		("model adopt") printf '%s\n' --node --device --as --type --dry-run --no-wait ;;
+		("model adopt") printf '%s\n' --node --device --as --type --link --dry-run --no-wait ;;
 		("model present") printf '%s\n' --device --cache-dir --repository --ref --remove ;;
 		("model import") printf '%s\n' --to --name --on-node --after --priority --bandwidth --no-wait ;;
 		("model upload") printf '%s\n' --from --overwrite --after --priority --bandwidth --no-wait ;;

@@ -322,6 +322,7 @@ complete -c gswarm -n "__gswarm_in 'model adopt'" -l node -x -a '(__gswarm_live 
 complete -c gswarm -n "__gswarm_in 'model adopt'" -l device -x -a '(__gswarm_live devices)' -d 'Count it to this disk of the node, e.g. node1:disk1'
 complete -c gswarm -n "__gswarm_in 'model adopt'" -l as -x -a '(__gswarm_live models)' -d 'Another name, where there is one model'
 complete -c gswarm -n "__gswarm_in 'model adopt'" -l type -x -a '' -d 'Its type, e.g. llm (default: guessed)'
+complete -c gswarm -n "__gswarm_in 'model adopt'" -l link -d 'Make it the store\'s own, by reflinks, or hard links of the agent\'s user\'s own files'
 complete -c gswarm -n "__gswarm_in 'model adopt'" -l dry-run -d 'Only list what there is'
 complete -c gswarm -n "__gswarm_in 'model adopt'" -l no-wait -d 'Do not wait for the end; print the task\'s id'
 complete -c gswarm -n "test (__gswarm_at) = 'model present/0'" -a '(__gswarm_live models)'

@@ -9,6 +9,13 @@ const ADOPT = ["test/cluster/adopt.test.ts"];
 
 export const ADOPTION_GUARDS: readonly Guard[] = [
 	{
+		name: "hard_links_of_own_files",
+		file: "src/agent/node/adopt-link.ts",
+		find: "if (uid !== process.getuid?.()) throw",
+		replace: "if (uid < 0) throw",
+		tests: ADOPT,
+	},
+	{
 		name: "shown_through_no_link",
 		file: "src/core/storage/presented.ts",
 		find: "else if (!info.isDirectory() || info.uid !== process.getuid?.()) {",

@@ -1,10 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import {
 	appendFileSync,
+	chmodSync,
+	chownSync,
 	existsSync,
 	mkdirSync,
 	readdirSync,
 	readFileSync,
+	realpathSync,
 	renameSync,
 	rmSync,
 	statSync,
@@ -290,6 +293,73 @@ test(
 		const { error } = await c.ended((await adopt(c, MODEL, a)).task_id);
 		expect(error).toMatchObject({ details: { reason: "checksum_mismatch" } });
 		expect(c.node("node1").role.storage.copies()).toEqual([]);
+	},
+	LIMIT_MS,
+);
+
+test(
+	"with links it becomes the store's own without a copy, and outlives what it came from",
+	async () => {
+		using dir = tempDir();
+		const { b } = twoSnapshots(dir.path);
+		await using c = await localCluster({ importDirectories: [dir.path], nodes: ["node1"] });
+		const weights = realpathSync(join(b, "model.safetensors"));
+		chmodSync(weights, 0o644);
+		const body = { path: b, device: "node1:disk", link: true };
+		await c.done(c.host.client.call("adoptModel", { params: { model_name: MODEL }, body }));
+		const { storage } = c.node("node1").role;
+		const copy = copyOf(c, "node1") ?? expect.unreachable();
+		expect(copy).toMatchObject({ revision: REV_B, status: "ready", source_url: `hf:${MODEL}@${REV_B}` });
+		expect(copy.place).toBeUndefined();
+		const own = statSync(join(storage.pathOf(copy), "model.safetensors"));
+		const before = statSync(weights);
+		// One inode on filesystems without reflinks; what belongs to somebody keeps its mode.
+		expect(own.ino === before.ino ? own.mode & 0o777 : 0o644).toBe(0o644);
+		expect(storage.usage("disk").used).toBe(1_203_002);
+		rmSync(dir.path, { recursive: true });
+		mkdirSync(dir.path);
+		const verify = await storage.verify(copy, { sha256: true }, new AbortController().signal);
+		expect(verify.damaged).toEqual([]);
+		const { result } = await remove(c, { force: "true" });
+		expect(result).toMatchObject({ freed_bytes: 1_203_002 });
+	},
+	LIMIT_MS,
+);
+
+test(
+	"what is on another filesystem is not linked, and nothing of the try is left",
+	async () => {
+		if (!existsSync("/dev/shm")) return;
+		using dir = tempDir("/dev/shm");
+		const model = join(dir.path, "m");
+		mkdirSync(model);
+		for (const [path, bytes] of Object.entries(modelFiles(100_000))) writeFileSync(join(model, path), bytes);
+		await using c = await localCluster({ importDirectories: [dir.path], nodes: ["node1"] });
+		const body = { path: model, device: "node1:disk", link: true };
+		const { task_id } = await c.host.client.call("adoptModel", { params: { model_name: MODEL }, body });
+		const { error } = await c.ended(task_id);
+		expect(error).toMatchObject({ details: { reason: "cannot_link" } });
+		const { storage } = c.node("node1").role;
+		await until("its staging is gone", () => storage.staged().length === 0);
+		expect([storage.copies(), c.node("node1").files("disk")]).toEqual([[], []]);
+	},
+	LIMIT_MS,
+);
+
+test.skipIf(process.getuid?.() !== 0)(
+	"of another user's file no hard link is made",
+	async () => {
+		using dir = tempDir();
+		const path = join(dir.path, "tiny.gguf");
+		writeFileSync(path, "GGUF".repeat(1000));
+		chownSync(path, 12345, 12345);
+		await using c = await localCluster({ importDirectories: [dir.path], nodes: ["node1"] });
+		const body = { path, device: "node1:disk", link: true };
+		const { task_id } = await c.host.client.call("adoptModel", { params: { model_name: MODEL }, body });
+		const { status, error } = await c.ended(task_id);
+		// Where the filesystem makes reflinks there is no need of one.
+		if (status === "failed") expect(error).toMatchObject({ details: { reason: "cannot_link" } });
+		expect(statSync(path).nlink).toBe(1);
 	},
 	LIMIT_MS,
 );

@@ -1,4 +1,5 @@
 /** The host's routes for what other programs have put on a node: that node looks, and adopts. */
+import { modelNotFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import { anyCopy } from "./upload-routes.ts";
@@ -32,7 +33,12 @@ export function adoptRoutes(
 			return d.nodes.client(node).call("presentModel", { params, body: { ...body, device } });
 		},
 		withdrawModel({ params, query }) {
-			const { node, device } = placeOf(parseModelName(params.model_name), query.device);
+			const model = parseModelName(params.model_name);
+			// One that is damaged or away can be taken back too.
+			const [held] = d.registry.locations(model).filter((l) => l.claimed === 0);
+			const wanted = query.device ?? (held === undefined ? undefined : `${held.node}:${held.tier}`);
+			if (wanted === undefined) throw modelNotFound(model);
+			const { node, device } = d.nodes.target(wanted);
 			return d.nodes.client(node).call("withdrawModel", { params, query: { ...query, device } });
 		},
 	};

@@ -54,11 +54,12 @@ export function adoptRoutes(
 				path: found.path,
 				device: `${d.nodeName}:${tier}`,
 				model_type: body.model_type ?? null,
+				...(body.link === true ? { link: true } : {}),
 			};
 			const more = {
 				reservations: [modelReservation(model, tier, "exclusive")],
 				resources: resources([model], [tier]),
-				joinKey: `adopt ${model} ${tier} ${found.path}`,
+				joinKey: `adopt ${model} ${tier} ${found.path} ${body.link === true}`,
 				sizeBytes: found.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
 			};
 			return submit("adopt", model, adopt, body.priority, more, { request, caller });

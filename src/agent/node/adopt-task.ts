@@ -7,6 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { TaskContext } from "../../core/queue/queue.ts";
 import { detectModel, findModel, type FoundModel, type SourceContext } from "../../core/source/source.ts";
 import type { AdoptedFile, Storage } from "../../core/storage/storage.ts";
+import { linkFiles } from "./adopt-link.ts";
 import { openBeneath } from "../../platform/beneath.ts";
 import { fileError } from "../../platform/durable-file.ts";
 import { identityOf } from "../../platform/file-identity.ts";
@@ -23,6 +24,8 @@ export interface AdoptRequest {
 	device: string;
 	/** null: guess. */
 	model_type: string | null;
+	/** It becomes the store's own by links. Left out: it stays where it lies. */
+	link?: boolean;
 }
 
 export interface AdoptDependencies {
@@ -79,7 +82,7 @@ export async function adoptTask(
 	const manifest = { files, total_bytes: bytesTotal };
 	const places = new Map(found.files.map(({ path, realPath }) => [path, realPath]));
 	const detected = await detectModel(io, (path) => places.get(path) ?? "", files, context.signal);
-	return await storage.adopt({
+	const what = {
 		tier,
 		model: parseModelName(request.model_name),
 		revision: found.revision ?? revisionOf(manifest),
@@ -88,6 +91,14 @@ export async function adoptTask(
 		sourceUrl: found.sourceUrl,
 		format: detected.format,
 		detected,
+	};
+	if (request.link === true) {
+		const transferId = context.taskId;
+		await linkFiles(adopted, await storage.openStaging(tier, transferId));
+		return await storage.publish({ ...what, transferId });
+	}
+	return await storage.adopt({
+		...what,
 		adoption: { kind: found.kind, folder: found.folder, path: found.path, files: adopted },
 	});
 }

@@ -2,13 +2,13 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { insideImportFolder } from "../../core/source/source.ts";
-import { invalid } from "../../schema/errors.ts";
+import { invalid, modelNotFound } from "../../schema/errors.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { isModelName, parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
 import { onlyTier } from "./only-tier.ts";
-import { requireCopy } from "./tasks.ts";
+import { ofRevision, requireCopy } from "./tasks.ts";
 
 export function presentRoutes(
 	d: NodeRouteDependencies,
@@ -43,8 +43,16 @@ export function presentRoutes(
 			};
 		},
 		async withdrawModel({ params, query }) {
-			const copy = copyOf(params.model_name, query.device, query.revision);
-			return { node: d.nodeName, device: deviceOf(copy), withdrawn: await d.storage.withdraw(copy) };
+			const model = parseModelName(params.model_name);
+			const tier = query.device === undefined ? undefined : tierHere(query.device);
+			const here = d.storage.copies(tier === undefined ? { model } : { model, tier });
+			const meant = query.revision === undefined ? here : [ofRevision(here, query.revision)];
+			const copies = meant.filter((copy) => copy !== undefined);
+			const [first] = copies;
+			if (first === undefined) throw modelNotFound(model, d.nodeName);
+			let withdrawn = 0;
+			for (const copy of copies) withdrawn += await d.storage.withdraw(copy);
+			return { node: d.nodeName, device: deviceOf(first), withdrawn };
 		},
 	};
 }

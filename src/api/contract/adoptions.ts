@@ -30,12 +30,14 @@ export const adoptionsRoutes = {
 		summary: "Register the one model at a path of a node where it lies, after all of it was read once",
 		role: "operator",
 		on: BOTH,
-		audited: ["path", "device"],
+		audited: ["path", "device", "link"],
 		body: z.strictObject({
 			path,
 			/** A disk of the node; left out: the only node's. */
 			device: device.optional(),
 			model_type: z.string().min(1).max(64).optional(),
+			/** Makes it the store's own by reflinks or hard links; otherwise it stays where it lies. */
+			link: z.boolean().optional(),
 			priority,
 		}),
 		status: 202,

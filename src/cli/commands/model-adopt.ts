@@ -33,6 +33,10 @@ PATH is one of the node, in one of its import folders (\`import_folders\` in its
 			description: "Another name, where there is one model",
 		},
 		type: { type: "string", valueHint: "TYPE", description: "Its type, e.g. llm (default: guessed)" },
+		link: {
+			type: "boolean",
+			description: "Make it the store's own, by reflinks, or hard links of the agent's user's own files",
+		},
 		"dry-run": { type: "boolean", description: "Only list what there is" },
 		wait: WAIT_ARG,
 	},
@@ -84,8 +88,9 @@ async function adoptOne(
 		as,
 		type,
 		device: where,
+		link,
 		wait,
-	}: { as?: string | undefined; type?: string | undefined; device: string; wait: boolean },
+	}: { as?: string | undefined; type?: string | undefined; device: string; link: boolean; wait: boolean },
 ): Promise<number> {
 	const { say } = context;
 	const name = as ?? one.model_name;
@@ -101,14 +106,20 @@ async function adoptOne(
 	}
 	const submitted = await client.call("adoptModel", {
 		params: { model_name: name },
-		body: { path: one.path, device: where, ...(type === undefined ? {} : { model_type: type }) },
+		body: {
+			path: one.path,
+			device: where,
+			...(type === undefined ? {} : { model_type: type }),
+			...(link ? { link } : {}),
+		},
 	});
 	const what = one.revision === null ? name : `${name}@${one.revision.slice(0, 12)}`;
 	return await settle(context, submitted, {
 		wait,
 		telling: {
 			title: `${what} at ${one.path}`,
-			done: (task) => `Adopted ${what} on ${resultText(task, "device") ?? where}, where it lies`,
+			done: (task) =>
+				`Adopted ${what} on ${resultText(task, "device") ?? where}, ${link ? "into the store" : "where it lies"}`,
 			next: () => [`model show ${name}`, `model serve ${name}`],
 		},
 	});

@@ -37,7 +37,7 @@ export interface ClaimInput {
 export interface ClaimResult {
 	/** As they are now: running, with the token of this claim. */
 	claimed: ClaimedRow[];
-	/** Of the claimed, of retries that came due, and of tasks that waited too long for room. */
+	/** Of retries that came due, and of tasks that waited too long for room; all of them before the claims. */
 	changes: Change[];
 	/** When the next claim is due, if nothing else calls for one: a retry, or another look for room. */
 	nextDueMs: number | null;
@@ -69,6 +69,8 @@ export type ClaimedRow = Pick<
 	| "created_at_ms"
 	| "started_at_ms"
 > & {
+	/** Of the event of this claim. */
+	event_id: number;
 	/** 1: it depends on nothing and does no other task again, so that its row has its whole document. */
 	stands_alone: number;
 };
@@ -99,9 +101,7 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 			db.query("UPDATE queue_task SET bypassed = bypassed + 1 WHERE seq = ?1").run(seq);
 		for (const seq of plan.plant) plant(db, queue, seq, needsOf(taskBySeq(db, seq), input.tracksDevices));
 		for (const { row: waiting, needs } of plan.start) {
-			const { row, change } = start(db, waiting, needs, input);
-			claimed.push(row);
-			changes.push(change);
+			claimed.push(start(db, waiting, needs, input).row);
 		}
 		// Who started or parked may have been what others were woken for.
 		wake(
@@ -120,7 +120,7 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 		page = Math.min(MAX_PAGE, page * 2);
 	}
 	const nextLookMs = stuck.length > 0 ? [nowMs + SHORTEST_SPACE_DELAY_MS] : [];
-	const { firstDueMs } = changes.length > claimed.length ? readStanding(db, queue) : standing;
+	const { firstDueMs } = changes.length > 0 ? readStanding(db, queue) : standing;
 	const dueMs = firstDueMs === null ? nextLookMs : [...nextLookMs, firstDueMs];
 	return { claimed, changes, nextDueMs: dueMs.length === 0 ? null : Math.min(...dueMs), more };
 }
@@ -172,7 +172,7 @@ function refuseStaleEpoch(now: Standing, { queue, epoch }: ClaimInput): void {
 	);
 }
 
-type Starting = Omit<ClaimedRow, "started_at_ms"> & Pick<TaskRow, "state">;
+type Starting = Omit<ClaimedRow, "started_at_ms" | "event_id"> & Pick<TaskRow, "state">;
 
 /** A task that gave its place in line, with what an attempt must know of it. */
 type InLine = Candidate & { row: Starting };
@@ -193,7 +193,7 @@ function start(
 		reason: null,
 	});
 	hold(db, queue, row.seq, needs);
-	return { row: claimedRow(row, token, attempt, nowMs), change };
+	return { row: claimedRow(row, { token, attempt, nowMs, eventId: change.eventId }), change };
 }
 
 /** The token rises in the row itself: whatever was read, no claim can leave one that is not above all before. */
@@ -201,7 +201,27 @@ const START = stateText(
 	"token = token + 1, attempt = attempt + 1, epoch = ?5, started_at_ms = ?6, progressed = 0, parked_at_ms = NULL, bypassed = 0",
 );
 
-function claimedRow(row: Starting, token: number, attempt: number, nowMs: number): ClaimedRow {
+/** What a claim says of a task that it started, as the transaction did not say it beside the row. */
+export function startedChange(row: ClaimedRow): Change {
+	return {
+		eventId: row.event_id,
+		seq: row.seq,
+		taskId: row.task_id,
+		type: row.type,
+		model: row.model,
+		rank: row.rank,
+		from: "pending",
+		state: "running",
+		attempt: row.attempt,
+		reason: null,
+		atMs: row.started_at_ms ?? 0,
+	};
+}
+
+function claimedRow(
+	row: Starting,
+	{ token, attempt, nowMs, eventId }: { token: number; attempt: number; nowMs: number; eventId: number },
+): ClaimedRow {
 	return {
 		seq: row.seq,
 		task_id: row.task_id,
@@ -223,6 +243,7 @@ function claimedRow(row: Starting, token: number, attempt: number, nowMs: number
 		resources: row.resources,
 		created_at_ms: row.created_at_ms,
 		started_at_ms: nowMs,
+		event_id: eventId,
 		stands_alone: row.stands_alone,
 	};
 }

@@ -4,7 +4,7 @@ import type { Database, Writer } from "../../platform/database.ts";
 import type { Log } from "../../platform/log.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import { Attempt } from "./attempt.ts";
-import type { ClaimInput, ClaimResult, ClaimedRow } from "./claim.ts";
+import { type ClaimInput, type ClaimResult, type ClaimedRow, startedChange } from "./claim.ts";
 import type { CompletedTasks } from "./completed.ts";
 import { type Measure, measured } from "./estimate.ts";
 import { type AttemptEnd, outcomeOf } from "./outcome.ts";
@@ -128,7 +128,11 @@ export class QueueWorker {
 			while (this.#claimAgain && !this.#isFull() && !this.#stopping.signal.aborted) {
 				this.#claimAgain = false;
 				const written = this.#write.claim(this.#claimInput());
-				this.#accept(await this.#options.announce(written, ({ changes }) => changes));
+				const told = this.#options.announce(written, ({ changes, claimed }) => [
+					...changes,
+					...claimed.map(startedChange),
+				]);
+				this.#accept(await told);
 				this.#writeRetryMs = FIRST_WRITE_RETRY_MS;
 			}
 		} catch (error) {

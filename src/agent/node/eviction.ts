@@ -245,6 +245,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 		const gone: Evicted[] = [];
 		for (let round = 0; round < MAX_ROUNDS; round++) {
 			signal.throwIfAborted();
+			if (short() <= 0) return gone;
 			const elsewhere = await askHost(tier);
 			// From here to the removals nothing is waited for: who is free now is free when it goes.
 			const needBytes = short();
@@ -513,7 +514,7 @@ export function noRoom(device: string, { required, available, evictable, victims
 function failedBefore(refusal: GswarmError, failure: GswarmError): GswarmError {
 	const { details, message, status } = refusal;
 	return new GswarmError("RESOURCE_UNAVAILABLE", `${message} The last load failed: ${failure.message}`, {
-		reason: "insufficient_space",
+		reason: "load_failed_before",
 		status,
 		details: { ...details, last_failure: failure.reason ?? failure.code },
 		hint: "Nothing is evicted for a load that failed just before. See to its source (`gswarm model verify`), or make room with `gswarm model evict`.",

@@ -63,29 +63,29 @@ export interface Need {
 
 /** All candidates in the order in which they would go, those that may not go last. */
 export function judge(candidates: readonly EvictionCandidate[], nowS: number): Verdict[] {
-	const verdicts = candidates.map((candidate): Verdict => {
-		const idleS = Math.max(0.001, nowS - Math.max(candidate.lastUsedAt ?? 0, candidate.readyAt));
-		const gib = Math.max(1, candidate.sizeBytes) / GIB;
-		return {
-			candidate,
-			keep: keepReason(candidate),
-			idleS,
-			worth: (candidate.costToBringBackS ?? 0) / gib / idleS,
-		};
-	});
-	return verdicts.sort(byWorth);
+	return candidates.map((candidate) => verdictOf(candidate, nowS)).sort(byWorth);
 }
 
 /** The fewest and least valuable that free `needBytes`. */
 export function chooseVictims(candidates: readonly EvictionCandidate[], { needBytes, nowS }: Need): Choice {
-	const free = judge(candidates, nowS).filter(({ keep }) => keep === undefined);
-	const evictableBytes = bytesOf(free);
+	const free = candidates.filter((candidate) => keepReason(candidate) === undefined);
+	let evictableBytes = 0;
+	for (const { sizeBytes } of free) evictableBytes += sizeBytes;
 	if (needBytes <= 0 || evictableBytes < needBytes) return { victims: [], freedBytes: 0, evictableBytes };
-	const victims = cheaper(leastFirst(free, needBytes), singleVictim(free, needBytes));
+	const verdicts = free.map((candidate) => verdictOf(candidate, nowS));
+	const single = singleVictim(verdicts, needBytes);
+	const victims = cheaper(leastFirst(verdicts, needBytes), single);
 	return { victims, freedBytes: bytesOf(victims), evictableBytes };
 }
 
 const GIB = 1024 ** 3;
+
+function verdictOf(candidate: EvictionCandidate, nowS: number): Verdict {
+	const idleS = Math.max(0.001, nowS - Math.max(candidate.lastUsedAt ?? 0, candidate.readyAt));
+	const gib = Math.max(1, candidate.sizeBytes) / GIB;
+	const worth = (candidate.costToBringBackS ?? 0) / gib / idleS;
+	return { candidate, keep: keepReason(candidate), idleS, worth };
+}
 
 function keepReason(c: EvictionCandidate): KeepReason | undefined {
 	if (c.place === "adopted") return "adopted";
@@ -115,16 +115,23 @@ function nameOf({ candidate: { model, revision, tier } }: Verdict): string {
 	return `${model}@${revision} ${tier}`;
 }
 
-/** One after the other until it is enough, and back again whom the last ones made needless. */
-function leastFirst(inOrder: readonly Verdict[], needBytes: number): Verdict[] {
+/**
+ * One after the other until it is enough, and back again whom the last ones made needless. A heap rather than a sort:
+ * of ten thousand a few go. The array given is reordered.
+ */
+function leastFirst(heap: Verdict[], needBytes: number): Verdict[] {
+	for (let at = (heap.length >> 1) - 1; at >= 0; at--) sink(heap, at, heap.length);
 	const chosen: Verdict[] = [];
 	let bytes = 0;
-	for (const one of inOrder) {
-		if (bytes >= needBytes) break;
+	for (let end = heap.length; end > 0 && bytes < needBytes; end--) {
+		const least = heap[0] as Verdict;
+		heap[0] = heap[end - 1] as Verdict;
+		heap[end - 1] = least;
+		sink(heap, 0, end - 1);
 		// What frees nothing helps nobody.
-		if (one.candidate.sizeBytes === 0) continue;
-		chosen.push(one);
-		bytes += one.candidate.sizeBytes;
+		if (least.candidate.sizeBytes === 0) continue;
+		chosen.push(least);
+		bytes += least.candidate.sizeBytes;
 	}
 	const needed: Verdict[] = [];
 	for (const one of chosen.reverse()) {
@@ -135,12 +142,27 @@ function leastFirst(inOrder: readonly Verdict[], needBytes: number): Verdict[] {
 	return needed.reverse();
 }
 
+/** Brings the entry at `at` below all that are less, among the first `end`. */
+function sink(heap: Verdict[], at: number, end: number): void {
+	const moved = heap[at] as Verdict;
+	let place = at;
+	for (;;) {
+		let child = 2 * place + 1;
+		if (child >= end) break;
+		if (child + 1 < end && byWorth(heap[child + 1] as Verdict, heap[child] as Verdict) < 0) child++;
+		if (byWorth(heap[child] as Verdict, moved) >= 0) break;
+		heap[place] = heap[child] as Verdict;
+		place = child;
+	}
+	heap[place] = moved;
+}
+
 /** The least valuable that is enough by itself: rather one large than ten small ones that were used yesterday. */
-function singleVictim(inOrder: readonly Verdict[], needBytes: number): Verdict[] {
+function singleVictim(verdicts: readonly Verdict[], needBytes: number): Verdict[] {
 	let best: Verdict | undefined;
-	for (const one of inOrder) {
+	for (const one of verdicts) {
 		if (one.candidate.sizeBytes < needBytes) continue;
-		if (best === undefined || compareLoss([one], [best]) < 0) best = one;
+		if (best === undefined || (compareLoss([one], [best]) || byWorth(one, best)) < 0) best = one;
 	}
 	return best === undefined ? [] : [best];
 }

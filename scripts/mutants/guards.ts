@@ -4,6 +4,7 @@ import { ADOPTION_GUARDS } from "./adoption.ts";
 import { COPIES_GUARDS } from "./copies.ts";
 import { DATA_PLANE_GUARDS } from "./data-plane.ts";
 import { DOOR_GUARDS } from "./door.ts";
+import { EVICTION_GUARDS } from "./eviction.ts";
 import { FAR_SOURCES_GUARDS } from "./far-sources.ts";
 import type { Guard } from "./guard.ts";
 import { IDENTITY_GUARDS } from "./identity.ts";
@@ -24,6 +25,7 @@ export const GUARDS: readonly Guard[] = [
 	...COPIES_GUARDS,
 	...DATA_PLANE_GUARDS,
 	...DOOR_GUARDS,
+	...EVICTION_GUARDS,
 	...FAR_SOURCES_GUARDS,
 	...IDENTITY_GUARDS,
 	...OPERATION_GUARDS,

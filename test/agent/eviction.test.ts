@@ -42,7 +42,7 @@ async function world({ answers = true, limitBytes = 350 } = {}): Promise<World> 
 	];
 	const stand = stack.use(await standStorage(dir.path, { tiers }));
 	for (const [at, model] of [A, B, C].entries()) {
-		const files = { "model.gguf": `${model}`.repeat(SIZE) };
+		const files = { "model.gguf": model.repeat(SIZE) };
 		await publishFiles(stand.storage, { tier: "dram", transferId: `t-${at}`, model, revision: MAIN, files });
 	}
 	const clock = new FakeClock(Date.now() + 60_000);
@@ -57,8 +57,8 @@ async function world({ answers = true, limitBytes = 350 } = {}): Promise<World> 
 				remove: ({ model_name, tier }) => stand.storage.remove(parseModelName(model_name), MAIN, tier),
 			},
 			rates: createRates(),
-			whereabouts() {
-				if (answers) return Promise.resolve([]);
+			whereabouts(revisions) {
+				if (answers) return Promise.resolve(revisions.map((one) => ({ ...one, durable: 1, all: 1 })));
 				const { promise, resolve } = Promise.withResolvers<Whereabouts[]>();
 				asked.push({ resolve });
 				return promise;
@@ -189,7 +189,13 @@ test("a plan of a disk that evicts only when it is told to changes nothing, and 
 	expect(plan).toMatchObject({ need_bytes: 150, freed_bytes: 200, suffices: true, copies_total: 3 });
 	expect(plan.copies.map((copy) => copy.verdict)).toEqual(["goes", "goes", "may_go"]);
 	expect(w.inMemory()).toEqual([A, B, C]);
-	expect((await w.eviction.plan("disk", undefined)).watermarks.automatic).toBe(false);
+	await publishFiles(w.stand.storage, { transferId: "t-disk", model: A, revision: MAIN });
+	const { available } = w.stand.storage.usage("disk");
+	const ofDisk = await w.eviction.plan("disk", available + 1);
+	expect(ofDisk).toMatchObject({ watermarks: { automatic: false }, copies: [{ verdict: "goes" }] });
+	expect(w.eviction.evictableBytes("disk")).toBe(0);
+	const refused = await w.eviction.fits("disk", available * 2).catch((error: unknown) => error);
+	expect(refused).toMatchObject({ status: 507, reason: "insufficient_space" });
 	expect(w.eviction.usage("dram").evictable).toBe(3 * SIZE);
 	expect(w.eviction.usage("disk").evictable).toBeUndefined();
 });

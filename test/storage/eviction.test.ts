@@ -139,6 +139,15 @@ test("one large copy goes rather than ten small ones, when it is not worth more"
 	expect(names([...small, dear], 95)).toHaveLength(10);
 });
 
+test("who was chosen first and is made needless by those after stays", () => {
+	const device = [
+		candidate("small", { sizeBytes: 5, lastUsedAt: NOW - 900 }),
+		candidate("b", { sizeBytes: 20, lastUsedAt: NOW - 100 }),
+		candidate("c", { sizeBytes: 20, lastUsedAt: NOW - 50 }),
+	];
+	expect(names(device, 35)).toEqual(["b", "c"]);
+});
+
 test("each candidate says why it stays, or what it is worth, in the order in which they would go", () => {
 	const verdicts = judge(
 		[

@@ -256,8 +256,11 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			const done = await removeAll(choice.victims, cause);
 			gone.push(...done.gone);
 			for (const key of done.stuck) stuck.add(key);
-			// What went was enough by our books: the rest was taken by somebody who is not in them.
-			if (done.stuck.length === 0 && short() > 0) throw refuse(0);
+			const freedBytes = done.gone.reduce((sum, one) => sum + one.freed_bytes, 0);
+			// What went was enough by our books: the rest was taken by somebody who is not in them. Files that copies have in
+			// common come free with the last of these only.
+			const isAsPlanned = done.stuck.length === 0 && freedBytes >= choice.freedBytes;
+			if (isAsPlanned && short() > 0) throw refuse(0);
 		}
 		if (short() > 0) throw refuse(0);
 		return gone;

@@ -6,6 +6,7 @@ import { DATA_PLANE_GUARDS } from "./data-plane.ts";
 import { DOOR_GUARDS } from "./door.ts";
 import { EVICTION_GUARDS } from "./eviction.ts";
 import { FAR_SOURCES_GUARDS } from "./far-sources.ts";
+import { GPU_GUARDS } from "./gpus.ts";
 import type { Guard } from "./guard.ts";
 import { IDENTITY_GUARDS } from "./identity.ts";
 import { OPERATION_GUARDS } from "./operations.ts";
@@ -27,6 +28,7 @@ export const GUARDS: readonly Guard[] = [
 	...DOOR_GUARDS,
 	...EVICTION_GUARDS,
 	...FAR_SOURCES_GUARDS,
+	...GPU_GUARDS,
 	...IDENTITY_GUARDS,
 	...OPERATION_GUARDS,
 	...OUTBOUND_GUARDS,

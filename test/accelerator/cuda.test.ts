@@ -87,12 +87,12 @@ suite("a GPU through its driver's library", () => {
 		["a copy that stops short", { short: 1 }],
 		["memory that gives back other bytes", { flip: 1 }],
 	])("%s is found by reading back, and nothing stays", async (_title, wrong) => {
-		gpu.set({ memory: 128 * MIB, ...wrong });
+		gpu.set({ memory: 64 * MIB, ...wrong });
 		await using gpus = await open();
 		const failure = await gpus.load(input(), NEVER).catch((error: unknown) => error);
 		expect(failure).toMatchObject({ code: "TASK_FAILED", details: { reason: "verification_failed" } });
 		expect(gpus.residencies()).toEqual([]);
-		gpu.set({ memory: 128 * MIB });
+		gpu.set({ memory: 64 * MIB });
 		expect(await gpus.load(input(), NEVER)).toMatchObject({ status: "ready" });
 	});
 

@@ -132,6 +132,19 @@ test("a file that is not there, or is too short, fails the load and leaves nothi
 	expect(gpus.usage("gpu0")).toMatchObject({ used: 0, reserved: 0 });
 });
 
+test("another model of the same name and revision is a conflict, and what is there stays", async () => {
+	using dir = tempDir();
+	await using gpus = await openTestAccelerator({ simulatedBytes: [64 * MIB] });
+	const input = loadInput(dir.path, FILES);
+	const copy = await gpus.load(input, NEVER);
+	const other = { ...input, from: { ...input.from, content_id: "d".repeat(64) } };
+	expect(await gpus.load(other, NEVER).catch((error: unknown) => error)).toMatchObject({
+		code: "CONFLICT",
+		details: { reason: "copy_exists", content_id: "c".repeat(64), device: "node1:gpu0" },
+	});
+	expect(gpus.residencies()).toEqual([copy]);
+});
+
 test("a device that is not there is a 404 that names those that are", async () => {
 	await using gpus = await openTestAccelerator({ simulatedBytes: [MIB] });
 	expect(() => gpus.device("gpu3")).toThrow(expect.objectContaining({ code: "NOT_FOUND" }));

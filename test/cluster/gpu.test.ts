@@ -1,5 +1,9 @@
 import { expect, test } from "bun:test";
 import { asGswarmError } from "../../src/schema/errors.ts";
+import { HOLDER_COMMAND, PROBE_COMMAND } from "../support/accelerator.ts";
+import { compileGpuStandIn } from "../support/gpu-stand-in.ts";
+import { requires } from "../support/requires.ts";
+import { tempDir } from "../support/temp-dir.ts";
 import { fixtureEngine } from "../support/fixture-engine.ts";
 import { localCluster, modelFiles } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
@@ -299,6 +303,72 @@ test(
 			status: 400,
 			details: { reason: "not_for_gpus" },
 		});
+	},
+	LIMIT_MS,
+);
+
+test(
+	"the files in memory stay when no others are on the node: a GPU cannot give a model back",
+	async () => {
+		await using c = await standing();
+		await c.download(MODEL, "node1:dram");
+		const only = await c.done(c.move(MODEL, "node1:dram", "node1:gpu0"));
+		expect(only.result).toMatchObject({ device: "node1:gpu0", source_kept: "last_file_copy" });
+		await c.done(c.copy(MODEL, "node1:dram", "node1:disk"));
+		const moved = await c.done(c.move(MODEL, "node1:dram", "node1:gpu1"));
+		expect(moved.result).not.toHaveProperty("source_kept");
+		expect(await c.ready(MODEL)).toEqual(["node1:disk", "node1:gpu0", "node1:gpu1"]);
+		await c.done(c.remove(MODEL, "node1:disk", { force: true }));
+		expect(await failureOf(c.copy(MODEL, "node1:gpu0", "node1:dram"))).toMatchObject({
+			status: 409,
+			details: { reason: "no_file_copy", device: "node1:gpu0" },
+		});
+	},
+	LIMIT_MS,
+);
+
+test("a GPU that the configuration names and the machine lacks stops the node, and says how to simulate it", async () => {
+	const start = async (named: readonly string[]): Promise<void> => {
+		await using c = await localCluster({ nodes: ["node1"], gpus: { simulatedBytes: [MEMORY], named } });
+		void c;
+	};
+	expect(await failureOf(start(["gpu0", "gpu1"]))).toEqual({
+		status: 400,
+		details: { reason: "no_such_gpu", gpu: "gpu1", found: ["gpu0"] },
+	});
+	await start(["gpu0"]);
+});
+
+const what = "a real GPU's node through a library with its symbols";
+// A compiler, and the headers of the C library, which bring gencat along.
+const hasCompiler = requires("cc", what, "gcc") && requires("gencat", what, "libc6-dev");
+(hasCompiler ? test : test.skip)(
+	"a GPU that is no simulation holds models, and the engine that computes on the CPU is not served on it",
+	async () => {
+		using dir = tempDir();
+		const { places, set } = compileGpuStandIn(dir.path);
+		set({ memory: MEMORY });
+		await using c = await localCluster({
+			nodes: ["node1"],
+			files,
+			gpus: { holderCommand: HOLDER_COMMAND, probeCommand: PROBE_COMMAND, places },
+			engineCommand: fixtureEngine(),
+		});
+		await c.download(MODEL, "node1:disk");
+		const loaded = await c.done(c.copy(MODEL, "node1:disk", "node1:gpu0"));
+		expect(loaded.result).not.toHaveProperty("simulated");
+		const { locations } = await c.host.client.call("listLocations", { params });
+		expect(locations.find(({ device }) => device === "node1:gpu0")).not.toHaveProperty("simulated");
+		const serve = c.host.client.call("startService", { body: { model_name: MODEL, device: "node1:gpu0" } });
+		expect(await failureOf(serve)).toMatchObject({
+			status: 400,
+			details: { reason: "engine_without_gpu", device: "node1:gpu0" },
+		});
+		expect(await c.ready(MODEL)).toContain("node1:gpu0");
+		const { nodes } = await c.host.client.call("listNodes", {});
+		expect(nodes[0]?.gpus).toEqual([{ device: "gpu0", product: "Stand-in GPU 0", problem: null }]);
+		const { compute } = await c.node("node1").client.call("getResources", { query: {} });
+		expect(compute["gpu0"]).toMatchObject({ usage: 78, temperature: 65, power_w: 251.5 });
 	},
 	LIMIT_MS,
 );

@@ -8,7 +8,7 @@ import { openHost, type HostRole } from "../../src/agent/host/host.ts";
 import { createApp } from "../../src/agent/http/app.ts";
 import { allowedHosts } from "../../src/agent/http/browser-guard.ts";
 import { type ListenerTls, type OpenListener, openListener } from "../../src/agent/http/listener.ts";
-import { openNode, type NodeOptions, type NodeRole } from "../../src/agent/node/node.ts";
+import { type NodeGpus, openNode, type NodeOptions, type NodeRole } from "../../src/agent/node/node.ts";
 import { databaseModules } from "../../src/agent/database-modules.ts";
 import { openSecretsOf } from "../../src/agent/secret-file.ts";
 import { type ApiClient, createApiClient } from "../../src/api/client.ts";
@@ -142,6 +142,7 @@ export async function localCluster({
 	buckets = {},
 	importDirectories = [],
 	simulatedGpus,
+	gpus = simulatedGpus && { simulatedBytes: simulatedGpus },
 	engineCommand = ["/bin/false"],
 }: {
 	nodes?: readonly string[];
@@ -163,6 +164,8 @@ export async function localCluster({
 	importDirectories?: readonly string[];
 	/** Sizes of the simulated GPUs of every node; left out: none, and none is looked for. */
 	simulatedGpus?: readonly number[];
+	/** More of how the nodes find GPUs. */
+	gpus?: Partial<NodeGpus> | undefined;
 	/** Up to and including `__engine`. */
 	engineCommand?: readonly string[];
 } = {}): Promise<LocalCluster> {
@@ -213,7 +216,7 @@ export async function localCluster({
 				tls,
 				buckets,
 				importDirectories,
-				simulatedGpus,
+				gpus,
 				engineCommand,
 			});
 			stack.defer(() => node.stop());
@@ -362,7 +365,7 @@ async function startNode(d: {
 	tls: boolean;
 	buckets: NonNullable<SourceContext["buckets"]>;
 	importDirectories: readonly string[];
-	simulatedGpus: readonly number[] | undefined;
+	gpus: Partial<NodeGpus> | undefined;
 	engineCommand: readonly string[];
 }): Promise<LocalNode> {
 	const { name, home, host } = d;
@@ -454,10 +457,7 @@ async function startNode(d: {
 						incarnation: ++incarnation,
 						environment: {},
 						engineCommand: d.engineCommand,
-						gpus: d.simulatedGpus && {
-							simulatedBytes: d.simulatedGpus,
-							holderCommand: HOLDER_COMMAND,
-						},
+						gpus: d.gpus && { simulatedBytes: [], holderCommand: HOLDER_COMMAND, ...d.gpus },
 						listeners: () => ({
 							port: listeners[0]?.port ?? 0,
 							tls: d.tls,

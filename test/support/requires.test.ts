@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, spyOn, test } from "bun:test";
 import { hasHardware, requires } from "./requires.ts";
 
 const before = process.env.REQUIRE;
@@ -19,6 +19,9 @@ test("a missing program skips, and is an error where everything is required", ()
 
 test("hardware that is not there is told of, and nobody is asked to install it", () => {
 	process.env.REQUIRE = "all";
-	expect(hasHardware("moon", false, "a test of the line that says so")).toBe(false);
+	const said = spyOn(console, "error").mockImplementation(() => {});
+	expect(hasHardware("moon", false, "the tides")).toBe(false);
+	expect(said.mock.calls).toEqual([["ABSENT (this machine has no moon): the tides"]]);
+	said.mockRestore();
 	expect(hasHardware("processor", true, "a suite")).toBe(true);
 });

@@ -127,7 +127,7 @@ export function createHolder(
 			child.unable = new HolderTrouble("unable", report.message, { code: report.code });
 			return;
 		}
-		if ("freeBytes" in report) onMemory(report.freeBytes);
+		if ("freeBytes" in report && report.freeBytes !== undefined) onMemory(report.freeBytes);
 		child.waiting.get(report.id)?.hear(report);
 	};
 	const gone = (child: Child, stderr: string): void => {
@@ -218,7 +218,7 @@ export function createHolder(
 			hear(report) {
 				if (report.kind === "failed") {
 					over();
-					const { failure, message, code, availableBytes } = report;
+					const { failure, message, code, freeBytes: availableBytes } = report;
 					reject(new HolderTrouble(failure, message, { code, availableBytes }));
 					return;
 				}

@@ -85,7 +85,7 @@ function createKeeper({ driver, crew, tell }: Tools): { follow(order: Order): vo
 			const { bad } = await crew.run({ kind: "verify", ...job }, meter(id, "verifying"), signal);
 			if (bad.length > 0) {
 				release(id);
-				tell({ kind: "verified", id, bad });
+				tell({ kind: "verified", id, bad, freeBytes: freeBytesOf(driver) });
 				return;
 			}
 			const handles = one.files.map((file) =>
@@ -147,16 +147,26 @@ function allocate(driver: DeviceDriver, files: readonly HeldFile[], placed: Plac
 	}
 }
 
+function freeBytesOf(driver: DeviceDriver): number | undefined {
+	try {
+		return driver.memory().freeBytes;
+	} catch (error) {
+		if (error instanceof DeviceError) return undefined;
+		throw error;
+	}
+}
+
+/** As it is told, when everything that was taken for it is free again. */
 function describe(
 	error: unknown,
 	signal: AbortSignal,
 	driver: DeviceDriver,
 ): Omit<Extract<Report, { kind: "failed" }>, "kind" | "id"> {
-	if (signal.aborted) return { failure: "cancelled", message: "cancelled" };
+	const freeBytes = freeBytesOf(driver);
+	if (signal.aborted) return { failure: "cancelled", message: "cancelled", freeBytes };
 	if (error instanceof CrewFailure)
-		return { failure: error.failure, message: error.message, code: error.code };
+		return { failure: error.failure, message: error.message, code: error.code, freeBytes };
 	if (!(error instanceof DeviceError)) throw error;
-	const { message, code } = error;
-	if (!error.isOutOfMemory) return { failure: "device", message, code };
-	return { failure: "memory", message, code, availableBytes: driver.memory().freeBytes };
+	const { message, code, isOutOfMemory } = error;
+	return { failure: isOutOfMemory ? "memory" : "device", message, code, freeBytes };
 }

@@ -43,7 +43,8 @@ export type Report =
 	| { kind: "progress"; id: number; phase: "moving" | "verifying"; bytes: number }
 	/** Handles by which another process maps the files, null for an empty file or a driver without any. */
 	| { kind: "loaded"; id: number; freeBytes: number; handles: (string | null)[]; isDirect: boolean }
-	| { kind: "verified"; id: number; bad: BadPart[] }
+	/** `freeBytes` where what was bad has been freed. */
+	| { kind: "verified"; id: number; bad: BadPart[]; freeBytes?: number | undefined }
 	| { kind: "unloaded"; id: number; freeBytes: number }
 	| {
 			kind: "failed";
@@ -51,8 +52,8 @@ export type Report =
 			failure: HolderFailure;
 			message: string;
 			code?: string | undefined;
-			/** Of `memory`. */
-			availableBytes?: number | undefined;
+			/** Undefined where the driver does not even tell that any more. */
+			freeBytes?: number | undefined;
 	  };
 
 /** The list of a large model's parts is one line of an order. */

@@ -30,6 +30,7 @@ import {
 import { type Database, openWorkerDatabase } from "../platform/database.ts";
 import { type Ids, systemIds } from "../platform/ids.ts";
 import { type Log, createLog } from "../platform/log.ts";
+import { LOG_LIMIT_BYTES, keepTrimmed } from "../platform/log-file.ts";
 import { createOutbound } from "../platform/outbound.ts";
 import { version } from "../platform/version.ts";
 import { createAgentClient } from "./agent-client.ts";
@@ -56,6 +57,7 @@ import { surroundings } from "./surroundings.ts";
 import { tiersOf } from "./tiers.ts";
 
 const STOP_DEADLINE_MS = 9_000;
+const TRIM_EVERY_MS = 60_000;
 
 /**
  * Runs the agent until it is told to stop; resolves to the exit code.
@@ -72,6 +74,14 @@ export async function runAgent(options: AgentOptions): Promise<number> {
 	const config = loadConfig(options.dataDir);
 	await using stack = new AsyncDisposableStack();
 	const dataDir = stack.use(openDataDir(options.dataDir, systemIds));
+	dataDir.removeStarting();
+	const trimming = new AbortController();
+	stack.defer(() => trimming.abort());
+	void keepTrimmed(
+		{ clock: systemClock, everyMs: TRIM_EVERY_MS, limitBytes: LOG_LIMIT_BYTES },
+		join(dataDir.path, "agent.log"),
+		trimming.signal,
+	);
 	const agent = await startAgent({ options, config, dataDir, log }, stack);
 	process.stdout.write(banner({ ...agent, dataDir: dataDir.path }));
 	const signal = await stopSignal();
@@ -331,7 +341,9 @@ async function memberOf(base: Base, host: OpenedHost | undefined): Promise<Membe
 		clock,
 		log,
 		addresses: [...dns, ...addresses].filter(isCertificateName),
+		onWaiting: (waits_for) => dataDir.writeStarting({ pid: process.pid, name: nodeFile.name, waits_for }),
 	});
+	dataDir.removeStarting();
 	const { host_url: baseUrl, node_token: bearer, ca_certificate: ca } = membership;
 	const trust = { ca, serverName: HOST_SERVER_NAME };
 	const client = createAgentClient({ baseUrl, token: () => bearer, trust });

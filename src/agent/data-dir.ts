@@ -43,6 +43,14 @@ export interface AgentFile {
 	server_name?: string;
 }
 
+/** `starting.json`: how the CLI finds an agent that waits. */
+export interface StartingFile {
+	pid: number;
+	name: string;
+	/** What has to happen, and who does it. */
+	waits_for: string;
+}
+
 /** `node.json`: the node's identity, kept for ever. */
 export interface NodeFile {
 	name: string;
@@ -91,6 +99,9 @@ export interface DataDir extends Disposable {
 	writePem(name: PemFile, text: string): void;
 	writeAgent(file: AgentFile): void;
 	removeAgent(): void;
+	/** `starting.json`: an agent that is not ready yet, because somebody has to let it in. */
+	writeStarting(file: StartingFile): void;
+	removeStarting(): void;
 	/** Rises at every start. */
 	nextIncarnation(): number;
 	/** The highest epoch of a host that began here; 0 before the first. */
@@ -178,6 +189,8 @@ function lockedDataDir(d: { path: string; isNew: boolean; ids: Ids; lock: Dispos
 		writePem: (name, text) => writePrivate(file(name), text),
 		writeAgent: (agent) => writePrivate(file("agent.json"), `${JSON.stringify(agent)}\n`),
 		removeAgent: () => rmSync(file("agent.json"), { force: true }),
+		writeStarting: (starting) => writePrivate(file("starting.json"), `${JSON.stringify(starting)}\n`),
+		removeStarting: () => rmSync(file("starting.json"), { force: true }),
 		hostEpoch() {
 			const epoch = (readJson(file("host-epoch.json")) as { epoch?: unknown } | undefined)?.epoch ?? 0;
 			if (typeof epoch === "number" && Number.isSafeInteger(epoch + 1) && epoch >= 0) return epoch;

@@ -27,6 +27,8 @@ export interface JoinDependencies {
 	log: Log;
 	/** Names and addresses that this node would like its certificate to hold. */
 	addresses: readonly string[];
+	/** An admin has to let it in first. */
+	onWaiting?: (waitsFor: string) => void;
 	signal?: AbortSignal;
 }
 
@@ -153,11 +155,14 @@ async function letIn(d: JoinDependencies, client: ApiClient, secret: string): Pr
 		const answer = await ask(waited);
 		if (typeof answer !== "number") return answer;
 		if (!waited) {
+			const fingerprint = keyFingerprint(nodeFile.public_key);
+			const hint = `an admin lets it in: gswarm node approve ${nodeFile.name} (its key is ${fingerprint})`;
+			d.onWaiting?.(hint);
 			log.warn("join.waiting", {
 				node: nodeFile.name,
 				host: client.baseUrl,
-				key_fingerprint: keyFingerprint(nodeFile.public_key),
-				hint: `an admin lets it in: gswarm node approve ${nodeFile.name} (its key is ${keyFingerprint(nodeFile.public_key)})`,
+				key_fingerprint: fingerprint,
+				hint,
 			});
 		}
 		await clock.sleep(answer, signal);

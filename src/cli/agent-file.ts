@@ -40,6 +40,25 @@ export function readAgentFile(dataDir: string): AgentFile | undefined {
 	throw unreadable(path, undefined);
 }
 
+/** An agent that runs and is not ready yet. */
+export interface StartingAgent {
+	pid: number;
+	name: string;
+	/** Who has to do what. */
+	waits_for: string;
+}
+
+/** The agent that waits to be let into a cluster with this directory; undefined when none does. */
+export function startingAgent(dataDir: string): StartingAgent | undefined {
+	try {
+		const file = JSON.parse(readFileSync(join(dataDir, "starting.json"), "utf8")) as StartingAgent;
+		return Number.isSafeInteger(file.pid) && file.pid > 1 && isAgentProcess(file.pid) ? file : undefined;
+	} catch {
+		// There is none, or it is being replaced.
+		return undefined;
+	}
+}
+
 /** Whether a process with this id runs; one of another user counts, one that only waits to be reaped does not. */
 export function isAlive(pid: number): boolean {
 	try {

@@ -2,9 +2,10 @@
 import { closeSync, openSync, readSync, fstatSync } from "node:fs";
 import { join } from "node:path";
 import type { AgentOptions } from "./agent.ts";
+import { LOG_LIMIT_BYTES, trimLog } from "../platform/log-file.ts";
 import { ensurePrivateDirectory } from "../platform/private-directory.ts";
 import { GswarmError } from "../schema/errors.ts";
-import { isAgentProcess, readAgentFile } from "./agent-file.ts";
+import { isAgentProcess, readAgentFile, startingAgent } from "./agent-file.ts";
 import { safeText } from "./render/safe-text.ts";
 import type { Context } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -20,14 +21,16 @@ const LAST_LINES = 15;
 export async function startDetached(context: Context, options: AgentOptions): Promise<number> {
 	const { dataDir } = options;
 	const { say, out, globals } = context;
-	const running = readAgentFile(dataDir);
-	if (running !== undefined && isAgentProcess(running.pid)) {
+	const ready = readAgentFile(dataDir);
+	const running = ready !== undefined && isAgentProcess(ready.pid) ? ready : startingAgent(dataDir);
+	if (running !== undefined) {
 		throw new GswarmError("CONFLICT", `An agent runs already with ${dataDir} (pid ${running.pid}).`, {
 			reason: "data_dir_in_use",
 			hint: "`gswarm agent status` shows it, `gswarm agent stop` stops it.",
 		});
 	}
 	ensurePrivateDirectory(dataDir);
+	trimLog(join(dataDir, "agent.log"), LOG_LIMIT_BYTES);
 	const log = openSync(join(dataDir, "agent.log"), "a+", 0o600);
 	try {
 		const from = fstatSync(log).size;

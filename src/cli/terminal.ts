@@ -17,6 +17,8 @@ export interface Terminal {
 		isTty: boolean;
 		/** The first line, at most `limit` characters; undefined at the end of input. */
 		readLine(limit: number, signal?: AbortSignal): Promise<string | undefined>;
+		/** Everything up to its end, or the first `limit` characters and a few more. */
+		readAll(limit: number): Promise<string>;
 		/**
 		 * A line typed at a terminal without being shown; undefined when nothing was. Only where `isTty`.
 		 * `ask` is called when nothing is echoed any more.
@@ -39,7 +41,7 @@ export class BrokenPipe extends Error {
 
 export function systemTerminal(): Terminal {
 	return {
-		stdin: { isTty: isatty(0), readLine, readHidden },
+		stdin: { isTty: isatty(0), readLine, readAll, readHidden },
 		stdout: sink(1),
 		stderr: sink(2),
 		onInterrupt(listener) {
@@ -96,6 +98,16 @@ async function readLine(limit: number, signal?: AbortSignal): Promise<string | u
 		signal?.removeEventListener("abort", stop);
 		reader.releaseLock();
 	}
+}
+
+async function readAll(limit: number): Promise<string> {
+	const decoder = new TextDecoder();
+	let text = "";
+	for await (const piece of Bun.stdin.stream()) {
+		text += decoder.decode(piece, { stream: true });
+		if (text.length > limit) break;
+	}
+	return text;
 }
 
 /** Raw, so that the terminal echoes nothing; the few keys of a line are done here. */

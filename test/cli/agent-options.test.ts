@@ -32,6 +32,7 @@ async function options(line: string, input?: string, typed = ""): Promise<AgentO
 			terminal: {
 				stdin: {
 					isTty: input === undefined,
+					readAll: () => Promise.resolve(""),
 					readLine: () =>
 						input === undefined ? Promise.reject(new Error("a terminal was read")) : Promise.resolve(input),
 					readHidden: (_limit, ask) => {

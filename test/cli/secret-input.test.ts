@@ -3,6 +3,7 @@ import { typed } from "../../src/cli/terminal.ts";
 import { until } from "../support/until.ts";
 import { ENVIRONMENT, PROGRAM, onTerminal, serveAgent } from "./support/child.ts";
 import { fakeAgent } from "./support/fake-agent.ts";
+import { run } from "./support/fake-world.ts";
 
 test.each([
 	["hunter2\r", "hunter2", "entered"],
@@ -57,4 +58,17 @@ test("gswarm secret set asks at a terminal, shows nothing of the answer, and han
 	await until("it says so", () => program.shown().includes("Stored hf"));
 	expect(program.shown()).not.toContain("canary");
 	expect(fake.only("setSecret").body).toEqual({ value: "hf_canary_4711" });
+});
+
+test("a secret that comes through a pipe is one line; of several none is taken", async () => {
+	const told = { name: "hf", origins: ["https://huggingface.co"], set_at: 1, set_by: "admin" };
+	const several = fakeAgent({ setSecret: told });
+	const refused = await run(["secret", "set", "hf"], { agent: several, input: "hf_one\nhf_two\n" });
+	expect(refused.code).toBe(2);
+	expect(refused.stderr).toContain("several lines were given; it is one");
+	expect(refused.stderr).not.toContain("hf_one");
+	expect(several.seen).toEqual([]);
+	const one = fakeAgent({ setSecret: told });
+	expect((await run(["secret", "set", "hf"], { agent: one, input: "hf_one\r\n" })).code).toBe(0);
+	expect(one.only("setSecret").body).toEqual({ value: "hf_one" });
 });

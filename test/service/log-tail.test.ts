@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { linesFrom, logSize, tailLines, trimLog } from "../../src/core/service/log-tail.ts";
+import { linesFrom, tailLines } from "../../src/core/service/log-tail.ts";
+import { logSize, trimLog } from "../../src/platform/log-file.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 test("the tail is the last whole lines, however long the file and its lines are", () => {

@@ -72,7 +72,7 @@ export function createTaskOrder({
 			throw error;
 		}
 	};
-	const there = async (taskId: string): Promise<Before | undefined> => {
+	const standing = async (taskId: string): Promise<Before | undefined> => {
 		try {
 			return await find(taskId);
 		} catch (error) {
@@ -87,9 +87,9 @@ export function createTaskOrder({
 		async again({ dependencies }) {
 			const found: Record<string, Elsewhere> = {};
 			for (const taskId of dependencies.filter((id) => own(id) === undefined)) {
-				let now = await there(taskId);
+				let now = await standing(taskId);
 				for (let n = 0; n < MOST_RETRIES && now?.task.retried_as != null; n++)
-					now = await there(now.task.retried_as);
+					now = await standing(now.task.retried_as);
 				if (now?.node !== undefined && now.task.task_id !== taskId)
 					found[taskId] = { taskId: now.task.task_id, place: now.node };
 			}
@@ -99,7 +99,7 @@ export function createTaskOrder({
 			Promise.all(
 				obstacles.map(async (one) => {
 					if (one.kind !== "dependency" || own(one.task_id) !== undefined) return one;
-					const now = await there(one.task_id);
+					const now = await standing(one.task_id);
 					return now === undefined ? one : { ...one, status: now.task.status };
 				}),
 			),

@@ -1,4 +1,4 @@
-import { isAlive, readAgentFile } from "../agent-file.ts";
+import { isAlive, readAgentFile, startingAgent } from "../agent-file.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { fields } from "../render/fields.ts";
@@ -6,7 +6,7 @@ import { formatAge } from "../render/format.ts";
 
 export const command = defineCommand({
 	about:
-		"Says whether the agent of a data directory runs, as which roles, and at which addresses. Exits 6 when it does not.",
+		"Says whether the agent of a data directory runs, as which roles, and at which addresses. Exits 6 when it does not, or is not ready.",
 	args: {},
 	examples: [
 		["agent status", "the agent of this user"],
@@ -16,6 +16,12 @@ export const command = defineCommand({
 	async run({ dataDir, out, say, style, world }) {
 		const file = readAgentFile(dataDir);
 		if (file === undefined || !isAlive(file.pid)) {
+			const starting = startingAgent(dataDir);
+			if (starting !== undefined) {
+				say.error(`The agent ${starting.name} (pid ${starting.pid}) runs and is not ready.`);
+				say.hint(`It waits: ${starting.waits_for}`);
+				return EXIT.unavailable;
+			}
 			say.error(
 				file === undefined
 					? `No agent runs with ${dataDir}.`

@@ -1,5 +1,5 @@
 import { GswarmError } from "../../schema/errors.ts";
-import { isAgentProcess, isAlive, readAgentFile } from "../agent-file.ts";
+import { isAgentProcess, isAlive, readAgentFile, startingAgent } from "../agent-file.ts";
 import { defineCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -19,8 +19,9 @@ export const command = defineCommand({
 	next: ["agent --detach"],
 	async run(context) {
 		const { dataDir, say } = context;
-		const file = readAgentFile(dataDir);
-		if (file === undefined || !isAgentProcess(file.pid)) {
+		const ready = readAgentFile(dataDir);
+		const file = ready !== undefined && isAgentProcess(ready.pid) ? ready : startingAgent(dataDir);
+		if (file === undefined) {
 			say.info(`No agent runs with ${dataDir}.`);
 			return EXIT.done;
 		}

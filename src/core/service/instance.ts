@@ -4,6 +4,7 @@
  * first, so that nobody else acts on the process at the same time.
  */
 import { rmSync } from "node:fs";
+import { logSize, trimLog } from "../../platform/log-file.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Ids } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
@@ -24,7 +25,7 @@ import { checkHealth, type HealthPolicy, startPauseMs } from "./health.ts";
 import { describeFailure, DETAIL_LINES, type Ending } from "./instance-failure.ts";
 import { InstanceRecord } from "./instance-record.ts";
 import { Load } from "./load.ts";
-import { linesFrom, logSize, tailLines, trimLog } from "./log-tail.ts";
+import { linesFrom, tailLines } from "./log-tail.ts";
 import { decideRestart, recentCrashes, type RestartPolicy } from "./restart.ts";
 import { requestTimeoutMs, type ServiceConfig } from "./service-config.ts";
 import { parseConfig, type ServiceRow, type ServiceStore } from "./service-store.ts";

@@ -1,5 +1,5 @@
 /** The end of an engine's log file, which only ever grows until it is trimmed. */
-import { closeSync, copyFileSync, fstatSync, openSync, readSync, statSync, truncateSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
 /** Most that is read back at once. */
 const MAX_TAIL_BYTES = 4 << 20;
@@ -46,22 +46,6 @@ export function linesFrom(path: string, fromByte: number): { lines: string[]; ne
 	} finally {
 		closeSync(fd);
 	}
-}
-
-/** Size of the file; 0 when there is none. */
-export function logSize(path: string): number {
-	return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-}
-
-/**
- * Moves a log that has grown past the limit to `<path>.1` and empties it. The engine appends (O_APPEND), so it goes on
- * at the new end; lines written between the copy and the cut are lost. True when it was trimmed.
- */
-export function trimLog(path: string, limitBytes: number): boolean {
-	if (logSize(path) <= limitBytes) return false;
-	copyFileSync(path, `${path}.1`);
-	truncateSync(path, 0);
-	return true;
 }
 
 function openOrNothing(path: string): number | undefined {

@@ -66,6 +66,7 @@ export async function run(words: readonly string[], options: WorldOptions = {}):
 			stdin: {
 				isTty: options.stdinIsTty ?? false,
 				readLine: () => Promise.resolve(input),
+				readAll: () => Promise.resolve(input ?? ""),
 				readHidden: (_limit, ask) => {
 					ask();
 					return Promise.resolve(input);

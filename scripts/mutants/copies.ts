@@ -274,4 +274,11 @@ export const COPIES_GUARDS: readonly Guard[] = [
 		replace: "if (false) return",
 		tests: ["test/preload/plan.test.ts"],
 	},
+	{
+		name: "answers_dropped_by_changes",
+		file: "src/core/registry/stored-models.ts",
+		find: "if (version !== keptVersion) models.clear();",
+		replace: "",
+		tests: ["test/registry/registry.test.ts"],
+	},
 ];

@@ -2,6 +2,7 @@
 export const ROUTES = {
 	health: ["GET", "/api/v1/health"],
 	status: ["GET", "/api/v1/status"],
+	metrics: ["GET", "/metrics"],
 	openapi: ["GET", "/api/v1/openapi.json"],
 	listNodes: ["GET", "/api/v1/nodes"],
 	listModels: ["GET", "/api/v1/models"],

@@ -46,6 +46,7 @@ export const MODEL_SUB_ROUTES: readonly string[] = [
 	"export",
 	"import",
 	"upload",
+	"metadata",
 ];
 
 /** Whether the text is a model name; see parseModelName for the rule. */

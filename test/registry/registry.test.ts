@@ -26,6 +26,8 @@ interface Stand extends AsyncDisposable {
 	names(filter?: Partial<ModelFilter>): string[];
 	/** What the host's transaction that gives leave asks of the registry. */
 	condemn(copy: CopyKey, options: { alive: string[]; force: boolean; dryRun: boolean }): Promise<boolean>;
+	/** Another one on the same database, that has nothing in memory yet. */
+	another(): Registry;
 	/** `node:tier revision status` of each location. */
 	where(name: string): string[];
 }
@@ -38,11 +40,7 @@ function stand(): Stand {
 	const registry = createRegistry({
 		db,
 		clock,
-		facts: {
-			activities: () => facts.activities,
-			services: () => facts.services,
-			nodeStatus: (node) => (node === "node1" ? "alive" : "dead"),
-		},
+		facts: factsOf(facts),
 	});
 	return {
 		registry,
@@ -58,13 +56,24 @@ function stand(): Stand {
 				...change,
 			}),
 		names: (filter = {}) => registry.list({ ...EVERYTHING, ...filter }).models.map((it) => it.model_name),
-		condemn: (of, { alive, force, dryRun }) =>
-			db.writer(registryModule).condemn({ ...of, alive, force, dry_run: dryRun }),
+		async condemn(of, { alive, force, dryRun }) {
+			const granted = await db.writer(registryModule).condemn({ ...of, alive, force, dry_run: dryRun });
+			return granted;
+		},
+		another: () => createRegistry({ db, clock, facts: factsOf(facts) }),
 		where: (name) => registry.locations(name).map((l) => `${l.node}:${l.tier} ${l.revision} ${l.status}`),
 		async [Symbol.asyncDispose]() {
 			await db[Symbol.asyncDispose]();
 			dir[Symbol.dispose]();
 		},
+	};
+}
+
+function factsOf(facts: Stand["facts"]) {
+	return {
+		activities: () => facts.activities,
+		services: () => facts.services,
+		nodeStatus: (node: string) => (node === "node1" ? "alive" : "dead"),
 	};
 }
 
@@ -546,4 +555,85 @@ test("a type that a person said stays whatever is detected, until they say auto"
 		metadata: { team: "x", format: "gguf" },
 	});
 	expect(await reasonOf(() => s.registry.describe("none", {}))).toBe("404 MODEL_NOT_FOUND model_not_found");
+});
+
+test("whatever is changed in whatever order, answers from memory are those of one that remembers nothing", async () => {
+	const name = fc.constantFrom("a", "b", "c");
+	const node = fc.constantFrom("node1", "node2");
+	const tier = fc.constantFrom("disk", "dram");
+	const held = fc.array(fc.record({ name, tier, revision: fc.constantFrom("r1", "r2") }), { maxLength: 4 });
+	const step = fc.oneof(
+		fc.record({ do: fc.constant("register" as const), name }),
+		fc.record({ do: fc.constant("ensure" as const), name }),
+		fc.record({ do: fc.constant("describe" as const), name, type: fc.constantFrom("vision", null) }),
+		fc.record({ do: fc.constant("inventory" as const), node, held }),
+		fc.record({ do: fc.constant("claim" as const), name, node, tier }),
+		fc.record({ do: fc.constant("dropClaim" as const), name, node, tier }),
+		fc.record({ do: fc.constant("forget" as const), name }),
+		fc.record({ do: fc.constant("dropNode" as const), node }),
+		fc.record({ do: fc.constant("condemn" as const), name, node }),
+		fc.record({ do: fc.constant("busy" as const), name }),
+		fc.record({ do: fc.constant("idle" as const) }),
+	);
+	const answers = (registry: Registry): unknown => ({
+		lists: [EVERYTHING, { ...EVERYTHING, type: "vision" }, { ...EVERYTHING, status: "ready" as const }].map(
+			(filter) => registry.list(filter),
+		),
+		models: ["a", "b", "c"].map((each) => (registry.has(each) ? registry.get(each) : null)),
+		locations: ["a", "b", "c"].map((each) => registry.locations(each)),
+	});
+	await fc.assert(
+		fc.asyncProperty(fc.array(step, { maxLength: 12 }), async (steps) => {
+			await using s = stand();
+			const { registry } = s;
+			for (const one of steps) {
+				// What is asked before is in memory when it is changed.
+				answers(registry);
+				const ignored = (): void => {};
+				if (one.do === "register") await s.register(one.name).catch(ignored);
+				else if (one.do === "ensure")
+					await registry.ensure({
+						modelName: one.name,
+						modelType: "unknown",
+						modelSize: 0,
+						sourceUrl: null,
+						metadata: {},
+					});
+				else if (one.do === "describe")
+					await registry.describe(one.name, { modelType: one.type }).catch(ignored);
+				else if (one.do === "inventory")
+					await registry.takeInventory(
+						one.node,
+						one.held.map((it) => copy(it.name, { tier: it.tier, revision: it.revision })),
+					);
+				else if (one.do === "claim") await registry.claim(one.name, one.node, one.tier).catch(ignored);
+				else if (one.do === "dropClaim") await registry.dropClaim(one.name, one.node, one.tier);
+				else if (one.do === "forget") await registry.forget(one.name, []);
+				else if (one.do === "dropNode") await registry.dropNode(one.node);
+				else if (one.do === "condemn")
+					await s.condemn(
+						{ model_name: one.name, node: one.node, tier: "disk", revision: "r1" },
+						{ alive: ["node1", "node2"], force: true, dryRun: false },
+					);
+				else if (one.do === "busy")
+					s.facts.activities = [{ model_name: one.name, tier: "disk", status: "downloading" }];
+				else s.facts.activities = [];
+				expect(answers(registry)).toEqual(answers(s.another()));
+			}
+		}),
+		{ numRuns: 40 },
+	);
+});
+
+test("what is asked again is answered from memory, and the figures tell it", async () => {
+	await using s = stand();
+	await s.register("a");
+	const before = s.registry.cacheFigures();
+	for (let times = 0; times < 3; times++) {
+		s.registry.get("a");
+		s.names();
+	}
+	const [models] = s.registry.cacheFigures();
+	// The first of six had to be read.
+	expect((models?.hits ?? 0) - (before[0]?.hits ?? 0)).toBe(5);
 });

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { contract } from "../../src/api/contract.ts";
+import type { Route } from "../../src/api/route.ts";
 import { type Device, formatDevice, formatTier, isDurable, parseDevice } from "../../src/schema/device.ts";
 import {
 	isModelName,
@@ -231,4 +233,12 @@ test("words with a meaning of their own can be asked for as a node, and not be t
 		expect(() => parseNewNodeName(word)).toThrow(expect.objectContaining({ reason: "bad_node_name" }));
 	}
 	expect(String(parseNewNodeName("host-1"))).toBe("host-1");
+});
+
+test("every word that follows a model's name in a route is known to end the name", () => {
+	const words = Object.values<Route>(contract).flatMap(
+		({ path }) => /^\/api\/v1\/models\/\{model_name\}\/([^/]+)/.exec(path)?.[1] ?? [],
+	);
+	expect(words.length).toBeGreaterThan(5);
+	expect([...new Set(words)].filter((word) => !MODEL_SUB_ROUTES.includes(word))).toEqual([]);
 });

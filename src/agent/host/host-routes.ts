@@ -2,6 +2,7 @@
 import { contract } from "../../api/contract.ts";
 import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
+import { metricsResponse } from "../http/metrics.ts";
 import { seesDetails } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { adoptRoutes } from "./adopt-routes.ts";
@@ -75,6 +76,7 @@ export function hostHandlers(d: HostRouteDependencies): Handlers<"host"> {
 			})),
 			node_list: d.cluster.views().map((v) => v.name),
 		}),
+		metrics: () => metricsResponse(d.registry.cacheFigures()),
 		openapi: () => openApiDocument(contract, { listener: "host", version }),
 		listNodes: () => {
 			const nodes = d.cluster.documents();

@@ -2,10 +2,11 @@
 import type { Accelerator } from "../../core/accelerator/accelerator.ts";
 import type { Queue } from "../../core/queue/queue.ts";
 import type { Activity } from "../../core/registry/registry.ts";
+import type { BoundedCache } from "../../platform/bounded-cache.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Audit, Caller, PushedTokens } from "../../core/identity/identity.ts";
 import type { Gateway, Services } from "../../core/service/service.ts";
-import type { Offers, SourceContext } from "../../core/source/source.ts";
+import type { ModelFacts, Offers, SourceContext } from "../../core/source/source.ts";
 import type { Storage } from "../../core/storage/storage.ts";
 import type { Bandwidth, Grants, KeptLimits, Tags } from "../../core/transfer/transfer.ts";
 import { formatTier, parseDevice } from "../../schema/device.ts";
@@ -34,6 +35,8 @@ export interface NodeRouteDependencies {
 	clock: Clock;
 	storage: Storage;
 	sources: SourceContext;
+	/** What was found out about sources whose files cannot change. */
+	inspections: BoundedCache<ModelFacts>;
 	queue: Queue;
 	hosted: HostedWork;
 	services: Services;

@@ -2,6 +2,7 @@
 import { contract } from "../../api/contract.ts";
 import { openApiDocument } from "../../api/openapi.ts";
 import { version } from "../../platform/version.ts";
+import { metricsResponse } from "../http/metrics.ts";
 import { seesDetails, whoIs } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { adoptRoutes } from "./adopt-routes.ts";
@@ -68,6 +69,7 @@ export function nodeHandlers(d: NodeRouteDependencies): Handlers<"node"> {
 			task_queue: d.queue.counters(),
 			data_pool: { chunks: 0, total_size: 0, locations: {} },
 		}),
+		metrics: () => metricsResponse([d.inspections.figures()]),
 		openapi: () => openApiDocument(contract, { listener: "node", version }),
 		whoami: ({ caller }) => whoIs(caller, { role: "node", name: d.nodeName, clusterId: d.clusterId }),
 		pushAuth: ({ body }) => ({ auth_version: d.pushed.take(body) }),

@@ -26,6 +26,7 @@ import {
 	hasPartsSince,
 	openKeptLimits,
 } from "../../core/transfer/transfer.ts";
+import { createBoundedCache } from "../../platform/bounded-cache.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import { readBootId } from "../../platform/filesystem.ts";
@@ -134,6 +135,8 @@ interface Dependencies {
 	pushed: PushedTokens;
 }
 
+/** Of sources; each has some hundred bytes. */
+const MAX_KEPT_INSPECTIONS = 500;
 /** How long a finished task waits for the host to have heard of it before it is shown as finished. */
 const REPORT_TIMEOUT_MS = 2_000;
 
@@ -397,6 +400,7 @@ export async function openNode(
 			clock,
 			storage,
 			sources,
+			inspections: createBoundedCache({ name: "inspections", limit: MAX_KEPT_INSPECTIONS }),
 			queue,
 			hosted,
 			services,

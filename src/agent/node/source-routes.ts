@@ -73,7 +73,7 @@ export function sourceRoutes(
 				const open = (more: SourceOptions): Source => openSource(url, { ...d.sources, ...options, ...more });
 				try {
 					const found = await describe(open, model === undefined, signal);
-					const facts = await inspectFiles(found.source, found.description, signal);
+					const facts = await factsOf(d, found, signal);
 					return {
 						...infoOf(found.description, facts),
 						quantisations: found.quantisations,
@@ -87,6 +87,20 @@ export function sourceRoutes(
 			}
 		},
 	};
+}
+
+/**
+ * What a source has by these names and digests it has for ever: the headers need not be read again. One that claims no
+ * digests may have changed.
+ */
+function factsOf(
+	{ inspections }: Pick<NodeRouteDependencies, "inspections">,
+	{ source, description }: Described,
+	signal: AbortSignal,
+): Promise<ModelFacts> {
+	const read = (): Promise<ModelFacts> => inspectFiles(source, description, signal);
+	const isPinned = description.files.every(({ digest }) => digest !== undefined);
+	return isPinned ? inspections.getLater(`${description.uri} ${description.sourceId}`, read) : read();
 }
 
 interface Described {

@@ -70,6 +70,14 @@ export const systemRoutes = {
 		status: 200,
 		response: z.union([nodeStatus, hostStatus]),
 	},
+	metrics: {
+		method: "GET",
+		path: "/metrics",
+		summary: "Figures for Prometheus: how often answers about models came from memory",
+		role: "viewer",
+		on: BOTH,
+		status: 200,
+	},
 	openapi: {
 		method: "GET",
 		path: "/api/v1/openapi.json",

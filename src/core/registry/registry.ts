@@ -3,6 +3,7 @@
  * inventories of nodes, which are the truth). A model's status is derived, never stored.
  * Does not move bytes and does not call nodes.
  */
+import type { CacheFigures } from "../../platform/bounded-cache.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Detected } from "../../schema/detected.ts";
@@ -18,6 +19,7 @@ import {
 } from "./model-store.ts";
 import { createModelNames, type NameFilter } from "./model-names.ts";
 import { type Activity, modelStatus } from "./status.ts";
+import { createStoredModels, type Stored } from "./stored-models.ts";
 
 export { type CopyKey, type LocationRow, registryModule } from "./model-store.ts";
 export { type Activity, modelStatus } from "./status.ts";
@@ -86,6 +88,8 @@ export interface Registry {
 	want(name: string, node: string, tier: string): Promise<void>;
 	/** Every model, for the registry document. */
 	all(): ModelSummary[];
+	/** How often what is stored of a model came from memory. */
+	cacheFigures(): CacheFigures[];
 }
 
 export function createRegistry({
@@ -100,27 +104,26 @@ export function createRegistry({
 	const write = db.writer(registryModule);
 	const { read } = db;
 
-	const locationsOf = read.query<LocationRow, [string]>(
-		"SELECT * FROM registry_location WHERE model_name = ?1 ORDER BY node, tier, revision",
-	);
+	const storedModels = createStoredModels(db);
 	/** A model that a download named is shown while it comes; when that failed, nothing is known of it. */
 	const shown = (alias: string): string =>
 		`(${alias}.implied = 0 OR ${alias}.model_name IN (SELECT value FROM json_each($bringing))
 		 OR EXISTS (SELECT 1 FROM registry_location s WHERE s.model_name = ${alias}.model_name))`;
-	const oneModel = read.query<ModelRow, [{ name: string; bringing: string }]>(
-		`SELECT * FROM registry_model m WHERE m.model_name = $name AND ${shown("m")}`,
-	);
 	const names = createModelNames(db);
-	const byName = read.query<ModelRow, [string]>("SELECT * FROM registry_model WHERE model_name = ?1");
 	const bringing = (): string => JSON.stringify(facts.activities().map((a) => a.model_name));
+	/** Of a model that is shown: the same rule as `shown`. */
+	const shownModel = (name: string): Stored | undefined => {
+		const [found] = storedModels.of([name]);
+		if (found === undefined || found.row.implied === 0 || found.locations.length > 0) return found;
+		return facts.activities().some((a) => a.model_name === name) ? found : undefined;
+	};
 
 	const isSimulated = ({ node, tier }: LocationRow): boolean => facts.isSimulated?.(node, tier) === true;
 	const summaryOf = (
-		row: ModelRow,
+		{ row, locations }: Stored,
 		activities: readonly Activity[],
 		services: readonly ServiceDocument[],
 	): ModelSummary => {
-		const locations = locationsOf.all(row.model_name);
 		return {
 			model_name: row.model_name,
 			model_type: row.model_type,
@@ -150,13 +153,14 @@ export function createRegistry({
 			const [activities, services] = [facts.activities(), facts.services()];
 			const all = names.of(filter, activities);
 			const start = (page - 1) * perPage;
-			const rows = all.slice(start, start + perPage).flatMap((name) => byName.all(name));
-			return { models: rows.map((row) => summaryOf(row, activities, services)), total: all.length };
+			const found = storedModels.of(all.slice(start, start + perPage));
+			return { models: found.map((one) => summaryOf(one, activities, services)), total: all.length };
 		},
 		get(name) {
-			const [row] = oneModel.all({ name, bringing: bringing() });
-			if (row === undefined) throw modelNotFound(name);
-			const details: ModelLocation[] = locationsOf.all(name).map((l) => ({
+			const found = shownModel(name);
+			if (found === undefined) throw modelNotFound(name);
+			const { row, locations } = found;
+			const details: ModelLocation[] = locations.map((l) => ({
 				device: deviceOf(l),
 				status: l.status,
 				revision: l.revision === "" ? null : l.revision,
@@ -168,7 +172,7 @@ export function createRegistry({
 				pinned: l.pinned === 1,
 			}));
 			return {
-				...summaryOf(row, facts.activities(), facts.services()),
+				...summaryOf(found, facts.activities(), facts.services()),
 				source_url: row.source_url,
 				metadata: {
 					...detectedMetadata(detectedOf(row)),
@@ -180,7 +184,7 @@ export function createRegistry({
 				location_details: details,
 			};
 		},
-		has: (name) => oneModel.all({ name, bringing: bringing() }).length > 0,
+		has: (name) => shownModel(name) !== undefined,
 		register: (model) => write.insertModel(rowOf(model.modelName, model, 0)),
 		ensure: (model) => write.ensureModel(rowOf(model.modelName, model, 1)),
 		describe: (name, { modelType, metadata }) =>
@@ -189,7 +193,8 @@ export function createRegistry({
 				model_type: modelType,
 				metadata: metadata === undefined ? undefined : JSON.stringify(metadata),
 			}),
-		locations: (name) => locationsOf.all(name),
+		locations: (name) => storedModels.of([name]).flatMap(({ locations }) => locations),
+		cacheFigures: () => [storedModels.figures()],
 		takeInventory: (node, copies) => write.takeInventory({ node, copies, now: clock.nowMs() / 1000 }),
 		claim: (name, node, tier) => write.claimLocation({ model_name: name, node, tier }),
 		dropClaim: (name, node, tier) => write.dropClaim({ model_name: name, node, tier }),
@@ -221,12 +226,12 @@ export function createRegistry({
 		want: (name, node, tier) => write.dropTombstones({ model_name: name, node, tier }),
 		all() {
 			const [activities, services] = [facts.activities(), facts.services()];
-			return read
-				.query<ModelRow, [{ bringing: string }]>(
-					`SELECT * FROM registry_model m WHERE ${shown("m")} ORDER BY m.model_name`,
+			const all = read
+				.query<{ name: string }, [{ bringing: string }]>(
+					`SELECT model_name AS name FROM registry_model m WHERE ${shown("m")} ORDER BY m.model_name`,
 				)
-				.all({ bringing: bringing() })
-				.map((row) => summaryOf(row, activities, services));
+				.all({ bringing: bringing() });
+			return storedModels.of(all.map(({ name }) => name)).map((one) => summaryOf(one, activities, services));
 		},
 	};
 }

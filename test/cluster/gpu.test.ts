@@ -308,6 +308,32 @@ test(
 );
 
 test(
+	"download, load and serve can be asked for at once, each after the one before",
+	async () => {
+		await using c = await standing(["node1", "node2"]);
+		const { client } = c.host;
+		const download = await client.call("downloadModel", { params, body: { target_device: "node2:disk" } });
+		const load = await client.call("moveModel", {
+			params,
+			body: {
+				source_device: "node2:disk",
+				target_device: "node2:gpu0",
+				keep_source: true,
+				dependencies: [download.task_id],
+			},
+		});
+		const serve = await client.call("startService", {
+			body: { model_name: MODEL, device: "node2:gpu0", dependencies: [load.task_id] },
+		});
+		const served = await c.ended(serve.task_id);
+		expect(served).toMatchObject({ status: "completed", result: { simulated: true } });
+		const { services } = await client.call("listServices", {});
+		expect(services[0]).toMatchObject({ device: "node2:gpu0", state: "ready" });
+	},
+	LIMIT_MS,
+);
+
+test(
 	"the files in memory stay when no others are on the node: a GPU cannot give a model back",
 	async () => {
 		await using c = await standing();

@@ -39,7 +39,7 @@ export interface DeviceWork {
 	 * The files that a service on this GPU would load.
 	 * @throws 400 engine_without_gpu, 404 MODEL_NOT_FOUND, 507 insufficient_space
 	 */
-	servable(model: ModelName, tier: string): ModelCopy;
+	servable(model: ModelName, tier: string, revision?: string): ModelCopy;
 	/**
 	 * Frees what a holder has of the model, for the engine that is about to start. The place is kept for that until this
 	 * is disposed.
@@ -268,11 +268,14 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 			};
 		},
 		fits,
-		servable(model, tier) {
+		servable(model, tier, revision) {
 			const device = d.accelerator.device(tier);
 			if (!device.simulated) throw engineWithoutGpu(shown(tier));
-			const resident = d.holdings.copy(model, tier);
-			const files = resident === undefined ? d.holdings.fileCopy(model) : d.holdings.requireFiles(resident);
+			const resident = d.holdings.copy(model, tier, revision);
+			const files =
+				resident === undefined
+					? d.holdings.fileCopy(model, undefined, revision)
+					: d.holdings.requireFiles(resident);
 			if (files === undefined) {
 				const { code, message, details } = modelNotFound(model, d.nodeName);
 				throw new GswarmError(code, message, {

@@ -15,8 +15,8 @@ export interface Holdings {
 	copy(model: ModelName, tier: string, revision?: string): ModelCopy | undefined;
 	/** The ready one. @throws 404 device_not_found, gpu_not_usable, MODEL_NOT_FOUND naming the device */
 	require(model: ModelName, tier: string): ModelCopy;
-	/** A ready copy in files, the nearest first, of the same content where one is given. */
-	fileCopy(model: ModelName, contentId?: string): ModelCopy | undefined;
+	/** A ready copy in files, the nearest first, of that content and revision where they are given. */
+	fileCopy(model: ModelName, contentId?: string, revision?: string): ModelCopy | undefined;
 	/** The same of something on a GPU. @throws 409 no_file_copy */
 	requireFiles(copy: ModelCopy): ModelCopy;
 	/** What is on GPUs alone. */
@@ -50,7 +50,7 @@ export function createHoldings({
 		return services.list().flatMap((service): ModelCopy[] => {
 			if (service.state !== "ready" || !service.device.startsWith(prefix)) return [];
 			const tier = service.device.slice(nodeName.length + 1);
-			const files = holdings.fileCopy(service.model_name as ModelName);
+			const files = holdings.fileCopy(service.model_name as ModelName, undefined, service.revision);
 			if (files === undefined) return [];
 			const { last_used_at: _used, pinned: _pinned, purpose: _purpose, ...rest } = files;
 			const readyAt = service.started_at ?? files.ready_at;
@@ -92,11 +92,12 @@ export function createHoldings({
 			if (copy === undefined || copy.status !== "ready") throw modelNotFound(model, `${nodeName}:${tier}`);
 			return copy;
 		},
-		fileCopy(model, contentId) {
+		fileCopy(model, contentId, revision) {
 			const ready = storage
 				.copies()
 				.filter((c) => c.model_name === model && c.status === "ready")
-				.filter((c) => contentId === undefined || c.content_id === contentId);
+				.filter((c) => contentId === undefined || c.content_id === contentId)
+				.filter((c) => revision === undefined || c.revision === revision);
 			const isMemory = (c: ModelCopy): boolean => storage.tier(c.tier).kind === "dram";
 			return ready.sort((a, b) => Number(isMemory(b)) - Number(isMemory(a)) || b.ready_at - a.ready_at)[0];
 		},

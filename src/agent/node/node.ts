@@ -228,7 +228,9 @@ export async function openNode(
 					? devices.holdServed(served, why)
 					: storage.hold(served.model, served.revision, served.tier, why, "serve"),
 			used(model, revision, tier) {
-				const copy = isGpu(tier) ? holdings.fileCopy(model) : storage.copy(model, tier, revision);
+				const copy = isGpu(tier)
+					? holdings.fileCopy(model, undefined, revision)
+					: storage.copy(model, tier, revision);
 				if (copy !== undefined) storage.touch(copy, "serve");
 			},
 			openFront: options.openFront,

@@ -51,7 +51,7 @@ export function serviceRoutes(d: NodeRouteDependencies, requests: NodeRequests):
 			const isNewest = body.revision === undefined && !replace;
 			const copy = copyNowOr(isNewest ? body.dependencies : undefined, () =>
 				isGpu(tier)
-					? d.devices.servable(model, tier)
+					? d.devices.servable(model, tier, asked)
 					: requireCopy(d.storage, model, tier, d.nodeName, asked),
 			);
 			if (body.config.replicas !== undefined && body.config.replicas > 1) {

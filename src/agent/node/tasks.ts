@@ -372,7 +372,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 			const model = parseModelName(request.model_name);
 			const tier = tierOf(request.device);
 			const served = isGpu(tier)
-				? d.devices.servable(model, tier)
+				? d.devices.servable(model, tier, request.revision)
 				: requireCopy(d.storage, model, tier, d.nodeName, request.revision);
 			using place = isGpu(tier) ? await d.devices.giveWay(served, tier) : undefined;
 			void place;

@@ -26,10 +26,21 @@ export interface ClusterOptions {
 	allow: readonly string[];
 	/** A command that runs the command behind it, as strace does: the host's agent is started through it. */
 	hostThrough?: readonly string[] | undefined;
+	/** TLS everywhere, as between machines; `client` is of no use then, its fetch does not know the CA. */
+	tls?: boolean | undefined;
+	/** Of the agents and commands, besides what they need. */
+	env?: Readonly<Record<string, string>> | undefined;
 }
 
 /** Starts a host and its nodes; they are ready when this resolves. */
-export async function startCluster({ home, nodes, allow, hostThrough }: ClusterOptions): Promise<Cluster> {
+export async function startCluster({
+	home,
+	nodes,
+	allow,
+	hostThrough,
+	tls = false,
+	env: more = {},
+}: ClusterOptions): Promise<Cluster> {
 	const bin = join(home, "bin");
 	mkdirSync(bin, { recursive: true });
 	await Bun.write(join(bin, "gswarm"), Bun.file(BINARY));
@@ -40,7 +51,8 @@ export async function startCluster({ home, nodes, allow, hostThrough }: ClusterO
 			mode: 0o600,
 		});
 	}
-	const env = { HOME: home, PATH: `${bin}:/usr/bin:/bin`, NO_PROXY: "127.0.0.1" };
+	const env = { HOME: home, PATH: `${bin}:/usr/bin:/bin`, NO_PROXY: "127.0.0.1", ...more };
+	const secure = tls ? ["--tls"] : [];
 	const shell = async (command: readonly string[], input = ""): Promise<string> => {
 		const child = Bun.spawn([...command], {
 			cwd: home,
@@ -60,7 +72,7 @@ export async function startCluster({ home, nodes, allow, hostThrough }: ClusterO
 	};
 	const gswarm: Cluster["gswarm"] = (...args) => shell(["gswarm", ...args]);
 	try {
-		const hostAgent = ["gswarm", "agent", "--host", "--port", "0", "--detach"];
+		const hostAgent = ["gswarm", "agent", "--host", "--port", "0", ...secure, "--detach"];
 		// What runs beside the agent must not keep our pipes open.
 		await shell(
 			hostThrough === undefined ? hostAgent : ["sh", "-c", QUIETLY, "sh", ...hostThrough, ...hostAgent],
@@ -70,10 +82,8 @@ export async function startCluster({ home, nodes, allow, hostThrough }: ClusterO
 			const token = await gswarm("token", "create", "--join");
 			const ports = ["--node-port", "0", "--peer-port", "0"];
 			const dataDir = join(home, name);
-			await shell(
-				["gswarm", "agent", "--join", host, "--node", name, "--data-dir", dataDir, ...ports, "--detach"],
-				token,
-			);
+			const words = ["--join", host, "--node", name, "--data-dir", dataDir, ...ports, ...secure, "--detach"];
+			await shell(["gswarm", "agent", ...words], token);
 		}
 		const adminToken = readFileSync(join(home, ".gswarm/admin.token"), "utf8").trim();
 		return {

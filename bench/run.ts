@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { benchAuth } from "./auth.ts";
 import { BINARY } from "./cluster.ts";
 import { benchEventLoop } from "./event-loop.ts";
+import { benchHub } from "./hub.ts";
 import { benchPreload } from "./preload.ts";
 import { benchQueue } from "./queue.ts";
 import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
@@ -19,6 +20,7 @@ import { benchTransfer } from "./transfer.ts";
 const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = {
 	auth: benchAuth,
 	"event-loop": benchEventLoop,
+	hub: benchHub,
 	preload: benchPreload,
 	queue: benchQueue,
 	"small-files": benchSmallFiles,

@@ -15,7 +15,10 @@ export class Pacer {
 		const most = Math.max(1, (LONGEST_CREDIT_MS / 1000) * rateBytesPerSecond);
 		this.#creditBytes = Math.min(most, this.#creditBytes + earned);
 		this.#askedMs = now;
-		return Math.min(wanted, Math.floor(this.#creditBytes));
+		const allowed = Math.min(wanted, Math.floor(this.#creditBytes));
+		// A few bytes at a time as fast as the clock goes would be a loop that lets nobody else have a turn.
+		const least = Math.min(wanted, Math.max(1, (PACE_TICK_MS / 1000) * rateBytesPerSecond));
+		return allowed < least ? 0 : allowed;
 	}
 
 	spent(bytes: number): void {

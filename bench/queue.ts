@@ -97,7 +97,7 @@ async function measureCycles(
 			[CLIENTS, bullmqMany],
 		] as const) {
 			await using bullmq = await startBullmq(join(dir, `bullmq-${round}-${clients}`), {
-				concurrency: clients,
+				workers: clients,
 				job: work.request,
 			});
 			if (bullmq === undefined) continue;
@@ -144,7 +144,7 @@ async function measureBatches(
 			}),
 		);
 		await using bullmq = await startBullmq(join(dir, `bullmq-bulk-${round}`), {
-			concurrency: 1,
+			workers: 1,
 			job: work.request,
 		});
 		if (bullmq !== undefined) bulk.push(await rateOf(batch, () => bullmq.addBulk(batch)));

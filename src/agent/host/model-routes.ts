@@ -11,7 +11,7 @@ import { isServing } from "../../schema/service.ts";
 import type { PRIORITIES, TaskDocument } from "../../schema/task.ts";
 import { BRINGING } from "../coming-models.ts";
 import { downloadSource } from "../download-source.ts";
-import { inUse, insufficientSpace, sameDevice } from "../http/answers.ts";
+import { inUse, servedThere, insufficientSpace, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { forwardRequest } from "./forwarding.ts";
 import type { HostRequests, HostRouteDependencies, SubmitBody } from "./host-requests.ts";
@@ -109,6 +109,11 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			return forwarded(await client.call("copyModel", { ...input, body: copyBody }));
 		}
 		d.nodes.client(source.node);
+		const serving = d.cluster
+			.services()
+			.find((s) => s.model_name === model && s.device === source.device && isServing(s));
+		if (!request.keep_source && serving !== undefined)
+			throw servedThere(model, source.device, serving.service_id);
 		if (size !== undefined) fits(d, target, size, model);
 		await d.registry.want(model, target.node, target.tier);
 		const more = { priority: body.priority, reservations, resources, sizeBytes: size, ...after.own };
@@ -218,6 +223,9 @@ export function modelRoutes(d: HostRouteDependencies, requests: HostRequests): M
 			const origin = downloadSource(model, body.source_url, known?.source_url ?? undefined);
 			const source = downloadSource(model, origin, undefined, body.revision);
 			const target = placeDownload(d.nodes, body.target_device);
+			const { include = [], exclude = [], all_files: allFiles = false } = body;
+			const isAsKnown = source === known?.source_url && include.length + exclude.length === 0 && !allFiles;
+			if (isAsKnown) fits(d, target, known.model_size, model);
 			const after = await order(body.dependencies);
 			const { node } = target;
 			const nodeBody = {

@@ -8,6 +8,19 @@ export function sameDevice(device: string): GswarmError {
 	return invalid("same_device", `Source and target are the same device, ${device}.`, { device });
 }
 
+/** 409 in_use: who moves a model takes it from the service that serves it there. */
+export function servedThere(model: string, device: string, serviceId: string): GswarmError {
+	return new GswarmError(
+		"CONFLICT",
+		`${JSON.stringify(model)} is being served on ${device} by ${serviceId}.`,
+		{
+			reason: "in_use",
+			details: { model, device, service: serviceId },
+			hint: `\`gswarm service stop ${serviceId}\` first, or copy it: \`gswarm model copy ${model} …\`.`,
+		},
+	);
+}
+
 /** 409 in_use: the model is served. */
 export function inUse(model: string, serviceId: string): GswarmError {
 	return new GswarmError("CONFLICT", `${JSON.stringify(model)} is being served by ${serviceId}.`, {

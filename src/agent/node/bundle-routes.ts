@@ -16,7 +16,7 @@ const LIMIT_MS = 25_000;
 
 export function bundleRoutes(
 	d: NodeRouteDependencies,
-	{ tierHere, submit, resources }: NodeRequests,
+	{ tierHere, submit, fits, resources }: NodeRequests,
 ): Pick<Handlers<"node">, "exportModel" | "importModel"> {
 	return {
 		async exportModel({ params, query }) {
@@ -33,8 +33,14 @@ export function bundleRoutes(
 			const tier = tierHere(body.target_device ?? "disk");
 			const source = openSource(body.source_url, d.sources);
 			const signal = AbortSignal.any([request.signal, AbortSignal.timeout(LIMIT_MS)]);
-			const bundle = await readBundleHeader(source, await source.describe(signal), signal);
+			const description = await source.describe(signal);
+			const bundle = await readBundleHeader(source, description, signal);
 			const model = parseModelName(body.model_name ?? bundle.model_name);
+			const there = d.storage
+				.copies({ model })
+				.some((c) => c.tier === tier && c.content_id === bundle.content_id);
+			// It is unpacked beside itself.
+			if (!there) await fits(tier, description.totalBytes * 2);
 			const { revision, format, content_id } = bundle;
 			const download: DownloadRequest = {
 				model_name: model,

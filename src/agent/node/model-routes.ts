@@ -9,7 +9,7 @@ import type { ModelCopy } from "../../schema/model.ts";
 import { type ModelName, type Revision, parseModelName } from "../../schema/names.ts";
 import { isServing } from "../../schema/service.ts";
 import { downloadSource } from "../download-source.ts";
-import { inUse, sameDevice } from "../http/answers.ts";
+import { inUse, servedThere, sameDevice } from "../http/answers.ts";
 import type { Handlers } from "../http/app.ts";
 import { modelDetail, modelPage, modelSummary } from "./model-view.ts";
 import { onlyTier } from "./only-tier.ts";
@@ -63,8 +63,9 @@ export function modelRoutes(d: NodeRouteDependencies, requests: NodeRequests): M
 		const comingBytes = isThere ? 0 : (copy?.size_bytes ?? 0);
 		if (comingBytes > 0) await fits(to, comingBytes);
 		const [serving] = servedOn(model, from);
-		const leaves = type === "move" && body.keep_source !== true && isGpu(from);
-		if (leaves && serving !== undefined) throw inUse(model, serving.service_id);
+		const leaves = type === "move" && body.keep_source !== true;
+		if (leaves && serving !== undefined)
+			throw servedThere(model, `${d.nodeName}:${from}`, serving.service_id);
 		const request: CopyRequest = {
 			model_name: model,
 			source_device: `${d.nodeName}:${from}`,

@@ -36,7 +36,7 @@ export function sourceRoutes(
 		const alreadyThere = same.some((c) => c.tier === tier);
 		const bytes = alreadyThere ? 0 : totalBytes;
 		const required = archive === undefined ? bytes : bytes * ARCHIVE_ROOM;
-		const { available } = d.storage.usage(tier);
+		const available = d.storage.roomForAll(tier);
 		const device = `${d.nodeName}:${tier}`;
 		const bringing = d.queue
 			.list({ model })
@@ -49,7 +49,7 @@ export function sourceRoutes(
 			bytes_to_fetch: bytes,
 			required,
 			available,
-			fits: required <= available,
+			fits: required <= available + d.eviction.evictableBytes(tier),
 			task_id: bringing?.task_id ?? null,
 		};
 	};

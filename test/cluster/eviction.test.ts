@@ -3,6 +3,7 @@ import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { asGswarmError, type GswarmError } from "../../src/schema/errors.ts";
 import { parseModelName, parseRevision } from "../../src/schema/names.ts";
+import { fixtureEngine } from "../support/fixture-engine.ts";
 import { localCluster, type LocalCluster, type LocalNode, modelFiles } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
 
@@ -251,6 +252,44 @@ test(
 			return body.missing_nodes?.join() === "node2" ? body : undefined;
 		});
 		expect(without.storage["disk"]?.total).toBe(100 * MIB);
+	},
+	LIMIT_MS,
+);
+
+test(
+	"a model that is served from memory stays there, is not moved away, and a request to it is a use",
+	async () => {
+		const ggufs = Object.fromEntries(
+			MODELS.map((name, i) => [name, { "m.gguf": new Uint8Array(SIZE).fill(i) }]),
+		);
+		await using c = await localCluster({ ...DRAM, files: ggufs, engineCommand: fixtureEngine() });
+		await filled(c, 3);
+		const node = c.node("node1");
+		await c.done(
+			c.host.client.call("startService", {
+				body: { model_name: "acme/a", device: "node1:dram", config: {} },
+			}),
+		);
+		await until("the host knows the service", async () => {
+			const { services } = await c.host.client.call("listServices", {});
+			return services.some((service) => service.state === "ready");
+		});
+		for (const client of [c.host.client, node.client]) {
+			const body = { source_device: "node1:dram", target_device: "node1:disk1" };
+			const refused = await refusal(client.call("moveModel", { params: { model_name: "acme/a" }, body }));
+			expect(refused).toMatchObject({ status: 409, reason: "in_use", details: { device: "node1:dram" } });
+		}
+		await c.done(c.copy("acme/d", "node1:disk", "node1:dram"));
+		expect(inMemory(node)).toEqual(["acme/a", "acme/c", "acme/d"]);
+		const used = (): number =>
+			node.role.storage.copies({ model: "acme/a" }).find((copy) => copy.tier === "dram")?.last_used_at ?? 0;
+		const before = used();
+		await fetch(`${node.url}/v1/chat/completions`, {
+			method: "POST",
+			headers: { authorization: `Bearer ${node.admin}`, "content-type": "application/json" },
+			body: JSON.stringify({ model: "acme/a", messages: [{ role: "user", content: "hi" }] }),
+		});
+		expect(used()).toBeGreaterThan(before);
 	},
 	LIMIT_MS,
 );

@@ -25,7 +25,7 @@ export function adoptRoutes(
 			const tier = durableTier(body.device);
 			const signal = AbortSignal.any([request.signal, AbortSignal.timeout(LIMIT_MS)]);
 			const found = await findModels(body.path, { importDirectories }, signal);
-			const known = new Map(d.storage.copies().map((copy) => [copy.adopted_from, copy.model_name]));
+			const known = new Map(d.storage.adopted().map((copy) => [copy.adopted_from, copy.model_name]));
 			return {
 				node: d.nodeName,
 				device: `${d.nodeName}:${tier}`,

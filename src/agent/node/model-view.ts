@@ -4,6 +4,7 @@ import {
 	detectedMetadata,
 	modelStatus,
 	servicesOf,
+	adoptedOf,
 	simulatedOf,
 } from "../../core/registry/registry.ts";
 import type { Services } from "../../core/service/service.ts";
@@ -105,6 +106,7 @@ function summaryOf(d: NodeFacts, { activities, services, onGpus }: Present, name
 		model_size: Math.max(0, ...copies.map((c) => c.size_bytes)),
 		locations: [...new Set(copies.map((c) => `${d.nodeName}:${c.tier}`))],
 		...simulatedOf(copies.filter((c) => c.simulated === true).map((c) => `${d.nodeName}:${c.tier}`)),
+		...adoptedOf(copies.filter((c) => c.place === "adopted").map((c) => `${d.nodeName}:${c.tier}`)),
 		services: servicesOf(name, services),
 		status: modelStatus(
 			copies.map((c) => c.status),

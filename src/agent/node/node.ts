@@ -51,6 +51,7 @@ import { createGpuEviction } from "./gpu-eviction.ts";
 import { type Holdings, createHoldings, isGpu } from "./holdings.ts";
 import { DEFAULT_WATERMARKS, type Watermarks, createEviction } from "./eviction.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
+import { watchAdopted } from "./adopted-watch.ts";
 import { createHostedWork } from "./hosted-work.ts";
 import { nodeHandlers } from "./node-routes.ts";
 import { peerHandlers } from "./peer-routes.ts";
@@ -477,6 +478,7 @@ export async function openNode(
 			onLink(link);
 			await services.recover();
 			queue.start(tasks);
+			subscriptions.push(watchAdopted({ nodeName: name, storage, queue, log }));
 			hosted.start();
 			eviction.start();
 			preloading.start();

@@ -45,7 +45,7 @@ export function presentRoutes(
 		async withdrawModel({ params, query }) {
 			const model = parseModelName(params.model_name);
 			const tier = query.device === undefined ? undefined : tierHere(query.device);
-			const here = d.storage.copies(tier === undefined ? { model } : { model, tier });
+			const here = d.storage.copies({ model }).filter((copy) => tier === undefined || copy.tier === tier);
 			const meant = query.revision === undefined ? here : [ofRevision(here, query.revision)];
 			const copies = meant.filter((copy) => copy !== undefined);
 			const [first] = copies;

@@ -530,7 +530,7 @@ async function removeAdopted(
 	adoption: Adoption | undefined,
 ): Promise<Record<string, unknown>> {
 	if (adoption === undefined) return { freed_bytes: 0 };
-	const others = storage.copies().flatMap((one) => storage.adoption(one)?.files ?? []);
+	const others = storage.adopted().flatMap((one) => storage.adoption(one)?.files ?? []);
 	const inUse = new Set(others.map(({ realPath }) => realPath));
 	const { freedBytes, kept } = await removeFound({ ...adoption, inUse });
 	return { freed_bytes: freedBytes, files_kept: kept };

@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 import { defineCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT } from "../exit-codes.ts";
+import { shellWord } from "../render/shell-word.ts";
 import { adoptableTable } from "../render/adoptables.ts";
 import { WAIT_ARG, resultText, settle } from "../submit.ts";
 import { device, model, node, path } from "../values.ts";
@@ -13,7 +14,12 @@ export const command = defineCommand({
 	about: `Registers models that lie on a node already, where they lie: a Hugging Face cache (the whole of it, one repository or one snapshot), an Ollama store, a folder, or a .gguf or .safetensors file. Nothing is copied: every file is read once, and the model is ready to be served and copied from there. Each snapshot becomes a revision of its model.
 PATH is one of the node, in one of its import folders (\`import_folders\` in its config.yaml). \`gswarm model delete\` forgets an adopted copy and leaves the files, unless --delete-files is given.`,
 	args: {
-		path: { type: "positional", value: path, description: "What to adopt on the node" },
+		path: {
+			type: "positional",
+			many: true,
+			value: path,
+			description: "What to adopt on the node; may be several",
+		},
 		node: {
 			type: "string",
 			value: node,
@@ -51,48 +57,56 @@ PATH is one of the node, in one of its import folders (\`import_folders\` in its
 		const { api, out, say, style, width } = context;
 		const client = await api();
 		const where = values.device ?? (values.node === undefined ? undefined : `${values.node}:disk`);
-		const at = { path: resolve(values.path), ...(where === undefined ? {} : { device: where }) };
-		const answer = await client.call("findAdoptable", { body: at });
-		const { found } = answer;
+		const found: Found[] = [];
+		for (const named of values.path) {
+			const at = { path: resolve(named), ...(where === undefined ? {} : { device: where }) };
+			const answer = await client.call("findAdoptable", { body: at });
+			if (answer.found.length === 0) say.info(`There is nothing to adopt at ${at.path} on ${answer.node}.`);
+			found.push(...answer.found.map((one) => ({ ...one, device: answer.device })));
+		}
 		if (values["dry-run"] || found.length === 0) {
-			await out.show(answer, {
-				names: () => found.map((one) => one.path),
-				human: (wide) => adoptableTable(found, { style, width: wide ? undefined : width, wide }),
-			});
-			if (found.length === 0) say.info(`There is nothing to adopt at ${at.path} on ${answer.node}.`);
-			else say.next([`model adopt ${at.path}`]);
+			await out.show(
+				{ found },
+				{
+					names: () => found.map((one) => one.path),
+					human: (wide) => adoptableTable(found, { style, width: wide ? undefined : width, wide }),
+				},
+			);
+			if (found.length > 0) say.next([`model adopt ${values.path.map(shellWord).join(" ")}`]);
 			return EXIT.done;
 		}
 		if (values.as !== undefined && new Set(found.map((one) => one.model_name ?? one.path)).size > 1) {
 			throw invalid(
 				"bad_argument",
-				`--as names one model, and there are ${found.length} at ${at.path}.`,
+				`--as names one model, and there are ${found.length} at ${values.path.join(" and ")}.`,
 				{},
-				`\`gswarm model adopt ${at.path} --dry-run\` lists their paths; name one of them.`,
+				"`gswarm model adopt PATH --dry-run -o wide` lists their paths; name one of them.",
 			);
 		}
 		let worst: number = EXIT.done;
 		for (const one of found) {
-			const code = await adoptOne(context, client, one, { ...values, device: answer.device });
+			const code = await adoptOne(context, client, one, values);
 			if (code !== EXIT.done && worst === EXIT.done) worst = code;
 		}
 		return worst;
 	},
 });
 
+type Found = Adoptable & { device: string };
+
 async function adoptOne(
 	context: Context,
 	client: ApiClient,
-	one: Adoptable,
+	one: Found,
 	{
 		as,
 		type,
-		device: where,
 		link,
 		wait,
-	}: { as?: string | undefined; type?: string | undefined; device: string; link: boolean; wait: boolean },
+	}: { as?: string | undefined; type?: string | undefined; link: boolean; wait: boolean },
 ): Promise<number> {
 	const { say } = context;
+	const { device: where } = one;
 	const name = as ?? one.model_name;
 	if (one.adopted_as !== null && (as === undefined || as === one.adopted_as)) {
 		say.info(`${one.path} is adopted already, as ${one.adopted_as}.`);

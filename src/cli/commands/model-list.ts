@@ -1,3 +1,4 @@
+import type { ModelSummary } from "../../schema/model.ts";
 import type { ApiClient } from "../../api/client.ts";
 import { MODEL_STATUS_NAMES } from "../words.ts";
 import { defineCommand } from "../command.ts";
@@ -65,7 +66,7 @@ export const command = defineCommand({
 					...(wide ? detectedCells(model.detected) : []),
 					formatBytes(model.model_size),
 					paintStatus(style, safeLine(model.status)),
-					safeLine(model.locations.map((one) => marked(one, model.simulated_locations)).join(", ")) || "-",
+					safeLine(model.locations.map((one) => marked(one, model)).join(", ")) || "-",
 					safeLine(
 						Object.entries(model.services)
 							.map(([node, url]) => (wide ? `${node} ${url}` : node))
@@ -115,7 +116,14 @@ async function allPages(
 	return { ...first, models };
 }
 
-/** `node1:gpu0 (simulated)` */
-function marked(device: string, simulated: readonly string[] = []): string {
-	return simulated.includes(device) ? `${device} (simulated)` : device;
+/** `node1:gpu0 (simulated)`, `node1:disk (adopted)` */
+function marked(
+	at: string,
+	{
+		simulated_locations: simulated = [],
+		adopted_locations: adopted = [],
+	}: Pick<ModelSummary, "simulated_locations" | "adopted_locations">,
+): string {
+	if (simulated.includes(at)) return `${at} (simulated)`;
+	return adopted.includes(at) ? `${at} (adopted)` : at;
 }

@@ -130,6 +130,7 @@ export function createRegistry({
 			model_size: row.model_size,
 			locations: unique(locations.map(deviceOf)),
 			...simulatedOf(locations.filter(isSimulated).map(deviceOf)),
+			...adoptedOf(locations.filter((l) => l.place === "adopted").map(deviceOf)),
 			services: servicesOf(row.model_name, services),
 			status: modelStatus(
 				locations.map((l) => l.status),
@@ -252,6 +253,11 @@ export function servicesOf(model: string, services: readonly ServiceDocument[]):
 	const urls: Record<string, string> = {};
 	for (const s of services) if (s.model_name === model && s.state === "ready") urls[s.node] = s.url;
 	return urls;
+}
+
+/** Those of a model's locations where it was adopted, where there are some. */
+export function adoptedOf(devices: readonly string[]): Pick<ModelSummary, "adopted_locations"> {
+	return devices.length === 0 ? {} : { adopted_locations: [...new Set(devices)] };
 }
 
 /** Those of a model's locations that are on simulated GPUs, where there are some. */

@@ -158,6 +158,8 @@ export interface Storage extends AsyncDisposable {
 	 * no tier, and `remove` forgets them. @throws CONFLICT copy_exists
 	 */
 	adopt(input: AdoptInput): Promise<ModelCopy>;
+	/** The copies that were adopted. */
+	adopted(): ModelCopy[];
 	/** Where an adopted copy is; undefined for one of the store's. @throws 404 model_not_found */
 	adoption(copy: ModelCopy): Adoption | undefined;
 	/**
@@ -443,6 +445,11 @@ function createStorage(shelf: Shelf, io: IoPool): Storage {
 		},
 		withdraw: (copy, cacheDir) => withdrawCopy(shelf, listedRow(keyOfCopy(copy)), cacheDir),
 		adopt: async (input) => shown(await adoptFiles(shelf, input)),
+		adopted: () =>
+			[...shelf.adoptions.keys()].flatMap((key) => {
+				const row = shelf.rows.get(key);
+				return row !== undefined && isListed(row) ? [shown(row)] : [];
+			}),
 		adoption(copy) {
 			const row = listedRow(keyOfCopy(copy));
 			return row.place === "adopted" ? adoptionOf(shelf, row) : undefined;

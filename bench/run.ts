@@ -9,6 +9,7 @@ import { BINARY } from "./cluster.ts";
 import { benchEventLoop } from "./event-loop.ts";
 import { benchHub } from "./hub.ts";
 import { benchPreload } from "./preload.ts";
+import { benchGpu } from "./gpu.ts";
 import { benchQueue } from "./queue.ts";
 import { type BenchContext, type Measured, rowOf, tableOf } from "./row.ts";
 import { benchSmallFiles } from "./small-files.ts";
@@ -22,6 +23,7 @@ const BENCHES: Record<string, (context: BenchContext) => Promise<Measured[]>> = 
 	"event-loop": benchEventLoop,
 	hub: benchHub,
 	preload: benchPreload,
+	gpu: benchGpu,
 	queue: benchQueue,
 	"small-files": benchSmallFiles,
 	startup: benchStartup,

@@ -28,3 +28,12 @@ export function parseAcceptCoding(header: string | null): AcceptedCoding | undef
 	if (match === null) return undefined;
 	return { rateBytesPerSecond: match[1] === undefined ? undefined : Number(match[1]) };
 }
+
+/** A line is not faster than what one end lets through. */
+export function withLimit(
+	asked: AcceptedCoding | undefined,
+	limitBytesPerSecond: number,
+): AcceptedCoding | undefined {
+	if (asked?.rateBytesPerSecond === undefined) return asked;
+	return { rateBytesPerSecond: Math.min(asked.rateBytesPerSecond, limitBytesPerSecond) };
+}

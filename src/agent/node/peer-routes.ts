@@ -14,7 +14,13 @@ import {
 } from "../../core/transfer/transfer.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { IoPool } from "../../platform/io-pool.ts";
-import { ACCEPT_CODING_HEADER, CODING, CODING_HEADER, parseAcceptCoding } from "../../schema/compression.ts";
+import {
+	ACCEPT_CODING_HEADER,
+	CODING,
+	CODING_HEADER,
+	parseAcceptCoding,
+	withLimit,
+} from "../../schema/compression.ts";
 import { GswarmError, notFound } from "../../schema/errors.ts";
 import type { Handlers } from "../http/app.ts";
 import { paced } from "./paced.ts";
@@ -51,7 +57,9 @@ export function peerHandlers({
 		to: { request: Request; receiver: string; status: number; sizeBytes: number },
 		headers: Record<string, string>,
 	): Promise<Response> => {
-		const accepted = parseAcceptCoding(to.request.headers.get(ACCEPT_CODING_HEADER));
+		const asked = parseAcceptCoding(to.request.headers.get(ACCEPT_CODING_HEADER));
+		const { own = Infinity, share = Infinity } = up.limits();
+		const accepted = withLimit(asked, Math.min(own, share));
 		const compressed = await compressedPart({ clock }, bytes, accepted);
 		const form: Record<string, string> =
 			compressed === undefined ? { "content-length": String(to.sizeBytes) } : { [CODING_HEADER]: CODING };

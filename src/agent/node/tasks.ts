@@ -180,6 +180,7 @@ export function createNodeTasks(d: NodeTaskDependencies): Record<TaskType, TaskH
 				device,
 				tls: trust,
 				compression: request.compression,
+				limitBytesPerSecond: request.bandwidth_limit ?? undefined,
 			}),
 		});
 		const rooms = { clock: d.sources.clock, log: context.log };

@@ -5,6 +5,7 @@ import { invalid } from "../../schema/errors.ts";
 import { openBundleFile } from "../bundle-file.ts";
 import { defineCommand } from "../command.ts";
 import type { Context } from "../context.ts";
+import { EXIT } from "../exit-codes.ts";
 import { sendBundle } from "../send-bundle.ts";
 import { WAIT_ARG, resultText, settle, type Telling } from "../submit.ts";
 import { PACE_ARGS, paceFields } from "../transfer-flags.ts";
@@ -100,6 +101,8 @@ async function send(
 		stop.abort();
 		const failed = await failure;
 		if (failed !== undefined) throw failed.error;
+		if (code === EXIT.interrupted || code === EXIT.timeout)
+			context.say.info("Nothing more is sent now; the same command sends what is missing.");
 		return code;
 	} finally {
 		stop.abort();

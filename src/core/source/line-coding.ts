@@ -36,6 +36,8 @@ interface Expected {
 const ANEW = 16;
 /** A faster line is not asked: nothing compresses at such a rate. */
 const FASTEST_BYTES_PER_SECOND = 1_500_000_000;
+/** Of a line that was not measured yet: who sends may know of a limit. */
+const UNKNOWN_RATE = 1e12;
 /** Over a slower line than this one compressing is tried first where there is a choice. */
 const SLOW_BYTES_PER_SECOND = 150_000_000;
 /** Less says more about the distance than about the rate. */
@@ -43,15 +45,16 @@ const LEAST_MEASURED_BYTES = 256 * 1024;
 /** What is measured now counts so much. */
 const WEIGHT = 0.3;
 
-export function createLineCoding(mode: Compression): LineCoding {
-	let rate: number | undefined;
+/** `limitBytesPerSecond`: no more is taken anyway, so that the line is not faster for us. */
+export function createLineCoding(mode: Compression, limitBytesPerSecond?: number): LineCoding {
+	let rate = limitBytesPerSecond;
 	let requests = 0;
 	let isBroken = false;
 	/** So many more times it is taken for granted that what comes does not shrink. */
 	let unshrunk = 0;
 	const asks = (): boolean => {
 		if (mode === "none" || isBroken) return false;
-		return mode === "zstd" || (rate !== undefined && rate < FASTEST_BYTES_PER_SECOND);
+		return mode === "zstd" || (rate ?? 0) < FASTEST_BYTES_PER_SECOND;
 	};
 	return {
 		isPreferred() {
@@ -64,12 +67,12 @@ export function createLineCoding(mode: Compression): LineCoding {
 			if (mode === "zstd")
 				return { [ACCEPT_CODING_HEADER]: formatAcceptCoding({ rateBytesPerSecond: undefined }) };
 			if (++requests % ANEW === 0) return {};
-			return { [ACCEPT_CODING_HEADER]: formatAcceptCoding({ rateBytesPerSecond: rate }) };
+			return { [ACCEPT_CODING_HEADER]: formatAcceptCoding({ rateBytesPerSecond: rate ?? UNKNOWN_RATE }) };
 		},
 		body(response, checked, { what, limitBytes, asked }) {
 			const coding = response.headers.get(CODING_HEADER);
 			if (coding === null) {
-				if (ACCEPT_CODING_HEADER in asked) unshrunk = ANEW;
+				if (ACCEPT_CODING_HEADER in asked && rate !== undefined) unshrunk = ANEW;
 				return checked;
 			}
 			if (coding !== CODING || mode === "none") {

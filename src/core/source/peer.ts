@@ -36,6 +36,8 @@ export interface PeerInput {
 	tls?: { ca: string; serverName?: string } | undefined;
 	/** Default: none. */
 	compression?: Compression | undefined;
+	/** What of it is taken at most. */
+	limitBytesPerSecond?: number | undefined;
 }
 
 export interface PeerSource extends Source {
@@ -69,7 +71,7 @@ export function peerSource({ clock }: { clock: Clock }, input: PeerInput): PeerS
 	const bundleUrl = `${input.baseUrl.replace(/\/+$/, "")}/bundles/${contentId}`;
 	const tagUrl = `${input.baseUrl.replace(/\/+$/, "")}/tags/${contentId}`;
 	const partUrl = `${input.baseUrl.replace(/\/+$/, "")}/parts/${contentId}`;
-	const coding = createLineCoding(input.compression ?? "none");
+	const coding = createLineCoding(input.compression ?? "none", input.limitBytesPerSecond);
 	const get = (url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> =>
 		requestOnce({ clock }, url, {
 			method: "GET",

@@ -13,6 +13,8 @@ export interface Sampled {
 const SAMPLE_BYTES = 64 * 1024;
 /** A smaller part is on its way before it is looked at. */
 const SMALLEST_BYTES = 64 * 1024;
+/** Nothing compresses at such a rate: no sample is taken. */
+const FASTEST_BYTES_PER_SECOND = 1_500_000_000;
 /** It has to become at least so much smaller. */
 const WORTH = 0.9;
 /** A line that is nearly as fast as compressing gains nothing: the machine has other work, too. */
@@ -31,6 +33,7 @@ export async function compressedPart(
 	accepted: AcceptedCoding | undefined,
 ): Promise<ReadableStream<Uint8Array> | undefined> {
 	if (accepted === undefined || part.size < SMALLEST_BYTES) return undefined;
+	if ((accepted.rateBytesPerSecond ?? 0) > FASTEST_BYTES_PER_SECOND) return undefined;
 	return isWorthCompressing(await sampled(clock, part), accepted) ? compressedBlocks(part) : undefined;
 }
 

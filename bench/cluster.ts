@@ -14,6 +14,8 @@ export interface Cluster extends AsyncDisposable {
 	gswarm(...args: string[]): Promise<string>;
 	/** The host's API, with the admin's token. */
 	client: ApiClient;
+	/** Starts the agent of a node again, after its end; it is ready when this resolves. */
+	restart(node: string): Promise<void>;
 	/** Process ids of a node's agent and of all its children. */
 	processes(node: string): number[];
 }
@@ -89,6 +91,11 @@ export async function startCluster({
 		return {
 			gswarm,
 			client: createApiClient({ baseUrl: host, token: () => adminToken }),
+			async restart(node) {
+				const words = ["--join", host, "--node", node, "--data-dir", join(home, node)];
+				const ports = ["--node-port", "0", "--peer-port", "0"];
+				await shell(["gswarm", "agent", ...words, ...ports, ...secure, "--detach"]);
+			},
 			processes: (node) => treeOf(agentFile(home, node).pid),
 			[Symbol.asyncDispose]: stop,
 		};

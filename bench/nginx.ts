@@ -1,17 +1,26 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** An nginx of our own that sends the files of `root` with sendfile; undefined where nginx is not installed. */
+/**
+ * An nginx of our own that sends the files of `root` with sendfile; undefined where nginx is not installed. With a
+ * certificate (PEM files) it answers over https as well.
+ */
 export async function startNginx(
 	dir: string,
 	root: string,
-): Promise<(AsyncDisposable & { url: string }) | undefined> {
+	tls?: { cert: string; key: string },
+): Promise<(AsyncDisposable & { url: string; secureUrl: string }) | undefined> {
 	const program = Bun.which("nginx", { PATH: `${process.env.PATH}:/usr/sbin` });
 	if (program === null) return undefined;
 	mkdirSync(dir);
 	const port = freePort();
 	const config = join(dir, "nginx.conf");
-	writeFileSync(config, configOf({ dir, root, port }));
+	const securePort = tls === undefined ? undefined : freePort();
+	const secure =
+		tls === undefined
+			? ""
+			: `listen 127.0.0.1:${securePort} ssl; ssl_certificate ${tls.cert}; ssl_certificate_key ${tls.key};`;
+	writeFileSync(config, configOf({ dir, root, port, secure }));
 	const child = Bun.spawn([program, "-e", join(dir, "error.log"), "-c", config], {
 		stdout: "ignore",
 		stderr: "inherit",
@@ -28,6 +37,7 @@ export async function startNginx(
 	}
 	return {
 		url,
+		secureUrl: `https://127.0.0.1:${securePort}`,
 		async [Symbol.asyncDispose]() {
 			child.kill("SIGTERM");
 			await child.exited;
@@ -35,7 +45,17 @@ export async function startNginx(
 	};
 }
 
-function configOf({ dir, root, port }: { dir: string; root: string; port: number }): string {
+function configOf({
+	dir,
+	root,
+	port,
+	secure,
+}: {
+	dir: string;
+	root: string;
+	port: number;
+	secure: string;
+}): string {
 	// Started by root it would drop to a user that cannot read a private directory.
 	const user = process.getuid?.() === 0 ? "user root;" : "";
 	const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -51,6 +71,7 @@ http {
 	${temp.map((name) => `${name}_temp_path ${dir}/${name};`).join("\n\t")}
 	server {
 		listen 127.0.0.1:${port};
+		${secure}
 		root ${root};
 	}
 }

@@ -21,8 +21,8 @@ const LAST_LINES = 15;
 export async function startDetached(context: Context, options: AgentOptions): Promise<number> {
 	const { dataDir } = options;
 	const { say, out, globals } = context;
-	const ready = readAgentFile(dataDir);
-	const running = ready !== undefined && isAgentProcess(ready.pid) ? ready : startingAgent(dataDir);
+	const last = readAgentFile(dataDir);
+	const running = last !== undefined && isAgentProcess(last.pid) ? last : startingAgent(dataDir);
 	if (running !== undefined) {
 		throw new GswarmError("CONFLICT", `An agent runs already with ${dataDir} (pid ${running.pid}).`, {
 			reason: "data_dir_in_use",

@@ -238,7 +238,8 @@ test(
 			const { task_id, node, status } = JSON.parse(data) as TaskDocument;
 			expect({ task_id, node }).toEqual({ task_id: id, node: "node2" });
 			events.push(`${event} ${status}`);
-			if (status === "running" && events.length < 3)
+			// Once: it may be said to run again while it is being cancelled.
+			if (status === "running" && events.filter((one) => one.endsWith("running")).length === 1)
 				await c.host.client.call("cancelTask", { params: { task_id: id } });
 		}
 		expect(events.at(-1)).toBe("end cancelled");

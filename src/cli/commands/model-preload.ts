@@ -37,7 +37,8 @@ Given a name, that model is brought now: the same as a hint that begins at once.
 		const plans = all.plans.map((plan) => ({
 			...plan,
 			models: plan.models.filter(
-				(one) => (explain || one.decision !== "no") && (name === undefined || one.model_name === name),
+				(one) =>
+					(explain || one.hinted || one.decision !== "no") && (name === undefined || one.model_name === name),
 			),
 		}));
 		if (name !== undefined && plans.every(({ models }) => models.length === 0))

@@ -50,7 +50,7 @@ export interface PlanInput {
 	/** Of the memory's tier. */
 	totalBytes: number;
 	availableBytes: number;
-	/** What copies that nobody has used yet may take, those that are coming included. */
+	/** What copies that nobody has used yet may take, those that are coming included; hints are not bound by it. */
 	budgetBytes: number;
 	/** From disk to memory, as it was measured. */
 	rateBytesPerSecond: number;
@@ -214,11 +214,13 @@ function notNow(
 /** What leaves memory for it, nothing where there is room; a sentence where there can be none. */
 function roomFor(
 	input: PlanInput,
-	{ sizeBytes }: Candidate,
+	{ model, sizeBytes }: Candidate,
 	score: number,
 	hints: ReadonlyMap<string, Hint>,
 ): readonly Resident[] | string {
-	const { residents, coming, availableBytes, budgetBytes, chooseVictims } = input;
+	const { residents, coming, availableBytes, chooseVictims } = input;
+	// The budget is for guesses: what somebody said may take what there is.
+	const budgetBytes = hints.has(model) ? Infinity : input.budgetBytes;
 	if (sizeBytes > budgetBytes) return `it is larger than the budget of ${budgetBytes} bytes`;
 	const unusedBytes =
 		bytesOf(residents.filter(({ isUnused }) => isUnused)) +

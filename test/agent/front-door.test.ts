@@ -175,7 +175,12 @@ describe("limits before anything is looked at", () => {
 describe("bodies", () => {
 	test("a route that takes none refuses one, whatever the method", async () => {
 		const routes = (Object.values(contract) as Route[]).filter(
-			(route) => route.on.includes("host") && route.body === undefined && !route.path.startsWith("/v1/"),
+			(route) =>
+				route.on.includes("host") &&
+				route.body === undefined &&
+				!route.path.startsWith("/v1/") &&
+				// It is sent bytes, not JSON.
+				route !== contract.sendPiece,
 		);
 		const answers: Record<string, string> = {};
 		const wanted: Record<string, string> = {};

@@ -148,7 +148,7 @@ test("a private model comes with the secret that an admin stored, which is forgo
 	expect(await download()).toBe("completed");
 	// No task runs: it is this question of the host that lets the node have it.
 	const asked = { source_url: `${hub.url}/acme/private` };
-	expect(await host.client.call("inspectSource", { body: asked })).toMatchObject({ format: "safetensors" });
+	expect(await host.client.call("inspectSource", { body: asked })).toMatchObject({ file_count: 2 });
 	await cluster.done(cluster.remove("acme/private"));
 	await host.client.call("removeSecret", { params: { secret_name: "hf" } });
 	expect(await download()).toBe("auth");

@@ -334,6 +334,25 @@ test(
 );
 
 test(
+	"loads that do not fit side by side wait for each other, and a model that is unregistered leaves its GPUs too",
+	async () => {
+		await using c = await standing();
+		const names = ["acme/a", "acme/b", "acme/c"];
+		for (const name of names) await c.download(name, "node1:disk");
+		const loads = await Promise.all(names.map((name) => c.copy(name, "node1:disk", "node1:gpu0")));
+		for (const { task_id } of loads) expect(await c.ended(task_id)).toMatchObject({ status: "completed" });
+		const { accelerator } = c.node("node1").role;
+		expect(accelerator.residencies()).toHaveLength(2);
+		expect(accelerator.usage("gpu0")).toMatchObject({ used: 2 * 3_500_002, reserved: 0 });
+		for (const name of names) await c.done(c.remove(name));
+		expect(accelerator.residencies()).toEqual([]);
+		expect(accelerator.usage("gpu0").used).toBe(0);
+		expect((await c.host.client.call("listModels", {})).models).toEqual([]);
+	},
+	LIMIT_MS,
+);
+
+test(
 	"the files in memory stay when no others are on the node: a GPU cannot give a model back",
 	async () => {
 		await using c = await standing();

@@ -77,7 +77,9 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 		return manifest;
 	};
 	const fits: DeviceWork["fits"] = (tier, required, { model, freed = 0 }) => {
-		const available = d.accelerator.usage(tier).available + freed + d.eviction.evictableBytes(tier, model);
+		const now = d.accelerator.usage(tier).available + freed + d.eviction.evictableBytes(tier, model);
+		// What is being loaded may give way when it is: that is waited for.
+		const available = now + d.accelerator.loadingBytes(tier);
 		if (required <= available) return;
 		throw new GswarmError(
 			"RESOURCE_UNAVAILABLE",

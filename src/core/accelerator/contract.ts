@@ -73,6 +73,8 @@ export interface Accelerator extends AsyncDisposable {
 	exportHandles(copy: ModelCopy): ExportedFile[];
 	/** Why a residency is in use, once per holder; none where it is gone. */
 	uses(copy: ModelCopy): readonly string[];
+	/** Bytes of models that are being loaded to a device now: nobody's for good. @throws as usage */
+	loadingBytes(device: string): number;
 	/** Marks a residency as in use; `unload` refuses meanwhile. @throws 404 model_not_found */
 	hold(model: ModelName, revision: Revision, device: string, why: string): Disposable;
 	/**

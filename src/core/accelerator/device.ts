@@ -34,6 +34,8 @@ export interface Claim {
 	bytes: number;
 	/** The driver's figures have it already. */
 	isCounted: boolean;
+	/** Of a model that is being loaded, and may give way once it is. */
+	isLoad: boolean;
 }
 
 export interface DeviceState {

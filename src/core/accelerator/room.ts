@@ -166,12 +166,12 @@ export function createRoom(
 			throw modelNotFound(`${copy.model_name}@${copy.revision}`, shown(copy.tier));
 		return { state, slot };
 	};
-	const claim = (state: DeviceState, bytes: number): Claim => {
+	const claim = (state: DeviceState, bytes: number, { isLoad }: Pick<Claim, "isLoad">): Claim => {
 		const { available, total } = usageOf(state);
 		// What could have room may wait for it.
 		const reason = bytes > total ? "insufficient_space" : "gpu_full";
 		if (bytes > available) throw noRoom(shown(state.device.name), bytes, available, reason);
-		const one: Claim = { bytes, isCounted: false };
+		const one: Claim = { bytes, isCounted: false, isLoad };
 		state.claims.add(one);
 		changed(false);
 		return one;
@@ -222,7 +222,7 @@ export function createRoom(
 		if (uses.length > 0) throw inUse(copy, shown(device), uses);
 		// Nobody takes a hold on it any more; its bytes count until they are free.
 		state.slots.delete(slotKey(copy));
-		const going: Claim = { bytes: copy.size_bytes, isCounted: true };
+		const going: Claim = { bytes: copy.size_bytes, isCounted: true, isLoad: false };
 		state.claims.add(going);
 		try {
 			await state.holder.unload(id);
@@ -253,7 +253,7 @@ export function createRoom(
 		const there = already(state, input);
 		if (there !== undefined) return there;
 		const bytesTotal = manifest.total_bytes;
-		const one = claim(state, bytesTotal);
+		const one = claim(state, bytesTotal, { isLoad: true });
 		const id = nextId++;
 		const startedMs = clock.monotonicMs();
 		try {
@@ -342,6 +342,8 @@ export function createRoom(
 			const { slot } = slotOf(copy);
 			return slot.paths.map((path, at) => ({ path, handle: slot.handles[at] ?? undefined }));
 		},
+		loadingBytes: (name) =>
+			[...stateOf(name).claims].reduce((sum, { bytes, isLoad }) => sum + (isLoad ? bytes : 0), 0),
 		uses: (copy) => [...(states.get(copy.tier)?.slots.get(slotKey(copy))?.uses ?? [])],
 		hold(model, revision, device, why) {
 			const { uses } = slotOf({ model_name: model, revision, tier: device }).slot;
@@ -356,7 +358,7 @@ export function createRoom(
 		},
 		occupy(name, bytes) {
 			const state = stateOf(name);
-			const one = claim(state, bytes);
+			const one = claim(state, bytes, { isLoad: false });
 			one.isCounted = state.device.simulated;
 			return occupied(state, one);
 		},

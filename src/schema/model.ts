@@ -57,6 +57,8 @@ export const modelSchema = z.object({
 	simulated_locations: z.array(z.string()).optional(),
 	/** Those of them where it was adopted. */
 	adopted_locations: z.array(z.string()).optional(),
+	/** Those of them that are never evicted. */
+	pinned_locations: z.array(z.string()).optional(),
 	/** Front URL per node. */
 	services: z.record(z.string(), z.string()),
 	status: z.enum(MODEL_STATUSES),

@@ -131,7 +131,9 @@ export function createEviction(d: EvictionDependencies): Eviction {
 	const deviceOf = (tier: string): string => `${d.nodeName}:${tier}`;
 	const watermarksOf = (tier: string): Watermarks => d.watermarks[storage.tier(tier).kind];
 
-	const isDurable = (copy: ModelCopy): boolean => storage.tier(copy.tier).durable;
+	/** Files of others may go or change without us. */
+	const isSafe = (copy: ModelCopy): boolean =>
+		storage.tier(copy.tier).durable && copy.place !== "adopted" && copy.status === "ready";
 	/** Of the same model: other models with the same bytes are not what somebody would ask for. */
 	const otherPlaces = ({ model_name: model, revision, tier }: ModelCopy): ModelCopy[] =>
 		storage
@@ -162,7 +164,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 					wantedSoon: d.wantedSoon?.(copy),
 					place: copy.place ?? "store",
 					durable,
-					otherDurableCopies: others.filter(isDurable).length + (away?.durable ?? 0),
+					otherDurableCopies: others.filter(isSafe).length + (away?.durable ?? 0),
 					costToBringBackS: costOf(copy, others.length > 0, (away?.all ?? 0) > 0),
 				};
 			});
@@ -176,7 +178,7 @@ export function createEviction(d: EvictionDependencies): Eviction {
 	};
 	/** Asked only about what this node has on no other durable tier. */
 	const askHost = async (tier: string): Promise<ReadonlyMap<string, Whereabouts>> => {
-		const open = storage.copies({ tier }).filter((copy) => !otherPlaces(copy).some(isDurable));
+		const open = storage.copies({ tier }).filter((copy) => !otherPlaces(copy).some(isSafe));
 		const answers: Whereabouts[] = [];
 		for (let at = 0; at < open.length; at += MAX_ASKED)
 			answers.push(

@@ -3,6 +3,7 @@ import {
 	type Activity,
 	detectedMetadata,
 	modelStatus,
+	pinnedOf,
 	servicesOf,
 	adoptedOf,
 	simulatedOf,
@@ -107,6 +108,7 @@ function summaryOf(d: NodeFacts, { activities, services, onGpus }: Present, name
 		locations: [...new Set(copies.map((c) => `${d.nodeName}:${c.tier}`))],
 		...simulatedOf(copies.filter((c) => c.simulated === true).map((c) => `${d.nodeName}:${c.tier}`)),
 		...adoptedOf(copies.filter((c) => c.place === "adopted").map((c) => `${d.nodeName}:${c.tier}`)),
+		...pinnedOf(copies.filter((c) => c.pinned === true).map((c) => `${d.nodeName}:${c.tier}`)),
 		services: servicesOf(name, services),
 		status: modelStatus(
 			copies.map((c) => c.status),

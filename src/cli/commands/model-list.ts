@@ -116,14 +116,19 @@ async function allPages(
 	return { ...first, models };
 }
 
-/** `node1:gpu0 (simulated)`, `node1:disk (adopted)` */
+/** `node1:gpu0 (simulated)`, `node1:disk (adopted, pinned)` */
 function marked(
 	at: string,
 	{
 		simulated_locations: simulated = [],
 		adopted_locations: adopted = [],
-	}: Pick<ModelSummary, "simulated_locations" | "adopted_locations">,
+		pinned_locations: pinned = [],
+	}: Pick<ModelSummary, "simulated_locations" | "adopted_locations" | "pinned_locations">,
 ): string {
-	if (simulated.includes(at)) return `${at} (simulated)`;
-	return adopted.includes(at) ? `${at} (adopted)` : at;
+	const marks = [
+		...(simulated.includes(at) ? ["simulated"] : []),
+		...(adopted.includes(at) ? ["adopted"] : []),
+		...(pinned.includes(at) ? ["pinned"] : []),
+	];
+	return marks.length === 0 ? at : `${at} (${marks.join(", ")})`;
 }

@@ -131,6 +131,7 @@ export function createRegistry({
 			locations: unique(locations.map(deviceOf)),
 			...simulatedOf(locations.filter(isSimulated).map(deviceOf)),
 			...adoptedOf(locations.filter((l) => l.place === "adopted").map(deviceOf)),
+			...pinnedOf(locations.filter((l) => l.pinned === 1).map(deviceOf)),
 			services: servicesOf(row.model_name, services),
 			status: modelStatus(
 				locations.map((l) => l.status),
@@ -263,6 +264,11 @@ export function adoptedOf(devices: readonly string[]): Pick<ModelSummary, "adopt
 /** Those of a model's locations that are on simulated GPUs, where there are some. */
 export function simulatedOf(devices: readonly string[]): Pick<ModelSummary, "simulated_locations"> {
 	return devices.length === 0 ? {} : { simulated_locations: [...new Set(devices)] };
+}
+
+/** The pinned ones among a model's devices, where there are any. */
+export function pinnedOf(devices: readonly string[]): Pick<ModelSummary, "pinned_locations"> {
+	return devices.length === 0 ? {} : { pinned_locations: [...new Set(devices)] };
 }
 
 function deviceOf(location: LocationRow): string {

@@ -94,7 +94,7 @@ async function standPair(): Promise<Stand> {
 				compression,
 				limitBytesPerSecond,
 			}),
-		async receive(compression, input = {}, limitBytesPerSecond = undefined) {
+		async receive(compression, input = {}, limitBytesPerSecond?) {
 			let last: TransferProgress | undefined;
 			const got = await receiver.run({
 				transferId: "copy-1",

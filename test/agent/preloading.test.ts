@@ -2,13 +2,14 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPreloading, type Preloading } from "../../src/agent/node/preloading.ts";
 import { openPreload, type Preload, preloadModule } from "../../src/core/preload/preload.ts";
 import { openQueue, type Queue, queueModule, type TaskContext } from "../../src/core/queue/queue.ts";
-import { systemClock } from "../../src/platform/clock.ts";
+import { type Clock, systemClock } from "../../src/platform/clock.ts";
 import { systemIds } from "../../src/platform/ids.ts";
 import { silentLog } from "../../src/platform/log.ts";
 import { asGswarmError } from "../../src/schema/errors.ts";
 import { parseModelName } from "../../src/schema/names.ts";
 import type { PreloadMode } from "../../src/schema/preload.ts";
 import { publishFiles, REVISION, standStorage, type StorageStand } from "../support/staged-model.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 
@@ -29,7 +30,17 @@ interface Stand extends AsyncDisposable {
 const DISK_BYTES = 12;
 
 /** A node with models `a`, `b` and `c` on disk, 12 bytes each, and memory for two of them. */
-async function stand(mode: PreloadMode = "auto"): Promise<Stand> {
+async function stand(
+	mode: PreloadMode = "auto",
+	{
+		clock = systemClock,
+		before = () => Promise.resolve(),
+	}: {
+		clock?: Clock;
+		/** What happened before the node began to look. */
+		before?: (preload: Preload) => Promise<void>;
+	} = {},
+): Promise<Stand> {
 	const dir = tempDir();
 	const tiers = [
 		{ name: "disk", kind: "disk" as const, root: `${dir.path}/disk`, floorBytes: 0 },
@@ -47,7 +58,8 @@ async function stand(mode: PreloadMode = "auto"): Promise<Stand> {
 		await publishFiles(storage, { model: parseModelName(name), transferId: `download-${name}` });
 	const rooms = { db, clock: systemClock, log: silentLog };
 	const queue = await openQueue({ ...rooms, ids: systemIds }, { queue: "node", node: "node1" });
-	const preload = openPreload(rooms);
+	const preload = openPreload({ ...rooms, clock });
+	await before(preload);
 	const gate = Promise.withResolvers<void>();
 	queue.start({
 		async copy({ request, taskId, signal }: TaskContext) {
@@ -78,7 +90,7 @@ async function stand(mode: PreloadMode = "auto"): Promise<Stand> {
 			queue,
 			removal,
 			rates: { secondsFor: (_line, bytes) => bytes / 1e9 },
-			clock: systemClock,
+			clock,
 			log: silentLog,
 		},
 		{ mode, share: 0.5, fillTo: 1 },
@@ -188,6 +200,35 @@ test("a copy that is in use or pinned does not make room for what is expected", 
 	await until("it has its place", () => s.inMemory().includes("a"));
 	expect(s.inMemory().sort()).toEqual(["a", "b"]);
 });
+
+test.each(["auto", "hints"] as const)(
+	"what was used at nine on the days before is there at nine by itself, or with mode %s it is only told",
+	async (mode) => {
+		const clock = new FakeClock(Date.UTC(2026, 0, 5, 9));
+		const minute = 60_000;
+		const before = async (preload: Preload): Promise<void> => {
+			for (let day = 0; day < 3; day++) {
+				for (const wait of [5, 15, 15]) {
+					await clock.advance(wait * minute);
+					preload.use("b");
+				}
+				await clock.advance((24 * 60 - 35) * minute);
+			}
+		};
+		await using s = await stand(mode, { clock, before });
+		s.gate.resolve();
+		const plan = s.preloading.explain().models[0];
+		expect(plan).toMatchObject({ model_name: "b", hinted: false });
+		expect(plan?.expected_uses).toBeGreaterThan(1);
+		if (mode === "hints") {
+			expect(plan).toMatchObject({ decision: "no", why: expect.stringContaining("only hints") });
+			expect(s.inMemory()).toEqual([]);
+			return;
+		}
+		await until("it is in memory", () => s.inMemory().includes("b"));
+		expect(s.inMemory()).toEqual(["b"]);
+	},
+);
 
 test("a model that is on no disk of the node, and a node that brings nothing, refuse a hint", async () => {
 	await using s = await stand("off");

@@ -6,7 +6,7 @@ const found = await downloadFile({ hubUrl, repo, path, xet: false });
 if (found === null) throw new Error(`${repo} has no ${path}`);
 const writer = Bun.file(target).writer();
 for await (const piece of found.stream()) {
-	writer.write(piece);
+	void writer.write(piece);
 	await writer.flush();
 }
 await writer.end();

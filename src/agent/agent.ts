@@ -33,6 +33,7 @@ import { type Log, createLog } from "../platform/log.ts";
 import { LOG_LIMIT_BYTES, keepTrimmed } from "../platform/log-file.ts";
 import { createOutbound } from "../platform/outbound.ts";
 import { version } from "../platform/version.ts";
+import type { GpuSummary } from "../schema/accelerator.ts";
 import { createAgentClient } from "./agent-client.ts";
 import { banner } from "./banner.ts";
 import { bucketServices, ownOrigins } from "./bucket-services.ts";
@@ -137,12 +138,14 @@ interface OpenedNode {
 	listener: AgentListener;
 	peer: AgentListener;
 	tiers: readonly TierOptions[];
+	gpus: readonly GpuSummary[];
 }
 
 interface Started {
 	file: AgentFile;
 	urls: { host: string | undefined; node: string | undefined };
 	tiers: readonly TierOptions[];
+	gpus: readonly GpuSummary[];
 	joined: string | undefined;
 	/** No command is to find this agent any more. */
 	forget: () => void;
@@ -236,6 +239,7 @@ async function startAgent(start: Start, stack: AsyncDisposableStack): Promise<St
 			node: node && reach.urlForOthers(node.listener.port),
 		},
 		tiers: node?.tiers ?? [],
+		gpus: node?.gpus ?? [],
 		joined: role.host ? undefined : hostUrlOf(options, nodeFile),
 		forget() {
 			tell = () => {};
@@ -476,7 +480,7 @@ async function openNodeRole(base: Base, member: Member): Promise<OpenedNode> {
 		shown: await listening.certificates({ credentials, serverNames }),
 		plain: () => plainParts,
 	});
-	return { start: () => node.start(), listener, peer, tiers };
+	return { start: () => node.start(), listener, peer, tiers, gpus: node.accelerator.summaries() };
 }
 
 /** Opens a listener that ends with the agent. */

@@ -2,6 +2,7 @@
 import type { TierOptions } from "../core/storage/storage.ts";
 import { filesystemSpace } from "../platform/filesystem.ts";
 import { isLoopback } from "../platform/plain-http.ts";
+import type { GpuSummary } from "../schema/accelerator.ts";
 import { version } from "../platform/version.ts";
 import type { AgentFile } from "./data-dir.ts";
 
@@ -10,10 +11,11 @@ export function banner(d: {
 	/** For other machines, and for people. */
 	urls: { host: string | undefined; node: string | undefined };
 	tiers: readonly TierOptions[];
+	gpus: readonly GpuSummary[];
 	joined: string | undefined;
 	dataDir: string;
 }): string {
-	const { file, urls, tiers, joined, dataDir } = d;
+	const { file, urls, tiers, gpus, joined, dataDir } = d;
 	const lines = [
 		`gswarm ${version}: ${file.role === "host+node" ? "host and node" : file.role} ${JSON.stringify(file.name)} is ready`,
 		"",
@@ -25,6 +27,8 @@ export function banner(d: {
 			`  ${tier.name.padEnd(9)} ${tier.root}  (${(free / 1e9).toFixed(1)} GB free${tier.limitBytes === undefined ? "" : `, budget ${(tier.limitBytes / 1e9).toFixed(1)} GB`})`,
 		);
 	}
+	for (const { device, product, problem } of gpus)
+		lines.push(`  ${device.padEnd(9)} ${product}${problem === null ? "" : `: cannot be used, ${problem}`}`);
 	if (urls.host !== undefined) lines.push(`  host API  ${urls.host}`);
 	if (urls.node !== undefined) lines.push(`  node API  ${urls.node}`);
 	if (joined !== undefined) lines.push(`  joined    ${joined}`);

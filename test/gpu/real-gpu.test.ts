@@ -1,5 +1,5 @@
 /** A GPU that is really there, through its own driver: what the stand-in of test/accelerator cannot show. */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { hasGpus } from "../../src/core/accelerator/probe/machine.ts";
 import { loadInput, openTestAccelerator, PROBE_COMMAND } from "../support/accelerator.ts";
 import { someBytes } from "../support/faulty-source.ts";
@@ -22,6 +22,7 @@ if (hasHardware("GPU that models can be loaded to", first !== undefined, "loadin
 		const files = { "config.json": "{}", "weights.bin": someBytes(192 * MIB + 77, 9) };
 		const device = first?.name ?? "";
 		if (gpus === undefined) throw new Error("there is a GPU, and nothing to reach it by");
+		afterAll(() => gpus[Symbol.asyncDispose]());
 
 		test("tells its size, its load and its temperature", () => {
 			const reading = gpus.readDevices().find((one) => one.device === device);

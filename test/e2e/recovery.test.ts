@@ -13,6 +13,8 @@ const MIB = 1024 * 1024;
 /** Parts of a file of this size. */
 const PART_BYTES = 8 * MIB;
 const SIZE = 8 * PART_BYTES;
+/** Each of its own bytes: what a tier has already is not fetched again. */
+const MODELS = ["cut", "flip", "killed", "stopped", "cancelled"];
 const SENTENCE = "Nobody noticed that the agent was killed.";
 
 const shelf = tempDir();
@@ -23,12 +25,13 @@ let node1: TestAgent;
 let node2: TestAgent;
 
 beforeAll(async () => {
-	for (const name of ["filler", "tiny"]) mkdirSync(join(shelf.path, name));
-	writeFiller(join(shelf.path, "filler/filler.bin"), SIZE, 7);
+	for (const name of [...MODELS, "tiny"]) mkdirSync(join(shelf.path, name));
+	for (const [seed, name] of MODELS.entries())
+		writeFiller(join(shelf.path, name, "filler.bin"), SIZE, 7 + seed);
 	writeGguf(join(shelf.path, "tiny/tiny.gguf"), { name: "tiny", say: SENTENCE });
 	hub = startHub({
 		repositories: {
-			"acme/filler": { dir: join(shelf.path, "filler") },
+			...Object.fromEntries(MODELS.map((name) => [`acme/${name}`, { dir: join(shelf.path, name) }])),
 			"acme/tiny": { dir: join(shelf.path, "tiny") },
 		},
 	});
@@ -54,7 +57,7 @@ function expectWhole(node: string, model: string): void {
 	const models = join(cluster.dir(node), "disk/models", model);
 	const [revision] = readdirSync(models);
 	const got = readFileSync(join(models, revision ?? "", "filler.bin"));
-	expect(Bun.hash(got)).toBe(Bun.hash(readFileSync(join(shelf.path, "filler/filler.bin"))));
+	expect(Bun.hash(got)).toBe(Bun.hash(readFileSync(join(shelf.path, model, "filler.bin"))));
 	expect(readdirSync(join(cluster.dir(node), "disk/staging"))).toEqual([]);
 }
 
@@ -106,7 +109,7 @@ describe("downloads", () => {
 	test("a hub that cuts every connection after 5 MB is resumed inside the part, and no attempt is spent", async () => {
 		hub.set({ cutAfterBytes: 5_000_000 });
 		const id = await submit("/api/v1/models/cut/download", {
-			source_url: "hf:acme/filler",
+			source_url: "hf:acme/cut",
 			target_device: "node1:disk",
 		});
 		const task = await ended(id);
@@ -120,7 +123,7 @@ describe("downloads", () => {
 	test("a byte that was changed on the wire is fetched again", async () => {
 		hub.set({ flipByte: { path: "filler.bin", offset: 3 * PART_BYTES + 17, times: 1 } });
 		const id = await submit("/api/v1/models/flip/download", {
-			source_url: "hf:acme/filler",
+			source_url: "hf:acme/flip",
 			target_device: "node1:disk",
 		});
 		expect((await ended(id)).error).toBeNull();
@@ -130,7 +133,7 @@ describe("downloads", () => {
 	test("an agent killed in mid-download goes on without fetching verified parts again", async () => {
 		hub.set({ rateBytesPerSecond: 3_000_000 });
 		const id = await submit("/api/v1/models/killed/download", {
-			source_url: "hf:acme/filler",
+			source_url: "hf:acme/killed",
 			target_device: "node1:disk",
 		});
 		await until("some parts are recorded", () => recordedParts("node1").length >= 2);
@@ -157,7 +160,7 @@ describe("downloads", () => {
 	test("an agent that is told to stop in mid-download leaves within 10 s and goes on later", async () => {
 		hub.set({ rateBytesPerSecond: 2_000_000 });
 		const id = await submit("/api/v1/models/stopped/download", {
-			source_url: "hf:acme/filler",
+			source_url: "hf:acme/stopped",
 			target_device: "node1:disk",
 		});
 		await until("a part is recorded", () => recordedParts("node1").length >= 1);
@@ -175,7 +178,7 @@ describe("downloads", () => {
 	test("a cancelled download leaves nothing", async () => {
 		hub.set({ rateBytesPerSecond: 1_000_000 });
 		const id = await submit("/api/v1/models/cancelled/download", {
-			source_url: "hf:acme/filler",
+			source_url: "hf:acme/cancelled",
 			target_device: "node1:disk",
 		});
 		await until(

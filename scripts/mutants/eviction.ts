@@ -86,6 +86,13 @@ export const EVICTION_GUARDS: readonly Guard[] = [
 		tests: NODE,
 	},
 	{
+		name: "room_of_others_told",
+		file: NODE_FILE,
+		find: "if (hasMoreRoom()) d.onRoom?.();",
+		replace: "",
+		tests: NODE,
+	},
+	{
 		name: "disk_evicts_when_told",
 		file: NODE_FILE,
 		find: "if (!watermarksOf(tier).automatic) return 0;",

@@ -28,6 +28,8 @@ interface World extends AsyncDisposable {
 	eviction: Eviction;
 	/** What the host is asked about; answered once it is given something. */
 	asked: { resolve: (answer: Whereabouts[]) => void }[];
+	/** How often it said that there is more room. */
+	roomTold(): number;
 	inMemory(): string[];
 	room(bytes: number, more?: Partial<RoomRequest>): Promise<string>;
 }
@@ -37,7 +39,7 @@ async function world({ answers = true, limitBytes = 350 } = {}): Promise<World> 
 	const stack = new AsyncDisposableStack();
 	const dir = stack.use(tempDir());
 	const tiers = [
-		{ name: "disk", kind: "disk" as const, root: join(dir.path, "disk"), floorBytes: 0 },
+		{ name: "disk", kind: "disk" as const, root: join(dir.path, "disk"), floorBytes: 0, limitBytes: 10_000 },
 		{ name: "dram", kind: "dram" as const, root: join(dir.path, "dram"), floorBytes: 0, limitBytes },
 	];
 	const stand = stack.use(await standStorage(dir.path, { tiers }));
@@ -47,6 +49,7 @@ async function world({ answers = true, limitBytes = 350 } = {}): Promise<World> 
 	}
 	const clock = new FakeClock(Date.now() + 60_000);
 	const asked: World["asked"] = [];
+	let told = 0;
 	const eviction = stack.use(
 		createEviction({
 			nodeName: "node1",
@@ -64,6 +67,7 @@ async function world({ answers = true, limitBytes = 350 } = {}): Promise<World> 
 				return promise;
 			},
 			awaited: () => [],
+			onRoom: () => void told++,
 			watermarks: {
 				dram: { automatic: true, high: 0.8, low: 0.5 },
 				disk: { automatic: false, high: 0.95, low: 0.85 },
@@ -75,6 +79,7 @@ async function world({ answers = true, limitBytes = 350 } = {}): Promise<World> 
 		clock,
 		eviction,
 		asked,
+		roomTold: () => told,
 		inMemory: () => stand.storage.copies({ tier: "dram" }).map((copy) => copy.model_name),
 		async room(bytes, more = {}) {
 			const request: RoomRequest = {
@@ -198,4 +203,17 @@ test("a plan of a disk that evicts only when it is told to changes nothing, and 
 	expect(refused).toMatchObject({ status: 507, reason: "insufficient_space" });
 	expect(w.eviction.usage("dram").evictable).toBe(3 * SIZE);
 	expect(w.eviction.usage("disk").evictable).toBeUndefined();
+});
+
+test("room that somebody outside gives back is told, so that what waits for it is looked at; less room is not", async () => {
+	await using w = await world({ limitBytes: 10_000 });
+	w.eviction.start();
+	await w.clock.advance(11_000);
+	const before = w.roomTold();
+	await publishFiles(w.stand.storage, { tier: "dram", transferId: "t-more", model: NEW, revision: MAIN });
+	await w.clock.advance(11_000);
+	expect(w.roomTold()).toBe(before);
+	await w.stand.storage.remove(NEW, MAIN, "dram");
+	await w.clock.advance(11_000);
+	expect(w.roomTold()).toBe(before + 1);
 });

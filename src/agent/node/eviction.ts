@@ -89,6 +89,8 @@ export interface EvictionDependencies {
 	/** Whether somebody said that the copy will be used soon. */
 	wantedSoon?: ((copy: ModelCopy) => boolean) | undefined;
 	watermarks: Readonly<Record<"disk" | "dram", Watermarks>>;
+	/** Somebody outside has given room back: what waits for it is looked at. */
+	onRoom?: (() => void) | undefined;
 }
 
 /** Memory is for what is used now; what goes from a disk is a person's choice. */
@@ -324,9 +326,22 @@ export function createEviction(d: EvictionDependencies): Eviction {
 		const { victims } = chooseVictims(candidates, { needBytes, nowS: nowS() });
 		await removeAll(victims, "watermark");
 	};
+	const roomBefore = new Map<string, number>();
+	/** Whether any tier has more room than when it was looked at last; nobody tells of files that others delete. */
+	const hasMoreRoom = (): boolean => {
+		let isMore = false;
+		for (const { name } of storage.tiers()) {
+			const room = storage.roomForAll(name);
+			if (room > (roomBefore.get(name) ?? 0)) isMore = true;
+			roomBefore.set(name, room);
+		}
+		return isMore;
+	};
 	const sweepAll = async (): Promise<void> => {
 		while (!stop.signal.aborted) {
 			await clock.sleep(SWEEP_EVERY_MS, stop.signal);
+			if (stop.signal.aborted) return;
+			if (hasMoreRoom()) d.onRoom?.();
 			for (const { name } of storage.tiers()) {
 				if (stop.signal.aborted || !watermarksOf(name).automatic) continue;
 				await inTurn(() => sweep(name)).catch((error: unknown) =>

@@ -186,6 +186,7 @@ export async function openNode(
 		awaited,
 		wantedSoon: ({ model_name }) => preloading.wanted(model_name),
 		watermarks: options.watermarks ?? DEFAULT_WATERMARKS,
+		onRoom: () => queue.roomChanged(),
 	});
 	const received = { db, storage, io, clock, ids, log, plane, tags: tagging };
 	const transfers = await createTransfers({

@@ -2,6 +2,7 @@
  * A host and nodes in this one process, wired as `gswarm agent` wires them: real HTTP on loopback, real SQLite, real
  * files, a stand-in of the hub. Any of them can be stopped and started again on what it left on the disk.
  */
+import { randomFillSync } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { openHost, type HostRole } from "../../src/agent/host/host.ts";
@@ -42,8 +43,8 @@ import { until } from "./until.ts";
 
 const BIND = "127.0.0.1";
 const DRAM_BYTES = 16 * 1024 * 1024;
-/** No compressor, and no luck, makes one part of it look like another. */
-const NOISE = crypto.getRandomValues(new Uint8Array(4096));
+/** So long that no compressor finds it again. */
+const NOISE = randomFillSync(new Uint8Array(4 * 1024 * 1024));
 
 /** A model of two files, `bytes` in all but for a few; another seed, other bytes. */
 export function modelFiles(bytes: number, seed = 0): Record<string, Uint8Array | string> {

@@ -51,6 +51,11 @@ test("a cancelled deployment leaves the service that was there before", async ()
 	const { task_id } = await serve(c, NODES);
 	await cancelHalfWay(c, task_id);
 	await until("node2 serves nothing", async () => (await served(c)).join() === "node1 ready");
+	// The cancel was answered when everything was said to the nodes.
+	const { client } = c.node("node1");
+	const { tasks: live } = await client.call("queueStatus", { query: {} });
+	const { tasks: ended } = await client.call("queueHistory", { query: {} });
+	expect([...live, ...ended].filter((task) => task.task_type === "stop")).toEqual([]);
 });
 
 test("a model is copied and served by one order given at once", async () => {

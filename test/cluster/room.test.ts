@@ -6,7 +6,7 @@ import { until } from "../support/until.ts";
 setDefaultTimeout(120_000);
 
 const BUDGET = 1_000_000;
-const SLOW = { bandwidth_limit: 50_000 };
+const SLOW = { bandwidth_limit: 5_000 };
 const FILES = {
 	"org/first": modelFiles(600_000),
 	"org/second": modelFiles(600_000, 2),

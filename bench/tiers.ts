@@ -24,6 +24,7 @@ const GOALS = {
 
 const CANDIDATES = 10_000;
 const ROUNDS = 5;
+const WARM_UPS = 3;
 const PAGES = 1_000;
 /** So many pages are read between two changes of what is listed. */
 const CHANGE_EVERY = 250;
@@ -31,7 +32,7 @@ const CHANGE_EVERY = 250;
 export async function benchTiers({ say, quick }: BenchContext): Promise<Measured[]> {
 	const models = quick ? 2_000 : 100_000;
 	say("who goes");
-	const choose = Array.from({ length: ROUNDS + 1 }, (_, round) => chooseOnce(round)).slice(1);
+	const choose = Array.from({ length: ROUNDS + WARM_UPS }, (_, round) => chooseOnce(round)).slice(WARM_UPS);
 	say("pages of a host");
 	const host = await pagesOfHost(models);
 	say("pages of a node");

@@ -45,6 +45,8 @@ export interface Verdict {
 	idleS: number;
 	/** Seconds that it would cost to have it again, for each GiB and each second of idleness; the least goes first. */
 	worth: number;
+	/** Those of a higher rank go only after all of a lower one. */
+	rank: number;
 }
 
 export interface Choice {
@@ -79,12 +81,14 @@ export function chooseVictims(candidates: readonly EvictionCandidate[], { needBy
 }
 
 const GIB = 1024 ** 3;
+const KEPT_RANK = 3;
 
 function verdictOf(candidate: EvictionCandidate, nowS: number): Verdict {
 	const idleS = Math.max(0.001, nowS - Math.max(candidate.lastUsedAt ?? 0, candidate.readyAt));
 	const gib = Math.max(1, candidate.sizeBytes) / GIB;
 	const worth = (candidate.costToBringBackS ?? 0) / gib / idleS;
-	return { candidate, keep: keepReason(candidate), idleS, worth };
+	const keep = keepReason(candidate);
+	return { candidate, keep, idleS, worth, rank: keep === undefined ? rankOf(candidate) : KEPT_RANK };
 }
 
 function keepReason(c: EvictionCandidate): KeepReason | undefined {
@@ -95,20 +99,14 @@ function keepReason(c: EvictionCandidate): KeepReason | undefined {
 	return c.costToBringBackS === null ? "only_copy" : undefined;
 }
 
-/** Those of a higher class go only after all of a lower one. */
-function classOf({ candidate: { purpose, lastUsedAt, wantedSoon } }: Verdict): number {
+/** What a forecast brought and nobody used, then the rest, then what will be used soon. */
+function rankOf({ purpose, lastUsedAt, wantedSoon }: EvictionCandidate): number {
 	if (wantedSoon === true) return 2;
 	return purpose === "preload" && lastUsedAt === null ? 0 : 1;
 }
 
 function byWorth(a: Verdict, b: Verdict): number {
-	return (
-		Number(a.keep !== undefined) - Number(b.keep !== undefined) ||
-		classOf(a) - classOf(b) ||
-		a.worth - b.worth ||
-		b.idleS - a.idleS ||
-		(nameOf(a) < nameOf(b) ? -1 : 1)
-	);
+	return a.rank - b.rank || a.worth - b.worth || b.idleS - a.idleS || (nameOf(a) < nameOf(b) ? -1 : 1);
 }
 
 function nameOf({ candidate: { model, revision, tier } }: Verdict): string {
@@ -171,14 +169,14 @@ function cheaper(several: Verdict[], single: Verdict[]): Verdict[] {
 	return single.length > 0 && compareLoss(single, several) < 0 ? single : several;
 }
 
-/** By the highest class among them, then by what is lost in all. */
+/** By the highest rank among them, then by what is lost in all. */
 function compareLoss(a: readonly Verdict[], b: readonly Verdict[]): number {
-	return highestClass(a) - highestClass(b) || lossOf(a) - lossOf(b);
+	return highestRank(a) - highestRank(b) || lossOf(a) - lossOf(b);
 }
 
-function highestClass(verdicts: readonly Verdict[]): number {
+function highestRank(verdicts: readonly Verdict[]): number {
 	let highest = 0;
-	for (const one of verdicts) highest = Math.max(highest, classOf(one));
+	for (const one of verdicts) highest = Math.max(highest, one.rank);
 	return highest;
 }
 

@@ -143,3 +143,26 @@ test("a task that waits for room begins when it is said that there is some", asy
 	at.queue.roomChanged();
 	await at.finish(id);
 });
+
+test("a critical task that finds room starts at once, though no other slot is free", async () => {
+	await using at = await testQueue({ maxConcurrentTasks: 2, capacity: () => ({ "bytes:disk": 10 * GB }) });
+	at.start();
+	const large = await at.add(needs(9 * GB));
+	const first = await at.add({ ...needs(2 * GB), priority: "critical" });
+	await at.clock.advance(1);
+	const common = await at.add({ priority: "low" });
+	await at.job(common);
+	const waiting = await at.add({ priority: "low" });
+	await at.queue.configure({ max_concurrent_tasks: 1 });
+	const second = await at.add({ ...needs(2 * GB), priority: "critical" });
+	await at.clock.advance(1);
+	expect([at.jobs.has(first), at.jobs.has(second)]).toEqual([false, false]);
+	await at.finish(common);
+	await at.finish(large);
+	// Both have room now: one in the slot that there is, one in the slot that is kept.
+	await at.clock.advance(1);
+	expect([at.jobs.has(first), at.jobs.has(second), at.jobs.has(waiting)]).toEqual([true, true, false]);
+	await at.finish(first);
+	await at.finish(second);
+	await at.finish(waiting);
+});

@@ -114,9 +114,10 @@ export function claim(db: Sqlite, input: ClaimInput): ClaimResult {
 		running += plan.start.length;
 		examined += plan.start.length + plan.park.length;
 		more = examined >= MAX_EXAMINED;
-		// Nobody was behind them, and nobody was woken.
-		const wasAll = line.length < page && plan.park.length === 0 && plan.start.every(needsNothing);
-		if (plan.full || more || wasAll) break;
+		const nobodyWoken = plan.park.length === 0 && plan.start.every(needsNothing);
+		// Nobody is behind them, or nobody who has a slot. Who was woken may be critical, and has one of its own.
+		const wasAll = line.length < page || plan.full;
+		if (more || (wasAll && nobodyWoken)) break;
 		page = Math.min(MAX_PAGE, page * 2);
 	}
 	const nextLookMs = stuck.length > 0 ? [nowMs + SHORTEST_SPACE_DELAY_MS] : [];

@@ -109,7 +109,7 @@ const MAGIC = 0x46554747;
 const MAX_TENSORS = 131_072;
 const MAX_METADATA = 16_384;
 /** Elements of arrays that are walked one by one, of a whole file; the largest vocabularies with their merges have 0.8 million. */
-const MAX_WALKED = 1_250_000;
+const MAX_WALKED = 1_000_000;
 /** Numbers per layer, of which a model has some hundred. */
 const MAX_SUMMED = 1024;
 const MAX_DIMENSIONS = 4;

@@ -157,7 +157,7 @@ function ggufOf(metadata: readonly (readonly [string, Buffer])[]): Buffer {
 
 /** Lists of empty strings, each as long as is walked through at once. */
 function manyArrays(): [string, Buffer][] {
-	const length = 1_250_000;
+	const length = 1_000_000;
 	const list = Buffer.concat([tag(9), tag(8), u64(length), Buffer.alloc(length * 8)]);
 	return Array.from({ length: 5 }, (_, at) => [`key${at}`, list]);
 }

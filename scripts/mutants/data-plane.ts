@@ -214,8 +214,8 @@ export const DATA_PLANE_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "plane_foreign_words_end_it",
-		file: "src/core/transfer/plane/data-process.ts",
-		find: 'stderr += String(error);\n\t\t\tprocess.kill("SIGKILL");',
+		file: "src/platform/line-child.ts",
+		find: 'stderr += String(error);\n\t\t\tchild.kill("SIGKILL");',
 		replace: "stderr += String(error);",
 		tests: ["test/transfer/data-plane.test.ts"],
 	},

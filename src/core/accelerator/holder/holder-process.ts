@@ -3,7 +3,7 @@
  * for without a limit. Its end, however it comes, is the end of everything it held.
  */
 import type { Clock } from "../../../platform/clock.ts";
-import { createLineReader } from "../../../platform/line-reader.ts";
+import { endChild, hearChild, tellChild } from "../../../platform/line-child.ts";
 import type { Log } from "../../../platform/log.ts";
 import { minimalEnvironment } from "../../../platform/process.ts";
 import {
@@ -86,8 +86,6 @@ export interface HolderLimits {
 
 const LIMITS: HolderLimits = { idleMs: 10_000, cancelMs: 10_000, silentMs: 120_000 };
 const LOOK_EVERY_MS = 250;
-const END_MS = 2000;
-const MAX_STDERR = 2000;
 
 interface Waiting {
 	hear: (report: Extract<Report, { id: number }>) => void;
@@ -168,7 +166,9 @@ export function createHolder(
 			unable: undefined,
 			over: Promise.resolve(),
 		};
-		const said = listen(process, (report) => hear(child, report));
+		const said = hearChild(process, (report) => hear(child, report as Report), {
+			maxChars: MAX_REPORT_CHARS,
+		});
 		const ended = Promise.all([process.exited, said]).then(([, stderr]) => gone(child, stderr));
 		child.over = Promise.all([ended, watch(child)]);
 		log.info("holder.started", { pid: process.pid, driver: plan.driver });
@@ -235,11 +235,11 @@ export function createHolder(
 		};
 		const cancel = (): void => {
 			waiting.cancelledMs = clock.monotonicMs();
-			say(child, { kind: "cancel", id });
+			tellChild(child.process, { kind: "cancel", id } satisfies Order);
 		};
 		child.waiting.set(id, waiting);
 		signal?.addEventListener("abort", cancel, { once: true });
-		say(child, order);
+		tellChild(child.process, order);
 		if (signal?.aborted === true) cancel();
 		return promise;
 	};
@@ -303,56 +303,9 @@ export function createHolder(
 	};
 }
 
-/** Its stdin ends, and so does it; if not, it is ended. */
 async function stop(clock: Clock, child: Child): Promise<void> {
-	const { process } = child;
 	child.isEnding = true;
-	try {
-		await process.stdin.end();
-	} catch {
-		// It has ended already.
-	}
-	const ended = new AbortController();
-	void process.exited.then(() => ended.abort());
-	await clock.sleep(END_MS, ended.signal);
-	if (!ended.signal.aborted) process.kill("SIGKILL");
-	await process.exited;
-}
-
-function say({ process }: Child, what: Order): void {
-	try {
-		const { stdin } = process;
-		for (const step of [stdin.write(`${JSON.stringify(what)}\n`), stdin.flush()])
-			Promise.resolve(step).catch(() => {});
-	} catch {
-		// It has ended: whoever waits for an answer hears of that.
-	}
-}
-
-/** Reads what it says until it ends; resolves to the last of its stderr. A word that is none of ours ends it. */
-async function listen(
-	process: Bun.Subprocess<"pipe", "pipe", "pipe">,
-	onReport: (report: Report) => void,
-): Promise<string> {
-	let stderr = "";
-	const hearErrors = async (): Promise<void> => {
-		const decoder = new TextDecoder();
-		for await (const piece of process.stderr)
-			stderr = (stderr + decoder.decode(piece, { stream: true })).slice(-MAX_STDERR);
-	};
-	const hearReports = async (): Promise<void> => {
-		const read = createLineReader((line) => onReport(JSON.parse(line) as Report), {
-			maxChars: MAX_REPORT_CHARS,
-		});
-		try {
-			for await (const piece of process.stdout) read(piece);
-		} catch (error) {
-			stderr += String(error);
-			process.kill("SIGKILL");
-		}
-	};
-	await Promise.all([hearErrors(), hearReports()]);
-	return stderr;
+	await endChild({ clock }, child.process);
 }
 
 function lastLine(stderr: string): string {

@@ -4,7 +4,7 @@
  * was not reported as part of a whole part.
  */
 import type { Clock } from "../../../platform/clock.ts";
-import { createLineReader } from "../../../platform/line-reader.ts";
+import { endChild, hearChild, tellChild } from "../../../platform/line-child.ts";
 import type { Log } from "../../../platform/log.ts";
 import { minimalEnvironment } from "../../../platform/process.ts";
 import {
@@ -58,8 +58,6 @@ export interface DataPlaneLimits {
 
 const LIMITS: DataPlaneLimits = { idleMs: 30_000, cancelMs: 5000, silentStalls: 4, mostCrashes: 5 };
 const LOOK_EVERY_MS = 500;
-const END_MS = 2000;
-const MAX_STDERR = 2000;
 
 interface Pending {
 	what: DataJob;
@@ -108,7 +106,7 @@ export function createDataPlane(
 			void pending.hears.onBytes(bytes).finally(() => {
 				pending.holding--;
 				pending.heardMs = clock.monotonicMs();
-				order(child, { kind: "passed", job, bytes });
+				tellChild(child.process, { kind: "passed", job, bytes } satisfies Order);
 			});
 		} else if (report.kind === "part") pending.hears.onPart(report.part, report.xxh64, report.tag);
 		else end(child, report.job, outcomeOf(report));
@@ -143,7 +141,7 @@ export function createDataPlane(
 		const child: Child = { process, jobs: new Map(), idleSinceMs: clock.monotonicMs() };
 		children.add(child);
 		process.unref();
-		const said = listen(process, (report) => hear(child, report));
+		const said = hearChild(process, (report) => hear(child, report as Report), { maxChars: MAX_LINE_CHARS });
 		void Promise.all([process.exited, said]).then(([, stderr]) => gone(child, stderr));
 		const watching = watch(child);
 		watches.add(watching);
@@ -164,7 +162,7 @@ export function createDataPlane(
 			}
 			if (child.jobs.size === 0 && nowMs - child.idleSinceMs >= limits.idleMs) {
 				if (current === child) current = undefined;
-				await stop(clock, child);
+				await endChild({ clock }, child.process);
 			}
 		}
 	};
@@ -200,10 +198,10 @@ export function createDataPlane(
 			child.jobs.set(job, pending);
 			const cancel = (): void => {
 				pending.cancelledMs = clock.monotonicMs();
-				order(child, { kind: "cancel", job });
+				tellChild(child.process, { kind: "cancel", job } satisfies Order);
 			};
 			signal.addEventListener("abort", cancel, { once: true });
-			order(child, { kind: "receive", job, what });
+			tellChild(child.process, { kind: "receive", job, what } satisfies Order);
 			try {
 				return await promise;
 			} finally {
@@ -212,60 +210,10 @@ export function createDataPlane(
 		},
 		async [Symbol.asyncDispose]() {
 			closed = true;
-			await Promise.all([...children].map((child) => stop(clock, child)));
+			await Promise.all([...children].map((child) => endChild({ clock }, child.process)));
 			await Promise.all(watches);
 		},
 	};
-}
-
-/** Its stdin ends, and so does it; if not, it is ended. */
-async function stop(clock: Clock, { process }: Child): Promise<void> {
-	try {
-		await process.stdin.end();
-	} catch {
-		// It has ended already.
-	}
-	const ended = new AbortController();
-	void process.exited.then(() => ended.abort());
-	await clock.sleep(END_MS, ended.signal);
-	if (!ended.signal.aborted) process.kill("SIGKILL");
-	await process.exited;
-}
-
-function order({ process }: Child, what: Order): void {
-	try {
-		const { stdin } = process;
-		for (const step of [stdin.write(`${JSON.stringify(what)}\n`), stdin.flush()])
-			Promise.resolve(step).catch(() => {});
-	} catch {
-		// It has ended: whoever waits for an answer hears of that.
-	}
-}
-
-/** Reads what it says until it ends; resolves to the last of its stderr. A word that is none of ours ends it. */
-async function listen(
-	process: Bun.Subprocess<"pipe", "pipe", "pipe">,
-	onReport: (report: Report) => void,
-): Promise<string> {
-	let stderr = "";
-	const hearErrors = async (): Promise<void> => {
-		const decoder = new TextDecoder();
-		for await (const piece of process.stderr)
-			stderr = (stderr + decoder.decode(piece, { stream: true })).slice(-MAX_STDERR);
-	};
-	const hearReports = async (): Promise<void> => {
-		const read = createLineReader((line) => onReport(JSON.parse(line) as Report), {
-			maxChars: MAX_LINE_CHARS,
-		});
-		try {
-			for await (const piece of process.stdout) read(piece);
-		} catch (error) {
-			stderr += String(error);
-			process.kill("SIGKILL");
-		}
-	};
-	await Promise.all([hearErrors(), hearReports()]);
-	return stderr;
 }
 
 function outcomeOf(event: Extract<JobEvent, { kind: "done" | "failed" }>): DataOutcome {

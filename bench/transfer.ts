@@ -23,6 +23,7 @@ import type { BenchContext, Measured } from "./row.ts";
 const ROWS = {
 	copy: { name: "copy between nodes, verified, beside curl", unit: "GB/s", goal: { ratioAtLeast: 1.5 } },
 	rclone: { name: "the same, beside rclone", unit: "GB/s", goal: { ratioAtLeast: 1.3 } },
+	aria2c: { name: "the same, beside aria2c -x16", unit: "GB/s", goal: { ratioAtLeast: 1.5 } },
 	sha256: {
 		name: "the same with --verify, beside curl | sha256sum",
 		unit: "GB/s",
@@ -85,7 +86,16 @@ async function measure(
 
 	const receiver = cluster.processes("node2");
 	const idle = anonymousBytes(receiver);
-	const samples: Samples = { ours: [], curl: [], rclone: [], sha256: [], curlSha256: [], dram: [], cp: [] };
+	const samples: Samples = {
+		ours: [],
+		curl: [],
+		rclone: [],
+		aria2c: [],
+		sha256: [],
+		curlSha256: [],
+		dram: [],
+		cp: [],
+	};
 	const memory: number[] = [];
 	const work: number[] = [];
 	const peerWork: number[] = [];
@@ -130,6 +140,15 @@ async function measure(
 			);
 			rmSync(target);
 		}
+		if (nginx !== undefined && Bun.which("aria2c") !== null) {
+			const where = ["-d", dir, "-o", "peer.bin"];
+			samples.aria2c.push(
+				await rate(() =>
+					Bun.$`aria2c --no-conf -q -x16 -s16 -k1M --file-allocation=none ${where} ${url}/model.bin`.quiet(),
+				),
+			);
+			rmSync(target);
+		}
 		say(
 			`round ${round}: ours ${samples.ours.at(-1)?.toFixed(2)} GB/s with ${work.at(-1)?.toFixed(2)} s/GB, curl ${samples.curl.at(-1)?.toFixed(2) ?? "missing"} with ${peerWork.at(-1)?.toFixed(2)}`,
 		);
@@ -140,6 +159,7 @@ async function measure(
 	return [
 		{ ...ROWS.copy, ours, peer: orMissing(samples.curl) },
 		{ ...ROWS.rclone, ours, peer: orMissing(samples.rclone) },
+		{ ...ROWS.aria2c, ours, peer: orMissing(samples.aria2c) },
 		{ ...ROWS.work, ours: work, peer: orMissing(peerWork) },
 		{ ...ROWS.overIdle, ours: memory.map((bytes) => (bytes - idle) / 1e6), peer: undefined },
 		{ ...ROWS.whole, ours: memory.map((bytes) => bytes / 1e6), peer: undefined },
@@ -149,7 +169,10 @@ async function measure(
 	];
 }
 
-type Samples = Record<"ours" | "curl" | "rclone" | "sha256" | "curlSha256" | "dram" | "cp", number[]>;
+type Samples = Record<
+	"ours" | "curl" | "rclone" | "aria2c" | "sha256" | "curlSha256" | "dram" | "cp",
+	number[]
+>;
 
 function orMissing(samples: readonly number[]): readonly number[] | "missing" {
 	return samples.length === 0 ? "missing" : samples;

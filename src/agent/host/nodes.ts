@@ -16,6 +16,8 @@ export interface Nodes {
 	 */
 	client(node: string): ApiClient;
 	reachable(): NodeView[];
+	/** Those that report within one heartbeat: alive by their rows, and not heard from since this host's start. */
+	awaited(): NodeView[];
 	/** A bearer for calls to the node outside the contract (gateway). */
 	bearer(node: string): string;
 	/** Whom to meet there. */
@@ -88,6 +90,7 @@ export function createNodes({
 			return inOurWords(view.name, client);
 		},
 		reachable: () => cluster.views().filter((v) => isReachable(v.liveness) && v.beat !== undefined),
+		awaited: () => cluster.views().filter((v) => isReachable(v.liveness) && v.beat === undefined),
 		bearer,
 		trust,
 		target(text) {

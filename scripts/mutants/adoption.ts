@@ -23,6 +23,27 @@ export const ADOPTION_GUARDS: readonly Guard[] = [
 		tests: PRESENT,
 	},
 	{
+		name: "shown_beside_snapshots_of_others",
+		file: "src/core/storage/presented.ts",
+		find: "if (isAnothers(snapshot, shown.cacheDir)) throw",
+		replace: 'if (shown.ref === "") throw',
+		tests: PRESENT,
+	},
+	{
+		name: "ref_of_others_stays",
+		file: "src/core/storage/presented.ts",
+		find: 'if (isAnothers(join(root, "snapshots", named), shown.cacheDir))',
+		replace: 'if (named === "")',
+		tests: PRESENT,
+	},
+	{
+		name: "adopted_bytes_by_no_other_path",
+		file: "src/agent/node/adopt-task.ts",
+		find: "io.hashFile({ ...input, path: place }",
+		replace: 'io.hashFile({ ...input, path: place === "" ? place : realPath }',
+		tests: ["test/agent/adopt-task.test.ts"],
+	},
+	{
 		name: "shown_in_private_directories",
 		file: "src/agent/node/present-routes.ts",
 		find: "(mode & 0o022) === 0",

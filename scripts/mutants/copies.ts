@@ -261,6 +261,13 @@ export const COPIES_GUARDS: readonly Guard[] = [
 		tests: ["test/agent/preloading.test.ts"],
 	},
 	{
+		name: "hints_of_the_near_future",
+		file: "src/agent/node/preload-routes.ts",
+		find: "if (fromS > nowS + MAX_AHEAD_S) {",
+		replace: "if (fromS < 0) {",
+		tests: ["test/agent/model-information.test.ts"],
+	},
+	{
 		name: "hints_bounded",
 		file: "src/core/preload/preload.ts",
 		find: "if (!hints.has(hint.model) && hints.size >= MAX_HINTS) throw tooManyHints();",

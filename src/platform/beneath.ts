@@ -73,20 +73,34 @@ export async function rmdirBeneath(folder: string, path: string): Promise<boolea
 	return gone === 1;
 }
 
+/**
+ * Gives a name below `folder` to work that opens it itself, and without following a link: its parents are reached as
+ * openBeneath does, and stay those that they were.
+ * @throws as openBeneath
+ */
+export async function atBeneath<T>(
+	folder: string,
+	path: string,
+	work: (place: string) => Promise<T>,
+): Promise<T> {
+	const parent = await openBeneath(folder, dirname(path));
+	try {
+		return await work(process.platform === "linux" ? `/proc/self/fd/${parent.fd}/${basename(path)}` : path);
+	} finally {
+		await parent.close();
+	}
+}
+
 async function inParent(
 	folder: string,
 	path: string,
 	work: (place: string) => Promise<number>,
 ): Promise<number> {
-	let parent: FileHandle | undefined;
 	try {
-		parent = await openBeneath(folder, dirname(path));
-		return await work(process.platform === "linux" ? `/proc/self/fd/${parent.fd}/${basename(path)}` : path);
+		return await atBeneath(folder, path, work);
 	} catch (error) {
 		const { code } = error as NodeJS.ErrnoException;
 		if (code === "ENOENT") return 0;
 		throw error;
-	} finally {
-		await parent?.close();
 	}
 }

@@ -152,7 +152,8 @@ function hashFile(job: Extract<IoJob, { kind: "hash-file" }>, tools: IoTools): F
 	const parts = partHasher(job.partSizeBytes, tools.newXxh64);
 	const { tagKey, partSizeBytes } = job;
 	const tags = tagKey === undefined ? undefined : partTagger({ key: tagKey, partSizeBytes });
-	const fd = openSync(job.path, O_RDONLY | O_NOFOLLOW);
+	// A fifo in its place must not hold up the thread.
+	const fd = openSync(job.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 	try {
 		let position = 0;
 		for (;;) {

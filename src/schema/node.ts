@@ -61,6 +61,8 @@ const reportedServiceSchema = serviceSchema.extend({
 	restarts: count,
 	requests: count,
 	error: z.string().max(65_536).nullable(),
+	revision: z.string().max(128).optional(),
+	served_name: z.string().max(400).nullable().optional(),
 });
 
 const reportedCopySchema = copySchema.extend({
@@ -72,6 +74,7 @@ const reportedCopySchema = copySchema.extend({
 	source_url: z.string().max(4096).nullable(),
 	format: z.string().max(64),
 	ready_at: z.number().nonnegative(),
+	adopted_from: z.string().max(4096).optional(),
 });
 
 /** What a node posts to the host every 5 s, and at once when something changed. Unknown fields are ignored. */

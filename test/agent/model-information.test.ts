@@ -117,6 +117,8 @@ test("a hint to the host goes to a node that has the model on a disk, and the ho
 	expect(await reasonOf(hint({ device: "node9:dram" }))).toBe("node_not_found");
 	expect(await reasonOf(hint({ in_s: 1, at: 5 }))).toBe("bad_field");
 	expect(await reasonOf(hint({ at: 5 }))).toBe("bad_field");
+	// One that never ends would take a place of the few that there are for ever.
+	expect(await reasonOf(hint({ at: 1e12 }))).toBe("bad_field");
 	const unknown = host().call("hintModel", { params: { model_name: "none" }, body: {} });
 	expect(await reasonOf(unknown)).toBe("model_not_found");
 	const { plans } = await host().call("getPreload", {});

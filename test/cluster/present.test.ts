@@ -137,3 +137,44 @@ test(
 	},
 	LIMIT_MS,
 );
+
+test(
+	"what a library has put into the cache stays as it is: its snapshot, its files, and its ref",
+	async () => {
+		using dir = tempDir();
+		await using c = await localCluster({ files, nodes: ["node1"], importDirectories: [dir.path] });
+		await c.download(MODEL, "node1:disk");
+		const { revision } = await present(c);
+		const other = "a".repeat(40);
+		const cacheWith = (name: string, commit: string, asLink: boolean): string => {
+			const cache = join(dir.path, name);
+			const root = join(cache, "models--acme--tiny");
+			const snapshot = join(root, "snapshots", commit);
+			for (const path of [snapshot, join(root, "blobs"), join(root, "refs")])
+				mkdirSync(path, { recursive: true, mode: 0o700 });
+			const config = join(snapshot, "config.json");
+			writeFileSync(asLink ? join(root, "blobs", "b10b") : config, "theirs");
+			if (asLink) symlinkSync("../../blobs/b10b", config);
+			writeFileSync(join(root, "refs", "main"), commit);
+			return cache;
+		};
+		const theirs = (cache: string) =>
+			readFileSync(tryToLoadFromCache(cache, MODEL, "config.json") ?? "", "utf8");
+		for (const [name, commit, asLink] of [
+			["links", revision, true],
+			["files", revision, false],
+			["ref", other, true],
+		] as const) {
+			const cache = cacheWith(name, commit, asLink);
+			expect(await reasonOf(present(c, { cache_dir: cache }))).toBe("409 cache_in_the_way");
+			expect(theirs(cache)).toBe("theirs");
+		}
+		// Beside them there is room.
+		const beside = await present(c, { cache_dir: join(dir.path, "ref"), ref: "ours" });
+		expect(existsSync(join(beside.snapshot, "config.json"))).toBe(true);
+		await c.host.client.call("withdrawModel", { params, query: {} });
+		expect(existsSync(beside.snapshot)).toBe(false);
+		for (const name of ["links", "files", "ref"]) expect(theirs(join(dir.path, name))).toBe("theirs");
+	},
+	LIMIT_MS,
+);

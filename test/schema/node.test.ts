@@ -54,6 +54,21 @@ test.each([
 	["an activity", { activities: [activity()] }, { activities: [activity({ model_name: long(401) })] }],
 	["services", { services: Array(1_000).fill(service()) }, { services: Array(1_001).fill(service()) }],
 	[
+		"a service's names",
+		{ services: [service({ served_name: long(400), revision: long(128) })] },
+		{ services: [service({ served_name: long(401) })] },
+	],
+	[
+		"a service's revision",
+		{ services: [service({ revision: "main" })] },
+		{ services: [service({ revision: long(129) })] },
+	],
+	[
+		"where a copy was adopted",
+		{ inventory: [copy({ adopted_from: long(4096) })] },
+		{ inventory: [copy({ adopted_from: long(4097) })] },
+	],
+	[
 		"a service's url",
 		{ services: [service({ url: long(2048) })] },
 		{ services: [service({ url: long(2049) })] },

@@ -131,6 +131,22 @@ test("only so many contents are remembered, and the secret of an older one still
 	]);
 });
 
+test("what was tagged under secrets that no content has any more is forgotten, and what has one is not", async () => {
+	using dir = tempDir();
+	await using held = await standTags(dir.path);
+	const { tags, contentId } = held;
+	const last = PARTS - 1;
+	const ask = (key: string) => tags.parts(key, { contentId, fileIndex: 0, first: last, end: PARTS }, signal);
+	const key = tags.keyOf(contentId);
+	await ask(key);
+	await ask("orphan");
+	held.overwrite();
+	expect(await ask("orphan")).toEqual([tagOf(WEIGHTS, last, "orphan")]);
+	for (let count = 0; count < MAX_TAGGED_CONTENTS; count++) await ask(`orphan ${count}`);
+	expect(await ask("orphan")).not.toEqual([tagOf(WEIGHTS, last, "orphan")]);
+	expect(await ask(key)).toEqual([tagOf(WEIGHTS, last, key)]);
+});
+
 /** A manifest whose XXH64 are those of the forged bytes: a second pre-image of XXH64 is easily made. */
 function manifestFor(change: Partial<Manifest["files"][number]> = {}): Manifest {
 	const manifest = manifestOf({ [FILE]: FORGED });

@@ -8,7 +8,7 @@ import type { TaskContext } from "../../core/queue/queue.ts";
 import { detectModel, findModel, type FoundModel, type SourceContext } from "../../core/source/source.ts";
 import type { AdoptedFile, Storage } from "../../core/storage/storage.ts";
 import { linkFiles } from "./adopt-link.ts";
-import { openBeneath } from "../../platform/beneath.ts";
+import { atBeneath, openBeneath } from "../../platform/beneath.ts";
 import { fileError } from "../../platform/durable-file.ts";
 import { identityOf } from "../../platform/file-identity.ts";
 import { sha256Hex } from "../../platform/hash.ts";
@@ -119,8 +119,11 @@ async function readOne(
 		if (kept?.identity === before) return kept;
 		const partSize = partSizeBytes(sizeBytes);
 		const gitSha1 = digest?.algorithm === "git-sha1";
-		const input = { path: realPath, partSizeBytes: partSize, sizeBytes, gitSha1 };
-		const got = await io.hashFile(input, signal, report);
+		const input = { partSizeBytes: partSize, sizeBytes, gitSha1 };
+		// By no path that somebody could lead elsewhere meanwhile.
+		const got = await reached(path, () =>
+			atBeneath(folder, realPath, (place) => io.hashFile({ ...input, path: place }, signal, report)),
+		);
 		if ((await look(folder, realPath, path)) !== before || got.sizeBytes !== sizeBytes) throw changed(path);
 		const hex = gitSha1 ? got.gitSha1 : got.sha256;
 		if (digest !== undefined && digest.hex !== hex) throw mismatch(path, digest.hex, hex ?? "");
@@ -142,20 +145,24 @@ async function readOne(
 
 /** What the file is now, reached without following a link anywhere below the import folder. */
 async function look(folder: string, realPath: string, path: string): Promise<string> {
-	let handle: FileHandle;
-	try {
-		handle = await openBeneath(folder, realPath);
-	} catch (error) {
-		const { code } = error as NodeJS.ErrnoException;
-		if (code === "ELOOP" || code === "ENOTDIR" || code === "ENOENT") throw changed(path, error);
-		throw error;
-	}
+	const handle: FileHandle = await reached(path, () => openBeneath(folder, realPath));
 	try {
 		const stats: BigIntStats = await handle.stat({ bigint: true });
 		if (!stats.isFile()) throw changed(path);
 		return identityOf(stats);
 	} finally {
 		await handle.close();
+	}
+}
+
+/** What cannot be reached any more as it was found has changed. */
+async function reached<T>(path: string, work: () => Promise<T>): Promise<T> {
+	try {
+		return await work();
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "ELOOP" || code === "ENOTDIR" || code === "ENOENT") throw changed(path, error);
+		throw error;
 	}
 }
 

@@ -1,5 +1,6 @@
 /** The node's routes about what will be wanted in memory. */
 import type { Contract } from "../../api/contract.ts";
+import { MAX_AHEAD_S } from "../../api/contract/preload.ts";
 import type { BodyOf } from "../../api/route.ts";
 import { invalid, notFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
@@ -38,12 +39,20 @@ export function preloadRoutes(
 	};
 }
 
-/** Seconds since the epoch. @throws 400 bad_field for two times, or one that is over */
+/** Seconds since the epoch. @throws 400 bad_field for two times, or one that is over or too far ahead */
 function hintedFrom({ in_s: inS, at, for_s: forS }: BodyOf<Contract["hintModel"]>, nowS: number): number {
 	if (inS !== undefined && at !== undefined)
 		throw invalid("bad_field", "Give `in_s` or `at`, not both.", { field: "at" });
 	const fromS = at ?? nowS + (inS ?? 0);
 	if (fromS + forS <= nowS)
 		throw invalid("bad_field", `What was wanted until ${fromS + forS} is over.`, { field: "at" });
+	if (fromS > nowS + MAX_AHEAD_S) {
+		throw invalid(
+			"bad_field",
+			`What is wanted from ${fromS} on is more than ${MAX_AHEAD_S} s ahead.`,
+			{ field: "at" },
+			"Say it nearer to its time.",
+		);
+	}
 	return fromS;
 }

@@ -5,7 +5,7 @@ import type { Route } from "../route.ts";
 import { BOTH, device } from "./fields.ts";
 
 /** A hint is of the near future; what comes every week is found out without one. */
-const MAX_AHEAD_S = 7 * 86_400;
+export const MAX_AHEAD_S = 7 * 86_400;
 
 export const preloadRoutes = {
 	hintModel: {
@@ -18,7 +18,7 @@ export const preloadRoutes = {
 		body: z.strictObject({
 			/** Seconds from now; default 0. */
 			in_s: z.number().nonnegative().max(MAX_AHEAD_S).optional(),
-			/** Seconds since the epoch, in the place of `in_s`. */
+			/** Seconds since the epoch, in the place of `in_s`; as near. */
 			at: z.number().nonnegative().max(1e12).optional(),
 			/** How long it will be wanted from then on; default 10 minutes. */
 			for_s: z.number().min(1).max(86_400).default(600),

@@ -3,8 +3,18 @@
  * `snapshots/COMMIT/…` are the files), so that a program with HF_HUB_OFFLINE=1 finds them there. The files are relative
  * links into the store: no bytes are taken, and a copy that goes or is damaged takes its links with it.
  */
-import { lstatSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import {
+	lstatSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	readlinkSync,
+	rmdirSync,
+	rmSync,
+	symlinkSync,
+} from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { isInside } from "../../platform/beneath.ts";
 import { writeFileDurably } from "../../platform/durable-file.ts";
 import { joinSafe, parseSafePath } from "../../platform/safe-path.ts";
 import { GswarmError } from "../../schema/errors.ts";
@@ -23,10 +33,17 @@ export interface Presented extends Presentation {
 	snapshot: string;
 }
 
-/** Shows a ready copy; what stands at the ref goes to it. Showing it again makes what is missing of it. */
+/** Of a file that holds a commit. */
+const MAX_REF_BYTES = 128;
+
+/**
+ * Shows a ready copy; what stands at the ref goes to it. Showing it again makes what is missing of it.
+ * @throws CONFLICT cache_in_the_way
+ */
 export async function presentCopy(shelf: Shelf, row: CopyRow, shown: Presentation): Promise<Presented> {
 	const { tier, model, revision } = row;
 	await withdrawCopy(shelf, row, shown.cacheDir);
+	requireFree(row, shown);
 	await shelf.writes.present({ key: { tier, model, revision }, shown });
 	shelf.presented.set(keyOf(row), [...(shelf.presented.get(keyOf(row)) ?? []), shown]);
 	await makeLinks(shelf, row, shown);
@@ -92,6 +109,9 @@ async function makeLinks(shelf: Shelf, row: CopyRow, shown: Presentation): Promi
 		const safe = parseSafePath(path);
 		const at = joinSafe(snapshot, safe);
 		for (const directory of foldersOf(snapshot, path)) makeDirectory(directory);
+		const there = lstatSync(at, { throwIfNoEntry: false });
+		if (there !== undefined && !there.isSymbolicLink())
+			throw inTheWay(at, "it is no link of the agent's own");
 		rmSync(at, { force: true });
 		symlinkSync(relative(dirname(at), placeOf(safe)), at);
 	}
@@ -116,12 +136,42 @@ function makeDirectory(path: string): void {
 	const info = lstatSync(path, { throwIfNoEntry: false });
 	if (info === undefined) mkdirSync(path, { recursive: true, mode: DIRECTORY_MODE });
 	else if (!info.isDirectory() || info.uid !== process.getuid?.()) {
-		throw new GswarmError("CONFLICT", `${path} is in the way: it is no directory of the agent's own.`, {
-			reason: "cache_in_the_way",
-			details: { path },
-			hint: "Choose another --cache-dir.",
-		});
+		throw inTheWay(path, "it is no directory of the agent's own");
 	}
+}
+
+/**
+ * A snapshot that another program has put there stays as it is, and so does a ref that leads to it: what is shown
+ * goes one day, and would take that along.
+ */
+function requireFree(row: CopyRow, shown: Presentation): void {
+	const { root, commit, snapshot } = placesOf(row, shown);
+	if (isAnothers(snapshot, shown.cacheDir)) throw inTheWay(snapshot, "another program has put it there");
+	const ref = join(root, "refs", shown.ref);
+	const info = lstatSync(ref, { throwIfNoEntry: false });
+	if (info?.isFile() !== true || info.size > MAX_REF_BYTES) return;
+	const named = readFileSync(ref, "utf8").trim();
+	if (named === commit || !/^[0-9a-f]{40}$/.test(named)) return;
+	if (isAnothers(join(root, "snapshots", named), shown.cacheDir))
+		throw inTheWay(ref, "it leads to a snapshot of another program");
+}
+
+/** Ours are links out of the cache; the libraries' lead to blobs in it, or are the files themselves. */
+function isAnothers(directory: string, cacheDir: string): boolean {
+	if (lstatSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
+	return readdirSync(directory, { withFileTypes: true }).some((entry) => {
+		const at = join(directory, entry.name);
+		if (entry.isDirectory()) return isAnothers(at, cacheDir);
+		return !entry.isSymbolicLink() || isInside(cacheDir, resolve(directory, readlinkSync(at)));
+	});
+}
+
+function inTheWay(path: string, why: string): GswarmError {
+	return new GswarmError("CONFLICT", `${path} is in the way: ${why}.`, {
+		reason: "cache_in_the_way",
+		details: { path },
+		hint: "Choose another --cache-dir, or another --ref.",
+	});
 }
 
 /** `a/b/c.json` has `a` and `a/b`. */

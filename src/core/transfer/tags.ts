@@ -61,9 +61,15 @@ export function createTags({ storage, io, ids }: { storage: Storage; io: IoPool;
 		}
 		keys.set(contentId, key);
 	};
+	/** Secrets of no content any more, of whom a grant still knows. */
+	const dropOrphans = (but: string): void => {
+		const current = new Set(keys.values());
+		for (const key of made.keys()) if (key !== but && !current.has(key)) made.delete(key);
+	};
 	const tagsOf = (key: string, path: string): Map<number, string> => {
 		const files: Made = made.get(key) ?? new Map();
 		made.set(key, files);
+		if (made.size > MAX_TAGGED_CONTENTS) dropOrphans(key);
 		const tags = files.get(path) ?? new Map<number, string>();
 		files.set(path, tags);
 		return tags;

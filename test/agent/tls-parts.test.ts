@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { grantedParts } from "../../src/agent/granted-parts.ts";
 import { grantForOperation } from "../../src/agent/host/operations.ts";
-import { touchOnProgress } from "../../src/agent/node/tasks.ts";
+import { touchOnProgress } from "../../src/agent/node/copy-task.ts";
 import { nodeServerName } from "../../src/core/identity/identity.ts";
 import { silentLog } from "../../src/platform/log.ts";
 import type { TaskDocument } from "../../src/schema/task.ts";

@@ -9,7 +9,8 @@ import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
 import { paced } from "./paced.ts";
-import { type DownloadRequest, requireCopy } from "./tasks.ts";
+import type { DownloadRequest } from "./download-task.ts";
+import { requireCopy } from "./named-copy.ts";
 
 /** Whoever imports waits until its beginning has been read. */
 const LIMIT_MS = 25_000;

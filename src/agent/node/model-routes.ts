@@ -16,7 +16,10 @@ import { onlyTier } from "./only-tier.ts";
 import type { Asked, NodeRouteDependencies, NodeRequests, SubmitBody } from "./node-requests.ts";
 import type { CopyRequest } from "./copy-request.ts";
 import { isGpu } from "./holdings.ts";
-import { type DeleteRequest, type DownloadRequest, copyNowOr, ofRevision, serves } from "./tasks.ts";
+import type { DownloadRequest } from "./download-task.ts";
+import { copyNowOr, ofRevision } from "./named-copy.ts";
+import type { DeleteRequest } from "./removal-task.ts";
+import { serves } from "./serve-task.ts";
 import type { VerifyRequest } from "./verification.ts";
 
 type ModelRoutes = Pick<

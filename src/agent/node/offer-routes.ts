@@ -8,7 +8,7 @@ import { OFFER_PIECE_BYTES } from "../../schema/offer.ts";
 import { isTerminal } from "../../schema/task.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
-import type { DownloadRequest } from "./tasks.ts";
+import type { DownloadRequest } from "./download-task.ts";
 
 type OfferRoutes = Pick<Handlers<"node">, "offerBundle" | "wantedPiece" | "sendPiece">;
 

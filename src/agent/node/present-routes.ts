@@ -8,7 +8,7 @@ import { isModelName, parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
 import { onlyTier } from "./only-tier.ts";
-import { ofRevision, requireCopy } from "./tasks.ts";
+import { ofRevision, requireCopy } from "./named-copy.ts";
 
 export function presentRoutes(
 	d: NodeRouteDependencies,

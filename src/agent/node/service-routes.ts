@@ -8,7 +8,8 @@ import type { Handlers } from "../http/app.ts";
 import { textResponse } from "../http/text.ts";
 import { isGpu } from "./holdings.ts";
 import type { NodeRouteDependencies, NodeRequests } from "./node-requests.ts";
-import { type ServeRequest, copyNowOr, requireCopy } from "./tasks.ts";
+import { copyNowOr, requireCopy } from "./named-copy.ts";
+import type { ServeRequest } from "./serve-task.ts";
 
 type ServiceRoutes = Pick<
 	Handlers<"node">,

@@ -5,7 +5,7 @@ import { modelNotFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
-import { copyNowOr, requireCopy } from "./tasks.ts";
+import { copyNowOr, requireCopy } from "./named-copy.ts";
 import type { UploadRequest } from "./upload-task.ts";
 
 export function uploadRoutes(

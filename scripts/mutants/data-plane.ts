@@ -297,6 +297,13 @@ export const DATA_PLANE_GUARDS: readonly Guard[] = [
 		tests: ["test/transfer/data-plane-transfer.test.ts"],
 	},
 	{
+		name: "tag_of_changed_bytes_untold",
+		file: "src/core/transfer/intake.ts",
+		find: 'what === "tag"\n',
+		replace: 'wanted === ""\n',
+		tests: ["test/transfer/tags.test.ts"],
+	},
+	{
 		name: "tag_compared",
 		file: "src/core/transfer/intake.ts",
 		find: "if (tag !== undefined && tag.wanted !== tag.got) {",

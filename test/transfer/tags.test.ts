@@ -269,6 +269,10 @@ test("bytes that were changed on their way so that their XXH64 stays are refused
 	});
 	expect(failure).toMatchObject({ reason: "checksum_mismatch", retryable: false });
 	expect(failure?.message).toContain("tag");
+	// Two tags of different bytes with the same number give the key away.
+	const said = JSON.stringify([failure, failure?.message, failure?.details]);
+	expect(said).not.toContain(tagOf(FORGED, 1));
+	expect(said).not.toMatch(/[0-9a-f]{32}/);
 	expect(got).toBeUndefined();
 });
 

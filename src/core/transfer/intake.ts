@@ -73,8 +73,15 @@ export function createIntake(input: IntakeInput): Intake {
 		const key = `${file.index} ${part}`;
 		const tries = (partTries.get(key) ?? 0) + 1;
 		partTries.set(key, tries);
-		if (tries >= input.partTries)
-			throw checksumMismatch(file.path, { wanted: `${what} ${wanted} of part ${part}`, got });
+		if (tries >= input.partTries) {
+			// The tag of changed bytes is said to nobody: beside that of the right ones it gives the key away.
+			throw checksumMismatch(
+				file.path,
+				what === "tag"
+					? { wanted: `the tag of part ${part} that its source told`, got: "bytes with another one" }
+					: { wanted: `xxh64 ${wanted} of part ${part}`, got },
+			);
+		}
 		log.warn("transfer.part_mismatch", { transfer_id: transferId, file: file.path, part, tries });
 		const again = requestFor(file, { first: part, end: part + 1 });
 		meter.add(-(again.bytes ?? 0));

@@ -24,7 +24,7 @@ export function banner(d: {
 	for (const tier of tiers) {
 		const free = filesystemSpace(tier.root).freeBytes;
 		lines.push(
-			`  ${tier.name.padEnd(9)} ${tier.root}  (${(free / 1e9).toFixed(1)} GB free${tier.limitBytes === undefined ? "" : `, budget ${(tier.limitBytes / 1e9).toFixed(1)} GB`})`,
+			`  ${tier.name.padEnd(9)} ${tier.root}  (${sized(free)} free${tier.limitBytes === undefined ? "" : `, budget ${sized(tier.limitBytes)}`})`,
 		);
 	}
 	for (const { device, product, problem } of gpus)
@@ -35,6 +35,11 @@ export function banner(d: {
 	lines.push("", "Next:", "  gswarm node list", ...nextOf(urls.host));
 	lines.push("", "Ctrl-C stops it; `gswarm agent --detach` runs it in the background.", "");
 	return lines.join("\n");
+}
+
+/** A budget of some megabytes is not 0.0 GB. */
+function sized(bytes: number): string {
+	return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
 function nextOf(host: string | undefined): string[] {

@@ -50,7 +50,10 @@ export async function settle(
 /** Prints how a task ended: the document for programs, a sentence for people. */
 export async function tellEnd(context: Context, task: TaskDocument, telling: Telling): Promise<number> {
 	const { out, say } = context;
-	await out.show(task, { names: () => [task.task_id], human: () => safeLine(telling.data?.(task) ?? "") });
+	await out.show(task, {
+		names: () => [task.task_id],
+		human: () => (task.status === "completed" ? safeLine(telling.data?.(task) ?? "") : ""),
+	});
 	switch (task.status) {
 		case "completed": {
 			say.success(`${telling.done(task)}${howFast(task)}.`);

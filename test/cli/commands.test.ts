@@ -460,3 +460,32 @@ describe("model download", () => {
 		expect(JSON.parse(json.stdout)).toEqual(SUBMITTED);
 	});
 });
+
+test("model serve prints no address of a service that did not come up", async () => {
+	const error = { code: "TASK_FAILED", message: "The engine could not load it.", details: {} };
+	const getTask = sampleTask({ status: "failed", error });
+	const { code, stdout, stderr } = await run(["model", "serve", "acme/tiny"], {
+		agent: fakeAgent({ startService: { ...SUBMITTED, service_id: "svc-1" }, getTask }),
+	});
+	expect([code, stdout.trim()]).toEqual([1, ""]);
+	expect(stderr).toContain("The engine could not load it.");
+});
+
+test("model adopt --dry-run names the command that does it, with what was asked for", async () => {
+	const one = {
+		path: "/srv/tiny",
+		kind: "folder",
+		model_name: "tiny",
+		revision: null,
+		refs: [],
+		source_url: "file:///srv/tiny",
+		file_count: 1,
+		size_bytes: 1,
+		problem: null,
+		adopted_as: null,
+	};
+	const findAdoptable = { node: "node2", device: "node2:disk", found: [one] };
+	const line = ["model", "adopt", "/srv/tiny", "--node", "node2", "--as", "acme/x", "--link", "--dry-run"];
+	const { stderr } = await run(line, { agent: fakeAgent({ findAdoptable }) });
+	expect(stderr).toContain("gswarm model adopt /srv/tiny --node node2 --as acme/x --link");
+});

@@ -273,6 +273,22 @@ describe("files that somebody else changes", () => {
 });
 
 test(
+	"a path without a node is refused where there are several, in words that fit the command",
+	async () => {
+		using dir = tempDir();
+		await using c = await localCluster({ importDirectories: [dir.path] });
+		const refused = await c.host.client
+			.call("findAdoptable", { body: { path: dir.path } })
+			.catch((error: unknown) => asGswarmError(error));
+		expect(refused).toMatchObject({
+			reason: "ambiguous_node",
+			hint: expect.stringContaining("--node node1"),
+		});
+	},
+	LIMIT_MS,
+);
+
+test(
 	"what is refused: a path elsewhere, memory, several models, a blob that is not what its name says",
 	async () => {
 		using dir = tempDir();

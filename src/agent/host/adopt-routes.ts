@@ -1,5 +1,5 @@
 /** The host's routes for what other programs have put on a node: that node looks, and adopts. */
-import { modelNotFound } from "../../schema/errors.ts";
+import { invalid, modelNotFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
 import { anyCopy } from "./upload-routes.ts";
@@ -13,13 +13,13 @@ export function adoptRoutes(
 		device === undefined ? anyCopy(d, model) : d.nodes.holding(device, model);
 	return {
 		findAdoptable({ body, request }) {
-			const { node, device } = d.nodes.target(body.device ?? "disk");
+			const { node, device } = d.nodes.target(body.device ?? theOnlyDisk(d));
 			const asked = { body: { ...body, device }, signal: request.signal };
 			return d.nodes.client(node).call("findAdoptable", asked);
 		},
 		async adoptModel({ params, body, request }) {
 			const model = parseModelName(params.model_name);
-			const { node, tier, device } = d.nodes.target(body.device ?? "disk");
+			const { node, tier, device } = d.nodes.target(body.device ?? theOnlyDisk(d));
 			const answer = await d.nodes.client(node).call("adoptModel", {
 				params: { model_name: model },
 				body: { ...body, device },
@@ -42,4 +42,16 @@ export function adoptRoutes(
 			return d.nodes.client(node).call("withdrawModel", { params, query: { ...query, device } });
 		},
 	};
+}
+
+/** @throws 400 ambiguous_node: a path is one of a certain machine */
+function theOnlyDisk({ cluster }: Pick<HostRouteDependencies, "cluster">): string {
+	const nodes = cluster.views().map((view) => view.name);
+	if (nodes.length <= 1) return "disk";
+	throw invalid(
+		"ambiguous_node",
+		`On which node that path is was not said: ${nodes.join(", ")} could be meant.`,
+		{ field: "device", nodes },
+		`Name it: \`--node ${nodes[0] ?? "node1"}\` (in the API \`device\`, e.g. ${nodes[0] ?? "node1"}:disk).`,
+	);
 }

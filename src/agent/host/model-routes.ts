@@ -398,7 +398,7 @@ async function cancelBringing(d: HostRouteDependencies, model: string): Promise<
 
 /** 409: what is unregistered now would be back when the task ends. */
 function stillComing(model: string, { task_id, node }: TaskDocument): GswarmError {
-	return new GswarmError("CONFLICT", `The task ${task_id} is bringing ${JSON.stringify(model)} to ${node}.`, {
+	return new GswarmError("CONFLICT", `The task ${task_id} is still bringing ${JSON.stringify(model)}.`, {
 		reason: "in_use",
 		details: { model, node, task: task_id },
 		hint: `Wait for it, or \`gswarm queue cancel ${task_id}\`.`,

@@ -111,7 +111,7 @@ export function createNodes({
 			if (device.node !== undefined) {
 				const target = located(cluster.view(device.node), device);
 				if (!registry.has(model) || !holders.some((l) => l.node === target.node))
-					throw modelNotFound(model, target.device);
+					throw notReady(registry, model, target);
 				return target;
 			}
 			const names = [...new Set(holders.map((l) => l.node))];
@@ -121,6 +121,25 @@ export function createNodes({
 			return located(cluster.view(only), device);
 		},
 	};
+}
+
+/** 404: there is none, or only one that is out of use. */
+function notReady(
+	registry: Registry,
+	model: string,
+	{ node, tier, device }: { node: string; tier: string; device: string },
+): GswarmError {
+	const there = registry.locations(model).some((l) => l.node === node && l.tier === tier);
+	if (!there) return modelNotFound(model, device);
+	return new GswarmError(
+		"MODEL_NOT_FOUND",
+		`The copy of ${JSON.stringify(model)} on ${device} is not ready.`,
+		{
+			reason: "model_not_found",
+			details: { model, device },
+			hint: `\`gswarm model locations ${model}\` shows its state; \`gswarm model verify ${model}\` takes back one that is right.`,
+		},
+	);
 }
 
 /** 503: the node is known but does not answer. */

@@ -72,7 +72,7 @@ PATH is one of the node, in one of its import folders (\`import_folders\` in its
 					human: (wide) => adoptableTable(found, { style, width: wide ? undefined : width, wide }),
 				},
 			);
-			if (found.length > 0) say.next([`model adopt ${values.path.map(shellWord).join(" ")}`]);
+			if (found.length > 0) say.next([`model adopt ${wordsOf(values)}`]);
 			return EXIT.done;
 		}
 		if (values.as !== undefined && new Set(found.map((one) => one.model_name ?? one.path)).size > 1) {
@@ -93,6 +93,22 @@ PATH is one of the node, in one of its import folders (\`import_folders\` in its
 });
 
 type Found = Adoptable & { device: string };
+
+/** What was asked for, for the same command without --dry-run. */
+function wordsOf(values: {
+	path: readonly string[];
+	node?: string | undefined;
+	device?: string | undefined;
+	as?: string | undefined;
+	type?: string | undefined;
+	link: boolean;
+}): string {
+	const given = (["node", "device", "as", "type"] as const).flatMap((flag) => {
+		const value = values[flag];
+		return value === undefined ? [] : [`--${flag}`, value];
+	});
+	return [...values.path, ...given, ...(values.link ? ["--link"] : [])].map(shellWord).join(" ");
+}
 
 async function adoptOne(
 	context: Context,

@@ -3,13 +3,12 @@ import { modelReservation } from "../../core/queue/queue.ts";
 import { openSource, readBundleHeader } from "../../core/source/source.ts";
 import { exportCopy } from "../../core/transfer/transfer.ts";
 import { sha256Hex } from "../../platform/hash.ts";
-import { shownSource } from "../../platform/outbound-guard.ts";
 import { modelNotFound } from "../../schema/errors.ts";
 import { parseModelName } from "../../schema/names.ts";
 import type { Handlers } from "../http/app.ts";
+import { bundleDownload } from "./bundle-download.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
 import { paced } from "./paced.ts";
-import type { DownloadRequest } from "./download-task.ts";
 import { requireCopy } from "./named-copy.ts";
 
 /** Whoever imports waits until its beginning has been read. */
@@ -42,31 +41,19 @@ export function bundleRoutes(
 				.some((c) => c.tier === tier && c.content_id === bundle.content_id);
 			// It is unpacked beside itself.
 			if (!there) await fits(tier, description.totalBytes * 2);
-			const { revision, format, content_id } = bundle;
-			const download: DownloadRequest = {
-				model_name: model,
-				source_url: body.source_url,
-				target_device: `${d.nodeName}:${tier}`,
-				model_type: bundle.model_type,
-				verify_checksum: null,
-				include: [],
-				exclude: [],
-				all_files: false,
-				bandwidth_limit: body.bandwidth_limit ?? null,
-				bundle: {
-					revision,
-					format,
-					source_url: bundle.source_url === null ? null : shownSource(bundle.source_url),
-					content_id,
-				},
-			};
+			const download = bundleDownload(bundle, {
+				model,
+				sourceUrl: body.source_url,
+				device: `${d.nodeName}:${tier}`,
+				bandwidthLimit: body.bandwidth_limit,
+			});
 			const more = {
 				reservations: [modelReservation(model, tier, "exclusive")],
 				resources: resources([model], [tier]),
 				joinKey: `import ${sha256Hex(JSON.stringify(download))}`,
 			};
 			const submitted = await submit("download", model, download, body.priority, more, { request, caller });
-			return { ...submitted, model_name: model, revision };
+			return { ...submitted, model_name: model, revision: bundle.revision };
 		},
 	};
 }

@@ -1,14 +1,13 @@
 /** The node's routes for bundles that somebody sends: a task that asks for pieces, and the pieces. */
 import { modelReservation } from "../../core/queue/queue.ts";
 import { createBodyReader } from "../../platform/body-reader.ts";
-import { shownSource } from "../../platform/outbound-guard.ts";
 import { sha256Hex } from "../../platform/hash.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
 import { OFFER_PIECE_BYTES } from "../../schema/offer.ts";
 import { isTerminal } from "../../schema/task.ts";
 import type { Handlers } from "../http/app.ts";
+import { bundleDownload } from "./bundle-download.ts";
 import type { NodeRequests, NodeRouteDependencies } from "./node-requests.ts";
-import type { DownloadRequest } from "./download-task.ts";
 
 type OfferRoutes = Pick<Handlers<"node">, "offerBundle" | "wantedPiece" | "sendPiece">;
 
@@ -38,23 +37,15 @@ export function offerRoutes(
 			const revision = parseRevision(body.revision);
 			if (d.storage.copy(model, tier, revision)?.content_id !== body.content_id)
 				await fits(tier, body.size_bytes);
-			const { content_id, description_bytes, size_bytes, source_url, format } = body;
-			const download: DownloadRequest = {
-				model_name: model,
-				source_url: `bundle:${model}@${revision}`,
-				target_device: `${d.nodeName}:${tier}`,
-				model_type: body.model_type,
-				verify_checksum: null,
-				include: [],
-				exclude: [],
-				all_files: false,
-				bandwidth_limit: body.bandwidth_limit ?? null,
-				bundle: {
-					revision,
-					format,
-					source_url: source_url === null ? null : shownSource(source_url),
-					content_id,
-				},
+			const { description_bytes, size_bytes } = body;
+			const asked = {
+				model,
+				sourceUrl: `bundle:${model}@${revision}`,
+				device: `${d.nodeName}:${tier}`,
+				bandwidthLimit: body.bandwidth_limit,
+			};
+			const download = {
+				...bundleDownload({ ...body, revision }, asked),
 				offer: { description_bytes, size_bytes },
 			};
 			const more = {

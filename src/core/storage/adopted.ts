@@ -9,26 +9,20 @@ import { identityAt } from "../../platform/file-identity.ts";
 import { GswarmError } from "../../schema/errors.ts";
 import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
-import type { ModelName, Revision } from "../../schema/names.ts";
 import { type AdoptedFile, type Adoption, readAdoptions } from "./adoption-store.ts";
 import type { CopyRow } from "./copy-store.ts";
 import { finishRemoval, removeRow } from "./removal.ts";
 import { sealManifest } from "./sealed-manifest.ts";
 import { keyOf } from "./copy-index.ts";
+import { type NewCopy, newRow } from "./new-row.ts";
 import { adoptionOf } from "./places.ts";
 import { rootOf, type Shelf, setState, tell } from "./shelf.ts";
 import { clearViews, makeView, viewPath } from "./adopted-view.ts";
 
-export interface AdoptInput {
-	/** A durable tier: what is adopted outlives a restart, and so does its row. */
-	tier: string;
-	model: ModelName;
-	revision: Revision;
+/** Its tier is a durable one: what is adopted outlives a restart, and so does its row. */
+export interface AdoptInput extends NewCopy {
 	/** Of all its files, read just now. */
 	manifest: Manifest;
-	modelType: string;
-	sourceUrl: string | null;
-	format: string;
 	/** Read from its files. */
 	detected: Detected;
 	adoption: Adoption;
@@ -38,7 +32,8 @@ export interface AdoptInput {
 export function adoptFiles(shelf: Shelf, input: AdoptInput): Promise<CopyRow> {
 	const root = rootOf(shelf, input.tier);
 	if (!root.tier.durable) throw new Error(`${input.tier} does not keep what is adopted`);
-	const { contentId, text, manifest } = sealManifest(input.manifest);
+	const sealed = sealManifest(input.manifest);
+	const { contentId, text } = sealed;
 	return shelf.inTurn(`${input.tier} ${input.model}`, async () => {
 		const there = shelf.rows.get(keyOf(input));
 		if (there?.state === "ready" && there.contentId === contentId) return there;
@@ -47,25 +42,14 @@ export function adoptFiles(shelf: Shelf, input: AdoptInput): Promise<CopyRow> {
 		// What was adopted from here before, and has changed since, is what this stands for now.
 		for (const row of shelf.rows.values()) if (isPredecessor(shelf, row, input)) await removeRow(shelf, row);
 		await makeView(shelf, root, input, input.adoption.files);
-		const { tier, model, revision, modelType, sourceUrl, format, adoption } = input;
-		const row: CopyRow = {
-			tier,
-			model,
-			revision,
-			modelType,
-			sourceUrl,
-			format,
-			contentId,
+		const { tier, model, revision, adoption } = input;
+		const row = newRow(shelf, input, sealed, {
 			state: "ready",
-			sizeBytes: manifest.total_bytes,
-			readyAt: shelf.clock.nowMs() / 1000,
 			bootId: null,
-			lastUsedAt: null,
-			pinned: false,
 			purpose: "asked",
 			place: "adopted",
 			adoptedFrom: adoption.path,
-		};
+		});
 		const version = await shelf.writes.adopt({ row, manifest: text, adoption, detected: input.detected });
 		shelf.detected.set(contentId, input.detected);
 		shelf.adoptions.set(keyOf(row), adoption);

@@ -11,26 +11,19 @@ import { GswarmError } from "../../schema/errors.ts";
 import type { Detected } from "../../schema/detected.ts";
 import type { Manifest } from "../../schema/manifest.ts";
 import type { CopyPurpose } from "../../schema/model.ts";
-import type { ModelName, Revision } from "../../schema/names.ts";
 import type { CopyRow } from "./copy-store.ts";
 import { finishRemoval, removeRow } from "./removal.ts";
 import { type SealedManifest, sealManifest } from "./sealed-manifest.ts";
 import { keyOf } from "./copy-index.ts";
+import { type NewCopy, newRow } from "./new-row.ts";
 import { dropRow, rootOf, type Shelf, setState } from "./shelf.ts";
 import { noteShared, shareStaged } from "./shared-files.ts";
 import { checkTree, settleTree } from "./staged-tree.ts";
 import { copyPath, DIRECTORY_MODE, stagingRootOf, type TierRoot } from "./tier-root.ts";
 
-export interface PublishInput {
-	tier: string;
+export interface PublishInput extends NewCopy {
 	transferId: string;
-	model: ModelName;
-	revision: Revision;
 	manifest: Manifest;
-	modelType: string;
-	/** Without secrets. */
-	sourceUrl: string | null;
-	format: string;
 	/** What was read from the files; left out: nobody has looked, or it is known of this content. */
 	detected?: Detected | undefined;
 	/** Default: somebody asked for it. */
@@ -86,30 +79,20 @@ async function publishNew(
 	shelf: Shelf,
 	root: TierRoot,
 	input: PublishInput,
-	{ manifest, contentId, text }: SealedManifest,
+	sealed: SealedManifest,
 ): Promise<CopyRow> {
 	const staged = join(stagingRootOf(root, input.transferId), "model");
 	const target = copyPath(root, input);
 	const { durable } = root.tier;
-	const { tier, model, revision, modelType, sourceUrl, format } = input;
-	const row: CopyRow = {
-		tier,
-		model,
-		revision,
-		modelType,
-		sourceUrl,
-		format,
-		contentId,
+	const { tier, model, revision } = input;
+	const { manifest, contentId, text } = sealed;
+	const row = newRow(shelf, input, sealed, {
 		state: "publishing",
-		sizeBytes: manifest.total_bytes,
-		readyAt: shelf.clock.nowMs() / 1000,
 		bootId: durable ? null : shelf.bootId,
-		lastUsedAt: null,
-		pinned: false,
 		purpose: input.purpose ?? "asked",
 		place: "store",
 		adoptedFrom: null,
-	};
+	});
 	try {
 		const tree = await checkTree(staged, manifest);
 		await shareStaged(shelf, root, staged, manifest);

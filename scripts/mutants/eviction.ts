@@ -6,6 +6,7 @@ const NODE = ["test/agent/eviction.test.ts"];
 const CLUSTER = ["test/cluster/eviction.test.ts"];
 const CHOICE_FILE = "src/core/storage/eviction.ts";
 const NODE_FILE = "src/agent/node/eviction.ts";
+const SWEEP_FILE = "src/agent/node/watermark-sweep.ts";
 
 export const EVICTION_GUARDS: readonly Guard[] = [
 	{
@@ -80,14 +81,14 @@ export const EVICTION_GUARDS: readonly Guard[] = [
 	},
 	{
 		name: "sweep_keeps_the_newest",
-		file: NODE_FILE,
+		file: SWEEP_FILE,
 		find: ".slice(1);",
 		replace: ".slice(0);",
 		tests: NODE,
 	},
 	{
 		name: "room_of_others_told",
-		file: NODE_FILE,
+		file: SWEEP_FILE,
 		find: "if (hasMoreRoom()) d.onRoom?.();",
 		replace: "",
 		tests: NODE,

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
-import { createEviction, type Eviction, type Whereabouts } from "../../src/agent/node/eviction.ts";
+import { createEviction, type Eviction } from "../../src/agent/node/eviction.ts";
+import type { Whereabouts } from "../../src/agent/node/eviction-candidates.ts";
 import { createRates } from "../../src/agent/node/rates.ts";
 import type { RoomRequest } from "../../src/core/transfer/transfer.ts";
 import { silentLog } from "../../src/platform/log.ts";

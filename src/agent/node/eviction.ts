@@ -5,43 +5,20 @@
  * Durable copies go with the host's leave only. Besides, a tier that evicts by itself is emptied to its low watermark
  * when it is fuller than its high one.
  */
-import type { Removal } from "./removal.ts";
-import type { Rates } from "./rates.ts";
-import {
-	type EvictionCandidate,
-	type Reservation,
-	type Storage,
-	type Verdict,
-	chooseVictims,
-	judge,
-} from "../../core/storage/storage.ts";
+import { type Reservation, type Storage, type Verdict, chooseVictims } from "../../core/storage/storage.ts";
 import type { RoomRequest } from "../../core/transfer/transfer.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Log } from "../../platform/log.ts";
-import { GswarmError, asGswarmError } from "../../schema/errors.ts";
-import type { EvictionPlan, JudgedCopy } from "../../schema/eviction.ts";
-import type { ModelCopy } from "../../schema/model.ts";
+import { type GswarmError, asGswarmError } from "../../schema/errors.ts";
+import type { EvictionPlan } from "../../schema/eviction.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
 import type { TierUsage } from "../../schema/node.ts";
-
-/** How full a tier may be, as shares of it. */
-export interface Watermarks {
-	automatic: boolean;
-	high: number;
-	low: number;
-}
-
-export interface RevisionKey {
-	model_name: string;
-	revision: string;
-}
-
-/** Copies of a revision on other nodes that are alive. */
-export interface Whereabouts extends RevisionKey {
-	/** On durable tiers. */
-	durable: number;
-	all: number;
-}
+import { type CandidatesDependencies, createCandidates, type Elsewhere } from "./eviction-candidates.ts";
+import { candidateKey, planOf } from "./eviction-plan.ts";
+import { createFailedLoads } from "./failed-loads.ts";
+import { failedBefore, noRoom } from "./no-room.ts";
+import type { Removal } from "./removal.ts";
+import { isAboveHigh, sweepTiers, sweepVictims, type Watermarks } from "./watermark-sweep.ts";
 
 export interface Evicted {
 	model_name: string;
@@ -75,49 +52,27 @@ export interface Eviction extends AsyncDisposable {
 	start(): void;
 }
 
-export interface EvictionDependencies {
+export interface EvictionDependencies extends CandidatesDependencies {
 	nodeName: string;
 	clock: Clock;
 	log: Log;
-	storage: Storage;
 	removal: Pick<Removal, "remove">;
-	rates: Rates;
-	/** Asks the host; nothing where it is away. */
-	whereabouts(revisions: readonly RevisionKey[]): Promise<Whereabouts[]>;
-	/** The copies that tasks in the queue are about to read. */
-	awaited(): { model: string; tier: string; why: string }[];
-	/** Whether somebody said that the copy will be used soon. */
-	wantedSoon?: ((copy: ModelCopy) => boolean) | undefined;
 	watermarks: Readonly<Record<"disk" | "dram", Watermarks>>;
 	/** Somebody outside has given room back: what waits for it is looked at. */
 	onRoom?: (() => void) | undefined;
 }
 
-/** Memory is for what is used now; what goes from a disk is a person's choice. */
-export const DEFAULT_WATERMARKS: Readonly<Record<"disk" | "dram", Watermarks>> = {
-	dram: { automatic: true, high: 0.95, low: 0.85 },
-	disk: { automatic: false, high: 0.95, low: 0.85 },
-};
-
 /** The queue asks whenever a task is claimed. */
 const COUNT_EVERY_MS = 1_000;
-const SWEEP_EVERY_MS = 10_000;
-/** How long a failed load makes nobody go for another try. */
-const REMEMBER_MS = 15 * 60_000;
-const MAX_REMEMBERED = 1_000;
-/** In an answer; all of them are counted. */
-const MAX_SHOWN = 1_000;
-const MAX_NAMED = 10;
-/** Revisions that the host is asked about at once. */
-const MAX_ASKED = 1_000;
 /** Victims that turned out to be in use, or the last of their kind, are replaced by others so often. */
 const MAX_ROUNDS = 5;
 
 export function createEviction(d: EvictionDependencies): Eviction {
 	const { storage, clock } = d;
-	const failures = new Map<string, { failure: GswarmError; atMs: number }>();
+	const failures = createFailedLoads<GswarmError>(d);
+	const candidates = createCandidates(d);
 	/** What the host answered last. */
-	const heard = new Map<string, ReadonlyMap<string, Whereabouts>>();
+	const heard = new Map<string, Elsewhere>();
 	const countedFree = new Map<string, { bytes: number; atMs: number; version: number }>();
 	const counted = new Map<string, { copies: number; bytes: number }>();
 	const stop = new AbortController();
@@ -133,62 +88,8 @@ export function createEviction(d: EvictionDependencies): Eviction {
 	const deviceOf = (tier: string): string => `${d.nodeName}:${tier}`;
 	const watermarksOf = (tier: string): Watermarks => d.watermarks[storage.tier(tier).kind];
 
-	/** Files of others may go or change without us. */
-	const isSafe = (copy: ModelCopy): boolean =>
-		storage.tier(copy.tier).durable && copy.place !== "adopted" && copy.status === "ready";
-	/** Of the same model: other models with the same bytes are not what somebody would ask for. */
-	const otherPlaces = ({ model_name: model, revision, tier }: ModelCopy): ModelCopy[] =>
-		storage
-			.copies({ model })
-			.filter((copy) => copy.revision === revision && copy.tier !== tier && copy.status === "ready");
-	/** The copies on a tier as candidates; `elsewhere` has what other nodes hold. */
-	const candidatesOn = (tier: string, elsewhere: ReadonlyMap<string, Whereabouts>): EvictionCandidate[] => {
-		const { durable } = storage.tier(tier);
-		const awaited = Map.groupBy(d.awaited(), (one) => `${one.model} ${one.tier}`);
-		return storage
-			.copies({ tier })
-			.filter((copy) => copy.status === "ready" || !durable)
-			.map((copy): EvictionCandidate => {
-				const others = otherPlaces(copy);
-				const away = elsewhere.get(revisionOf(copy));
-				const tasks = awaited.get(`${copy.model_name} ${tier}`) ?? [];
-				return {
-					model: copy.model_name,
-					revision: copy.revision,
-					tier,
-					// What other copies have too goes with the last of them: each counts for a part of it.
-					sizeBytes: storage.bytesShare(copy),
-					readyAt: copy.ready_at,
-					lastUsedAt: copy.last_used_at ?? null,
-					pinned: copy.pinned ?? false,
-					holders: [...storage.holders(copy), ...tasks.map(({ why }) => why)],
-					purpose: copy.purpose ?? "asked",
-					wantedSoon: d.wantedSoon?.(copy),
-					place: copy.place ?? "store",
-					durable,
-					otherDurableCopies: others.filter(isSafe).length + (away?.durable ?? 0),
-					costToBringBackS: costOf(copy, others.length > 0, (away?.all ?? 0) > 0),
-				};
-			});
-	};
-	const costOf = (copy: ModelCopy, isHere: boolean, isAway: boolean): number | null => {
-		// What is damaged is worth nothing where it lies.
-		if (copy.status !== "ready") return 0;
-		if (isHere) return d.rates.secondsFor("local", copy.size_bytes);
-		if (isAway) return d.rates.secondsFor("peer", copy.size_bytes);
-		return FETCHABLE.test(copy.source_url ?? "") ? d.rates.secondsFor("web", copy.size_bytes) : null;
-	};
-	/** Asked only about what this node has on no other durable tier. */
-	const askHost = async (tier: string): Promise<ReadonlyMap<string, Whereabouts>> => {
-		const open = storage.copies({ tier }).filter((copy) => !otherPlaces(copy).some(isSafe));
-		const answers: Whereabouts[] = [];
-		for (let at = 0; at < open.length; at += MAX_ASKED)
-			answers.push(
-				...(await d.whereabouts(
-					open.slice(at, at + MAX_ASKED).map(({ model_name, revision }) => ({ model_name, revision })),
-				)),
-			);
-		const known = new Map(answers.map((answer) => [revisionOf(answer), answer]));
+	const askHost = async (tier: string): Promise<Elsewhere> => {
+		const known = await candidates.askHost(tier);
 		heard.set(tier, known);
 		countedFree.delete(tier);
 		return known;
@@ -254,8 +155,8 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			// From here to the removals nothing is waited for: who is free now is free when it goes.
 			const needBytes = short();
 			if (needBytes <= 0) return gone;
-			const candidates = candidatesOn(tier, elsewhere).filter((one) => !stuck.has(candidateKey(one)));
-			const choice = chooseVictims(candidates, { needBytes, nowS: nowS() });
+			const left = candidates.on(tier, elsewhere).filter((one) => !stuck.has(candidateKey(one)));
+			const choice = chooseVictims(left, { needBytes, nowS: nowS() });
 			if (choice.victims.length === 0) throw refuse(choice.evictableBytes);
 			const done = await removeAll(choice.victims, cause);
 			gone.push(...done.gone);
@@ -281,13 +182,9 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			victims: victims.map((c) => `${c.model_name}@${c.revision}`),
 		});
 	};
-	const lastFailure = (tier: string, model: string): GswarmError | undefined => {
-		const known = failures.get(`${tier} ${model}`);
-		return known !== undefined && clock.monotonicMs() - known.atMs < REMEMBER_MS ? known.failure : undefined;
-	};
 	const makeRoom = async (request: RoomRequest): Promise<Reservation> => {
 		const { tier, bytes, writtenBytes, transferId, model, signal } = request;
-		const before = lastFailure(tier, model);
+		const before = failures.last(tier, model);
 		if (before !== undefined) throw failedBefore(await refusal(tier, bytes), before);
 		await request.checkSource(signal);
 		const claim = storage.claim(tier, bytes, { writtenBytes, transferId });
@@ -310,45 +207,12 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			throw error;
 		}
 	};
-	/** Down to the low watermark, without the copy that was used last: room that nobody asked for is not worth all. */
 	const sweep = async (tier: string): Promise<void> => {
-		const { high, low } = watermarksOf(tier);
-		const { total, available } = storage.usage(tier);
-		if (total === 0 || available >= total * (1 - high)) return;
-		const elsewhere = await askHost(tier);
-		const usedLast = (one: EvictionCandidate): number => Math.max(one.lastUsedAt ?? 0, one.readyAt);
-		const candidates = candidatesOn(tier, elsewhere)
-			.sort((a, b) => usedLast(b) - usedLast(a))
-			.slice(1);
-		const { evictableBytes } = chooseVictims(candidates, { needBytes: 0, nowS: nowS() });
-		const wanted = Math.ceil(total * (1 - low)) - storage.usage(tier).available;
-		const needBytes = Math.min(wanted, evictableBytes);
-		const { victims } = chooseVictims(candidates, { needBytes, nowS: nowS() });
+		const watermarks = watermarksOf(tier);
+		if (!isAboveHigh(storage.usage(tier), watermarks)) return;
+		const all = candidates.on(tier, await askHost(tier));
+		const victims = sweepVictims(all, storage.usage(tier), { ...watermarks, nowS: nowS() });
 		await removeAll(victims, "watermark");
-	};
-	const roomBefore = new Map<string, number>();
-	/** Whether any tier has more room than when it was looked at last; nobody tells of files that others delete. */
-	const hasMoreRoom = (): boolean => {
-		let isMore = false;
-		for (const { name } of storage.tiers()) {
-			const room = storage.roomForAll(name);
-			if (room > (roomBefore.get(name) ?? 0)) isMore = true;
-			roomBefore.set(name, room);
-		}
-		return isMore;
-	};
-	const sweepAll = async (): Promise<void> => {
-		while (!stop.signal.aborted) {
-			await clock.sleep(SWEEP_EVERY_MS, stop.signal);
-			if (stop.signal.aborted) return;
-			if (hasMoreRoom()) d.onRoom?.();
-			for (const { name } of storage.tiers()) {
-				if (stop.signal.aborted || !watermarksOf(name).automatic) continue;
-				await inTurn(() => sweep(name)).catch((error: unknown) =>
-					d.log.warn("storage.sweep_failed", { tier: name, error }),
-				);
-			}
-		}
 	};
 	const wantedOf = (tier: string, asked: number | undefined): number => {
 		const { total } = storage.usage(tier);
@@ -380,26 +244,16 @@ export function createEviction(d: EvictionDependencies): Eviction {
 		},
 		async plan(tier, wantedAvailable) {
 			const elsewhere = await askHost(tier);
-			const usage = storage.usage(tier);
-			const wanted = wantedOf(tier, wantedAvailable);
-			const needBytes = Math.max(0, wanted - usage.available);
-			const candidates = candidatesOn(tier, elsewhere);
-			const choice = chooseVictims(candidates, { needBytes, nowS: nowS() });
-			const going = new Set(choice.victims.map(({ candidate }) => candidateKey(candidate)));
-			const judged = judge(candidates, nowS());
 			const { automatic, high, low } = watermarksOf(tier);
-			return {
+			const about = {
 				device: deviceOf(tier),
 				watermarks: { automatic, high, low },
-				usage,
-				wanted_available: wanted,
-				need_bytes: needBytes,
-				freed_bytes: choice.freedBytes,
-				evictable_bytes: choice.evictableBytes,
-				suffices: needBytes <= choice.evictableBytes,
-				copies: judged.slice(0, MAX_SHOWN).map((verdict) => shownVerdict(verdict, going)),
-				copies_total: judged.length,
+				usage: storage.usage(tier),
 			};
+			return planOf(about, candidates.on(tier, elsewhere), {
+				wantedAvailable: wantedOf(tier, wantedAvailable),
+				nowS: nowS(),
+			});
 		},
 		refusal: ({ device, usage, wanted_available: required, evictable_bytes: evictable }) =>
 			noRoom(device, { required, available: usage.available, evictable, victims: [] }),
@@ -423,23 +277,18 @@ export function createEviction(d: EvictionDependencies): Eviction {
 			const version = storage.inventoryVersion();
 			const known = countedFree.get(tier);
 			if (known?.version === version && nowMs - known.atMs < COUNT_EVERY_MS) return known.bytes;
-			const candidates = candidatesOn(tier, heard.get(tier) ?? new Map());
-			const choice = chooseVictims(candidates, { needBytes: 0, nowS: nowS() });
+			const all = candidates.on(tier, heard.get(tier) ?? new Map());
+			const choice = chooseVictims(all, { needBytes: 0, nowS: nowS() });
 			countedFree.set(tier, { bytes: choice.evictableBytes, atMs: nowMs, version });
 			return choice.evictableBytes;
 		},
-		remember(tier, model, failure) {
-			const key = `${tier} ${model}`;
-			failures.delete(key);
-			if (failure !== undefined) failures.set(key, { failure, atMs: clock.monotonicMs() });
-			for (const oldest of failures.keys()) {
-				if (failures.size <= MAX_REMEMBERED) break;
-				failures.delete(oldest);
-			}
-		},
+		remember: (tier, model, failure) => failures.remember(tier, model, failure),
 		counters: (tier) => counted.get(tier) ?? { copies: 0, bytes: 0 },
 		start() {
-			sweeping ??= sweepAll();
+			sweeping ??= sweepTiers(
+				{ ...d, watermarksOf, sweep: (tier) => inTurn(() => sweep(tier)) },
+				stop.signal,
+			);
 		},
 		async [Symbol.asyncDispose]() {
 			stop.abort();
@@ -450,8 +299,6 @@ export function createEviction(d: EvictionDependencies): Eviction {
 	return eviction;
 }
 
-/** Sources that a model can be had from again. */
-const FETCHABLE = /^(hf|ollama|oci|s3|gs|https?|file):/;
 /** Why a victim stays after all; anything else is a failure. */
 const STAYS: readonly string[] = ["in_use", "last_durable_copy", "model_not_found", "host_unreachable"];
 
@@ -465,79 +312,4 @@ function takeIfThere(
 		if (asGswarmError(error).reason !== "insufficient_space") throw error;
 		return undefined;
 	}
-}
-
-function revisionOf({ model_name, revision }: RevisionKey): string {
-	return `${model_name}@${revision}`;
-}
-
-/** Names it among those of a device. */
-export function candidateKey({
-	model,
-	revision,
-	tier,
-}: Pick<EvictionCandidate, "model" | "revision" | "tier">): string {
-	return `${model}@${revision} ${tier}`;
-}
-
-/** As the API shows it. */
-export function shownVerdict(
-	{ candidate: c, keep, idleS, worth }: Verdict,
-	going: ReadonlySet<string>,
-): JudgedCopy {
-	return {
-		model_name: c.model,
-		revision: c.revision,
-		size_bytes: c.sizeBytes,
-		ready_at: c.readyAt,
-		last_used_at: c.lastUsedAt,
-		idle_s: Math.round(idleS),
-		purpose: c.purpose,
-		holders: [...c.holders],
-		other_durable_copies: c.otherDurableCopies,
-		cost_to_bring_back_s: c.costToBringBackS,
-		worth,
-		verdict: keep !== undefined ? "stays" : going.has(candidateKey(c)) ? "goes" : "may_go",
-		reason: keep ?? null,
-	};
-}
-
-interface Shortage {
-	required: number;
-	available: number;
-	/** What could have come free, and would not have been enough, or is not to go by itself. */
-	evictable: number;
-	/** Would make room, where copies do not go by themselves. */
-	victims: readonly string[];
-}
-
-/** 507: with what would make room, and how. */
-export function noRoom(device: string, { required, available, evictable, victims }: Shortage): GswarmError {
-	const more = evictable > 0 ? `, and ${evictable} could be freed` : "";
-	const named = victims.slice(0, MAX_NAMED).join(", ");
-	const rest = victims.length > MAX_NAMED ? ` and ${victims.length - MAX_NAMED} more` : "";
-	return new GswarmError(
-		"RESOURCE_UNAVAILABLE",
-		`${device} has ${available} bytes available${more}; ${required} are needed.`,
-		{
-			reason: "insufficient_space",
-			status: 507,
-			details: { required, available, device, evictable, victims: victims.slice(0, MAX_NAMED) },
-			hint:
-				victims.length > 0
-					? `\`gswarm model evict --device ${device} --bytes ${required}\` would remove ${named}${rest}.`
-					: "Delete, move or unpin models there (`gswarm model evict --dry-run` shows why each stays), or choose another device.",
-		},
-	);
-}
-
-function failedBefore(refusal: GswarmError, failure: GswarmError): GswarmError {
-	const { details, message, status } = refusal;
-	return new GswarmError("RESOURCE_UNAVAILABLE", `${message} The last load failed: ${failure.message}`, {
-		reason: "load_failed_before",
-		status,
-		details: { ...details, last_failure: failure.reason ?? failure.code },
-		hint: "Nothing is evicted for a load that failed just before. See to its source (`gswarm model verify`), or make room with `gswarm model evict`.",
-		cause: failure,
-	});
 }

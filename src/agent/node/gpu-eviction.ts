@@ -4,7 +4,7 @@
  * free is taken by who asked for it before anybody else has a turn. A model whose last load failed makes nobody go.
  */
 import type { Accelerator } from "../../core/accelerator/accelerator.ts";
-import { type EvictionCandidate, chooseVictims, judge } from "../../core/storage/storage.ts";
+import { type EvictionCandidate, chooseVictims } from "../../core/storage/storage.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Log } from "../../platform/log.ts";
 import type { GswarmError } from "../../schema/errors.ts";
@@ -12,8 +12,12 @@ import type { EvictionPlan } from "../../schema/eviction.ts";
 import type { ModelCopy } from "../../schema/model.ts";
 import { parseModelName, parseRevision } from "../../schema/names.ts";
 import type { TierUsage } from "../../schema/node.ts";
-import { type Evicted, candidateKey, noRoom, shownVerdict } from "./eviction.ts";
+import type { Evicted } from "./eviction.ts";
+import { isFetchable } from "./eviction-candidates.ts";
+import { planOf } from "./eviction-plan.ts";
+import { createFailedLoads } from "./failed-loads.ts";
 import type { Holdings } from "./holdings.ts";
+import { noRoom } from "./no-room.ts";
 import type { Rates } from "./rates.ts";
 
 export interface GpuEviction {
@@ -48,14 +52,9 @@ export interface GpuEvictionDependencies {
 
 /** What `gswarm model evict` empties a GPU to when no size is given. By itself nothing goes that nobody needs. */
 const LOW = 0.85;
-const REMEMBER_MS = 15 * 60_000;
-const MAX_REMEMBERED = 1000;
-const MAX_SHOWN = 1000;
-/** Sources that a model can be had from again. */
-const FETCHABLE = /^(hf|ollama|oci|s3|gs|https?|file):/;
 
 export function createGpuEviction(d: GpuEvictionDependencies): GpuEviction {
-	const failures = new Map<string, number>();
+	const failures = createFailedLoads<true>(d);
 	const counted = new Map<string, { copies: number; bytes: number }>();
 	let last: Promise<unknown> = Promise.resolve();
 	const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
@@ -68,7 +67,7 @@ export function createGpuEviction(d: GpuEvictionDependencies): GpuEviction {
 	const costOf = (copy: ModelCopy): number | null => {
 		if (d.holdings.fileCopy(parseModelName(copy.model_name), copy.content_id) !== undefined)
 			return d.rates.secondsFor("local", copy.size_bytes);
-		return FETCHABLE.test(copy.source_url ?? "") ? d.rates.secondsFor("web", copy.size_bytes) : null;
+		return isFetchable(copy) ? d.rates.secondsFor("web", copy.size_bytes) : null;
 	};
 	const candidatesOn = (tier: string, except?: string): EvictionCandidate[] => {
 		const awaited = Map.groupBy(d.awaited(), (one) => `${one.model} ${one.tier}`);
@@ -118,10 +117,6 @@ export function createGpuEviction(d: GpuEvictionDependencies): GpuEviction {
 		const { available } = d.accelerator.usage(tier);
 		return noRoom(`${d.nodeName}:${tier}`, { required, available, evictable, victims: [] });
 	};
-	const hasFailed = (tier: string, model: string): boolean => {
-		const atMs = failures.get(`${tier} ${model}`);
-		return atMs !== undefined && d.clock.monotonicMs() - atMs < REMEMBER_MS;
-	};
 
 	return {
 		usage: (tier) => ({
@@ -130,24 +125,15 @@ export function createGpuEviction(d: GpuEvictionDependencies): GpuEviction {
 		}),
 		evictableBytes: (tier, except) => choose(tier, 0, except).evictableBytes,
 		plan(tier, wantedAvailable) {
-			const wanted = wantedOf(tier, wantedAvailable);
-			const needBytes = Math.max(0, shortOf(tier, wanted));
-			const candidates = candidatesOn(tier);
-			const choice = chooseVictims(candidates, { needBytes, nowS: nowS() });
-			const going = new Set(choice.victims.map(({ candidate }) => candidateKey(candidate)));
-			const judged = judge(candidates, nowS());
-			return {
+			const about = {
 				device: `${d.nodeName}:${tier}`,
 				watermarks: { automatic: true, high: 1, low: LOW },
 				usage: d.accelerator.usage(tier),
-				wanted_available: wanted,
-				need_bytes: needBytes,
-				freed_bytes: choice.freedBytes,
-				evictable_bytes: choice.evictableBytes,
-				suffices: needBytes <= choice.evictableBytes,
-				copies: judged.slice(0, MAX_SHOWN).map((verdict) => shownVerdict(verdict, going)),
-				copies_total: judged.length,
 			};
+			return planOf(about, candidatesOn(tier), {
+				wantedAvailable: wantedOf(tier, wantedAvailable),
+				nowS: nowS(),
+			});
 		},
 		evict: (tier, wantedAvailable) =>
 			inTurn(async () => {
@@ -162,21 +148,13 @@ export function createGpuEviction(d: GpuEvictionDependencies): GpuEviction {
 			// The turn ends when the bytes are taken; the load goes on without it.
 			const { taken } = await inTurn(async () => {
 				const needBytes = shortOf(tier, bytes);
-				if (needBytes > 0 && !hasFailed(tier, model))
+				if (needBytes > 0 && failures.last(tier, model) === undefined)
 					await remove(choose(tier, needBytes, model).victims, `room for ${model}`);
 				return { taken: take() };
 			});
 			return taken;
 		},
-		remember(tier, model, failed) {
-			const key = `${tier} ${model}`;
-			failures.delete(key);
-			if (failed) failures.set(key, d.clock.monotonicMs());
-			for (const oldest of failures.keys()) {
-				if (failures.size <= MAX_REMEMBERED) break;
-				failures.delete(oldest);
-			}
-		},
+		remember: (tier, model, failed) => failures.remember(tier, model, failed ? true : undefined),
 		counters: (tier) => counted.get(tier) ?? { copies: 0, bytes: 0 },
 	};
 }

@@ -49,7 +49,7 @@ import { createCredentialLookUp } from "./credential-look-up.ts";
 import { type DeviceWork, createDeviceWork } from "./device-work.ts";
 import { createGpuEviction } from "./gpu-eviction.ts";
 import { type Holdings, createHoldings, isGpu } from "./holdings.ts";
-import { DEFAULT_WATERMARKS, type Watermarks, createEviction } from "./eviction.ts";
+import { createEviction } from "./eviction.ts";
 import { type HostLink, createHostLink, hostUnreachable } from "./host-link.ts";
 import { watchAdopted } from "./adopted-watch.ts";
 import { createHostedWork } from "./hosted-work.ts";
@@ -63,6 +63,7 @@ import { createRoom } from "./room.ts";
 import type { SwarmAnswer, SwarmQuestion } from "./swarm-task.ts";
 import { createNodeTasks } from "./tasks.ts";
 import type { RepairPlace } from "./verification.ts";
+import { DEFAULT_WATERMARKS, type Watermarks } from "./watermark-sweep.ts";
 
 export interface NodeOptions {
 	name: string;

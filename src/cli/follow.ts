@@ -113,9 +113,14 @@ async function detachOrCancel(
 	say.info(`Ctrl-C again cancels the task (within ${SECOND_INTERRUPT_MS / 1000} s).`);
 	await world.clock.sleep(SECOND_INTERRUPT_MS, second);
 	if (!second.aborted) return left;
-	await api.call("cancelTask", { params: { task_id: taskId } });
-	say.info(`Cancelled ${taskId}.`);
+	say.info(cancelSentence(await api.call("cancelTask", { params: { task_id: taskId } })));
 	return left;
+}
+
+/** A cancel of what several asked for takes one of them away; the answer does not tell that from one under way. */
+export function cancelSentence({ task_id: id, status }: TaskDocument): string {
+	if (status === "cancelled") return `Cancelled ${id}.`;
+	return `${id} is being cancelled; if it was asked for more than once, it goes on for the others.`;
 }
 
 function leave({ say }: Context, shown: Progress, taskId: string, what: string, exitCode: number): FollowEnd {

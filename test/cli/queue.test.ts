@@ -382,3 +382,14 @@ describe("waiting for a task by its stream", () => {
 		expect(left.code).toBe(130);
 	});
 });
+
+test("queue cancel does not claim an end that it has not seen", async () => {
+	const cancel = async (status: "running" | "cancelled") =>
+		(
+			await run(["queue", "cancel", "download-tiny-k3v9x2ma"], {
+				agent: fakeAgent({ cancelTask: sampleTask({ status }) }),
+			})
+		).stderr;
+	expect(await cancel("cancelled")).toContain("Cancelled download-tiny-k3v9x2ma.");
+	expect(await cancel("running")).toContain("it goes on for the others");
+});

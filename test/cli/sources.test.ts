@@ -238,6 +238,13 @@ describe("model export", () => {
 });
 
 describe("model import", () => {
+	test("a file that is not here is named, and the way to one of the node", async () => {
+		const { code, stderr } = await run(["model", "import", "/nowhere/tiny.tar"], { agent: fakeAgent({}) });
+		expect(code).toBe(2);
+		expect(stderr).toContain("There is no file /nowhere/tiny.tar on this machine.");
+		expect(stderr).toContain("--on-node");
+	});
+
 	const SENT = {
 		task_id: "download-tiny-k3v9x2ma",
 		status: "queued",
@@ -253,7 +260,8 @@ describe("model import", () => {
 		["https://files.example/tiny.tar", "https://files.example/tiny.tar"],
 	])("of %s asks the node to read it", async (file, source_url) => {
 		const agent = fakeAgent({ importModel: SENT });
-		const line = ["model", "import", file, "--to", "node1:disk", "--name", "mine", "--no-wait"];
+		const where = file.startsWith("/") ? ["--on-node"] : [];
+		const line = ["model", "import", file, ...where, "--to", "node1:disk", "--name", "mine", "--no-wait"];
 		expect((await run(line, { agent })).code).toBe(0);
 		expect(agent.only("importModel").body).toEqual({
 			source_url,

@@ -59,15 +59,16 @@ export function placeService(
 	}
 	if (body.device !== undefined) return [servedOn(d, model, body.device)];
 	const { revision = "" } = body;
+	const named = revision === "" ? model : `${model}@${revision}`;
 	// A GPU is served from because somebody says so.
 	const ready = d.registry
 		.locations(model)
 		.filter((l) => l.status === "ready" && !l.tier.startsWith("gpu") && l.revision.startsWith(revision));
 	if (body.replace === true) {
-		const named = d.cluster
+		const holders = d.cluster
 			.services()
 			.filter((s) => s.served_name !== null && s.model_name === model && isServing(s));
-		const wanted = named.filter((s) => body.nodes === undefined || body.nodes.includes(s.node));
+		const wanted = holders.filter((s) => body.nodes === undefined || body.nodes.includes(s.node));
 		// Where nobody has the name yet, it is given where the model is.
 		if (wanted.length > 0) return [...new Set(wanted.map((s) => s.device))];
 	}
@@ -77,14 +78,14 @@ export function placeService(
 		return body.nodes.map((text) => {
 			const { name } = d.cluster.view(text);
 			const tier = nearestOn(name);
-			if (tier === undefined) throw modelNotFound(model, name);
+			if (tier === undefined) throw modelNotFound(named, name);
 			return `${name}:${tier}`;
 		});
 	}
 	const reachable = new Set(d.nodes.reachable().map((v) => v.name));
 	const devices = ready.filter((l) => reachable.has(l.node)).map((l) => `${l.node}:${l.tier}`);
 	const best = devices.find((device) => device.endsWith(":dram")) ?? devices[0];
-	if (best === undefined) throw modelNotFound(model, "any reachable node");
+	if (best === undefined) throw modelNotFound(named, "any reachable node");
 	return [best];
 }
 

@@ -44,6 +44,14 @@ A FILE of this machine is sent to the node, part by part: the same command goes 
 		const common = { ...(to === undefined ? {} : { target_device: to }), ...paceFields(values) };
 		if (!isUrl && !values["on-node"] && (await isFile(file)))
 			return await send(context, { file, name, wait, common });
+		if (!isUrl && !values["on-node"]) {
+			throw invalid(
+				"no_such_file",
+				`There is no file ${resolve(file)} on this machine.`,
+				{},
+				"With --on-node the node reads it from one of its import folders.",
+			);
+		}
 		const submitted = await (await context.api()).call("importModel", {
 			body: {
 				source_url: isUrl ? file : pathToFileURL(resolve(file)).href,

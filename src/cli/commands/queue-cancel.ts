@@ -1,6 +1,7 @@
 import { defineCommand } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { safeLine } from "../render/safe-text.ts";
+import { cancelSentence } from "../follow.ts";
 import { task } from "../values.ts";
 
 export const command = defineCommand({
@@ -12,7 +13,7 @@ export const command = defineCommand({
 	async run({ api, out, say }, { task: id }) {
 		const body = await (await api()).call("cancelTask", { params: { task_id: id } });
 		await out.show(body, { names: () => [body.task_id], human: () => safeLine(body.task_id) });
-		say.success(body.status === "cancelled" ? `Cancelled ${id}.` : `${id} is being cancelled.`);
+		say.success(cancelSentence(body));
 		return EXIT.done;
 	},
 });

@@ -36,6 +36,13 @@ export const COMPRESSION_GUARDS: readonly Guard[] = [
 		tests: BLOCKS,
 	},
 	{
+		name: "busy_machine_compresses_little",
+		file: "src/core/transfer/compressed-part.ts",
+		find: "isBusy && rate !== undefined ? WORTH_WHEN_BUSY : WORTH",
+		replace: "WORTH",
+		tests: COMPRESSION,
+	},
+	{
 		name: "broken_compression_left",
 		file: "src/core/source/line-coding.ts",
 		find: 'if (error instanceof GswarmError && error.reason === "bad_compression") isBroken = true;',

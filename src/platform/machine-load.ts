@@ -26,6 +26,8 @@ export interface LoadSampler {
 const SHORTEST_MS = 250;
 /** What was a minute ago is not now. */
 const LONGEST_MS = 15_000;
+/** With less than one processor doing nothing new work takes time from other work. */
+const SPARE_PROCESSORS = 1;
 
 /** `read` is for tests. */
 export function createLoadSampler(
@@ -69,6 +71,22 @@ export function loadBetween(before: MachineCounters, now: MachineCounters, ms: n
 				: Math.min(100, Math.max(0, (1 - idle / ticks) * 100)),
 		inBytesPerSecond: perSecond(before.network?.received, now.network?.received),
 		outBytesPerSecond: perSecond(before.network?.sent, now.network?.sent),
+	};
+}
+
+/**
+ * Whether the processors had no time left when that was asked for the last time: the answer is there at once, and
+ * being asked keeps it fresh. Unknown, also on other systems: not busy.
+ */
+export function createBusyWatch(sampler: LoadSampler, processors: number): () => boolean {
+	let isBusy = false;
+	const look = async (): Promise<void> => {
+		const { cpuPercent } = await sampler.sample();
+		isBusy = (1 - (cpuPercent ?? 0) / 100) * processors < SPARE_PROCESSORS;
+	};
+	return () => {
+		void look();
+		return isBusy;
 	};
 }
 

@@ -2,8 +2,10 @@ import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
+	createBusyWatch,
 	createLoadSampler,
 	loadBetween,
+	type MachineLoad,
 	type MachineCounters,
 	readCounters,
 } from "../../src/platform/machine-load.ts";
@@ -67,4 +69,21 @@ test("a sample is of the time since the last one, not since the machine started;
 	await clock.advance(1000);
 	busy += 500;
 	expect((await sampler.sample()).cpuPercent).toBe(50);
+});
+
+test("whether the processors are busy is answered at once, from what was measured since it was asked before", async () => {
+	const percents = [80, null, 70];
+	const sample = (): Promise<MachineLoad> =>
+		Promise.resolve({
+			cpuPercent: percents.shift() ?? null,
+			inBytesPerSecond: null,
+			outBytesPerSecond: null,
+		});
+	const isBusy = createBusyWatch({ sample }, 4);
+	const answers: boolean[] = [];
+	for (let asked = 0; asked < 3; asked++) {
+		answers.push(isBusy());
+		await Promise.resolve();
+	}
+	expect(answers).toEqual([false, true, false]);
 });

@@ -77,7 +77,16 @@ async function standPair(): Promise<Stand> {
 	const shares = createShares({ storage, ...deps });
 	const up = createBandwidth(deps);
 	const tags = createTags({ storage, io, ids: systemIds });
-	const handlers = peerHandlers({ shares, grants, tags, storage, io, clock: systemClock, up });
+	const handlers = peerHandlers({
+		shares,
+		grants,
+		tags,
+		storage,
+		io,
+		clock: systemClock,
+		isBusy: () => false,
+		up,
+	});
 	const stand: Stand = {
 		receiver,
 		answered: [],
@@ -143,7 +152,16 @@ test.each([
 	["hardly shrinks", { bytes: 1000, compressedBytes: 950, ms: 1 }, 1, false],
 	["grows, whatever the line", { bytes: 1000, compressedBytes: 1020, ms: 1 }, undefined, false],
 ])("a part that %s", (_what, sample, rateBytesPerSecond, expected) => {
-	expect(isWorthCompressing(sample, { rateBytesPerSecond })).toBe(expected);
+	expect(isWorthCompressing(sample, { rateBytesPerSecond }, false)).toBe(expected);
+});
+
+test.each([
+	["shrinks well", 600, 1, true],
+	["shrinks by an eighth", 870, 1, false],
+	["shrinks by an eighth and is to be compressed", 870, undefined, true],
+])("on a busy machine a part that %s", (_what, compressedBytes, rateBytesPerSecond, expected) => {
+	const sample = { bytes: 1000, compressedBytes, ms: 1 };
+	expect(isWorthCompressing(sample, { rateBytesPerSecond }, true)).toBe(expected);
 });
 
 test("with zstd the parts that shrink come compressed, the others as they are, and every byte is right", async () => {

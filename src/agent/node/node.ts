@@ -33,7 +33,7 @@ import { readBootId } from "../../platform/filesystem.ts";
 import type { Ids } from "../../platform/ids.ts";
 import { createIoPool } from "../../platform/io-pool.ts";
 import type { Log } from "../../platform/log.ts";
-import { createLoadSampler } from "../../platform/machine-load.ts";
+import { createBusyWatch, createLoadSampler } from "../../platform/machine-load.ts";
 import { createMemoryReader } from "../../platform/memory.ts";
 import { version } from "../../platform/version.ts";
 import { asGswarmError, invalid } from "../../schema/errors.ts";
@@ -165,6 +165,8 @@ export async function openNode(
 	const tagging = { store: tags, isWanted: () => !options.listeners().peerTls };
 	const rates = createRates();
 	const load = createLoadSampler({ clock });
+	// One of its own: who asks for figures is told of a time of his own.
+	const isBusy = createBusyWatch(createLoadSampler({ clock }), availableParallelism());
 	const memory = createMemoryReader();
 	const awaited = () => queue.list({ limit: 1000 }).flatMap((task) => awaitedBy(task, name));
 	const eviction = createEviction({
@@ -441,7 +443,7 @@ export async function openNode(
 			hostUrl: options.host.url,
 			problems: () => link?.problems() ?? ["the host does not answer"],
 		}),
-		peerHandlers: peerHandlers({ shares, grants, tags, storage, io, clock, up: bandwidth.up }),
+		peerHandlers: peerHandlers({ shares, grants, tags, storage, io, clock, isBusy, up: bandwidth.up }),
 		async start() {
 			link = createHostLink(
 				{ clock, ids, log },

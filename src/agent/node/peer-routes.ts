@@ -32,6 +32,7 @@ export function peerHandlers({
 	storage,
 	io,
 	clock,
+	isBusy,
 	up,
 }: {
 	shares: Shares;
@@ -40,6 +41,8 @@ export function peerHandlers({
 	storage: Storage;
 	io: IoPool;
 	clock: Clock;
+	/** The processors of this machine have no time left. */
+	isBusy: () => boolean;
 	/** What this node sends to others. */
 	up: Bandwidth;
 }): Handlers<"peer"> {
@@ -60,7 +63,7 @@ export function peerHandlers({
 		const asked = parseAcceptCoding(to.request.headers.get(ACCEPT_CODING_HEADER));
 		const { own = Infinity, share = Infinity } = up.limits();
 		const accepted = withLimit(asked, Math.min(own, share));
-		const compressed = await compressedPart({ clock }, bytes, accepted);
+		const compressed = await compressedPart({ clock, isBusy }, bytes, accepted);
 		const form: Record<string, string> =
 			compressed === undefined ? { "content-length": String(to.sizeBytes) } : { [CODING_HEADER]: CODING };
 		return new Response(paced(compressed ?? bytes, up, to.receiver), {

@@ -297,6 +297,13 @@ export const DATA_PLANE_GUARDS: readonly Guard[] = [
 		tests: ["test/transfer/data-plane-transfer.test.ts"],
 	},
 	{
+		name: "damaged_bytes_untagged",
+		file: "src/platform/io-jobs.ts",
+		find: "if (xxh64 === wanted[at]) return tag;",
+		replace: "if (xxh64 !== undefined) return tag;",
+		tests: ["test/transfer/tags.test.ts"],
+	},
+	{
 		name: "tag_of_changed_bytes_untold",
 		file: "src/core/transfer/intake.ts",
 		find: 'what === "tag"\n',

@@ -62,6 +62,8 @@ export interface TagPartsJob {
 	path: string;
 	partSizeBytes: number;
 	parts: readonly number[];
+	/** XXH64 of each of them: other bytes are not tagged. */
+	wanted: readonly string[];
 	key: string;
 }
 
@@ -282,8 +284,23 @@ function hashParts(job: Extract<IoJob, { kind: "hash-parts" }>, tools: IoTools):
 	return digestParts(job, tools, tools.newXxh64);
 }
 
-function tagParts({ key, ...job }: TagPartsJob, tools: IoTools): string[] {
-	return digestParts(job, tools, (part) => createPartTag(key, part));
+/** Tags of damaged bytes beside those of the right ones, which another node tells, would give the key away. */
+function tagParts({ key, wanted, ...job }: TagPartsJob, tools: IoTools): string[] {
+	const both = digestParts(job, tools, (part) => {
+		const [tag, hash] = [createPartTag(key, part), tools.newXxh64()];
+		return {
+			update(bytes) {
+				tag.update(bytes);
+				hash.update(bytes);
+			},
+			digestHex: () => `${hash.digestHex()} ${tag.digestHex()}`,
+		};
+	});
+	return both.map((digests, at) => {
+		const [xxh64, tag = ""] = digests.split(" ");
+		if (xxh64 === wanted[at]) return tag;
+		throw new Error(`part ${job.parts[at]} of ${job.path} is damaged`);
+	});
 }
 
 function digestParts(

@@ -36,9 +36,15 @@ export interface IoPool extends AsyncDisposable {
 		signal: AbortSignal,
 		onBytes?: OnBytes,
 	): Promise<string[]>;
-	/** Tags of the named parts, under the key of their file. */
+	/** Tags of the named parts, under the key of their file; `wanted` are their XXH64, and other bytes fail. */
 	tagParts(
-		input: { path: string; partSizeBytes: number; parts: readonly number[]; key: string },
+		input: {
+			path: string;
+			partSizeBytes: number;
+			parts: readonly number[];
+			wanted: readonly string[];
+			key: string;
+		},
 		signal: AbortSignal,
 	): Promise<string[]>;
 	/** Bytes of whole small files, one after the other. A file that ends early fails with code SHORT_FILE. */

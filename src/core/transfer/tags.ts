@@ -105,10 +105,12 @@ export function createTags({ storage, io, ids }: { storage: Storage; io: IoPool;
 			const tags = tagsOf(key, file.name);
 			const missing = parts.filter((part) => !tags.has(part));
 			if (missing.length > 0) {
+				const digests = storage.manifest(question.contentId)?.files[question.fileIndex]?.xxh64 ?? [];
 				const input = {
 					path: file.path,
 					partSizeBytes: partSizeBytes(file.sizeBytes),
 					parts: missing,
+					wanted: missing.map((part) => digests[part] ?? ""),
 					key: fileTagKey(key, file.name),
 				};
 				const found = await io.tagParts(input, signal).catch((cause: unknown) => {

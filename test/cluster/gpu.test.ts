@@ -173,6 +173,8 @@ test(
 		);
 		expect(served.result).toMatchObject({ simulated: true });
 		expect(accelerator.residencies()).toEqual([]);
+		const { task_id } = await c.host.client.call("verifyModel", { params, body: { device: "node1:gpu0" } });
+		expect((await c.ended(task_id)).error?.details).toMatchObject({ reason: "in_use", device: "node1:gpu0" });
 		expect(accelerator.usage("gpu0").used).toBe(SIZE);
 		expect(most).toBe(SIZE);
 		const { services } = await c.host.client.call("listServices", {});

@@ -65,6 +65,10 @@ test("the model steps of a workflow run on a simulated GPU: download, load, serv
 		messages: [{ role: "user", content: "Hello" }],
 	});
 	expect(answer.body.choices[0].message.content).toContain("computed by a real model");
+	// What the engine has in its own memory is none of the copies that can be read.
+	const verified = await cluster.cli("host", ["model", "verify", "llama-7b"]);
+	expect({ code: verified.code, stderr: verified.stderr }).toMatchObject({ code: 0 });
+	expect(verified.stderr).toContain("in a service's own memory");
 	const refused = await cluster.cli("host", [
 		"model",
 		"delete",

@@ -77,7 +77,8 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 		return manifest;
 	};
 	const fits: DeviceWork["fits"] = (tier, required, { model, freed = 0 }) => {
-		const now = d.accelerator.usage(tier).available + freed + d.eviction.evictableBytes(tier, model);
+		const { available: free, total } = d.accelerator.usage(tier);
+		const now = free + freed + d.eviction.evictableBytes(tier, model);
 		// What is being loaded may give way when it is: that is waited for.
 		const available = now + d.accelerator.loadingBytes(tier);
 		if (required <= available) return;
@@ -88,7 +89,10 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 				reason: "insufficient_space",
 				details: { required, available, device: shown(tier) },
 				status: 507,
-				hint: `\`gswarm model delete NAME --device ${shown(tier)}\` makes room there.`,
+				hint:
+					required > total
+						? `It has ${total} bytes in all: choose a larger device (\`gswarm resources\`) or a smaller model.`
+						: `\`gswarm model delete NAME --device ${shown(tier)}\` makes room there.`,
 			},
 		);
 	};
@@ -242,6 +246,7 @@ export function createDeviceWork(d: DeviceWorkDependencies): DeviceWork {
 		async verify(context, tier, { repair }) {
 			const model = parseModelName(String(context.request["model_name"]));
 			const copy = d.accelerator.residency(model, tier);
+			if (copy === undefined && isServedOn(model, tier)) throw heldByService(model, shown(tier));
 			if (copy === undefined) throw modelNotFound(model, shown(tier));
 			const { revision, content_id, size_bytes: bytesTotal } = copy;
 			context.report({ phase: "verifying", bytesDone: 0, bytesTotal });
@@ -341,6 +346,19 @@ const STAYS: readonly string[] = ["in_use", "last_durable_copy", "host_unreachab
 
 function tierOfDevice(device: string): string {
 	return device.slice(device.indexOf(":") + 1);
+}
+
+/** What an engine has in its memory no holder can read back. */
+function heldByService(model: string, device: string): GswarmError {
+	return new GswarmError(
+		"CONFLICT",
+		`${model} on ${device} is in a service's own memory and cannot be read there.`,
+		{
+			reason: "in_use",
+			details: { model, device },
+			hint: "Verify the files that it was loaded from: `gswarm model verify` without --device reads every copy that can be.",
+		},
+	);
 }
 
 /** Whoever asks for a GPU does not mean the processor. */

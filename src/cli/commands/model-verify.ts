@@ -76,7 +76,7 @@ export const command = defineCommand({
 			if ("left" in end) return end.left;
 			tasks.push(end.settled);
 		}
-		return await tellFound(context, name, tasks);
+		return await tellFound(context, name, tasks, { all: only === undefined });
 	},
 });
 
@@ -114,11 +114,17 @@ async function tellFound(
 	{ out, say }: Context,
 	name: string,
 	tasks: readonly TaskDocument[],
+	{ all }: { all: boolean },
 ): Promise<number> {
 	const body = { model_name: name, tasks };
 	await out.show(body, { names: () => tasks.map(({ task_id }) => task_id), human: () => "" });
 	let isWhole = true;
 	for (const task of tasks) {
+		// Of all copies, one that an engine has in its own memory is none of those that can be read.
+		if (all && task.error?.details?.["reason"] === "in_use") {
+			say.info(task.error.message);
+			continue;
+		}
 		const told = task.result ?? task.error?.details ?? {};
 		const where = `${name} on ${String(told["device"] ?? task.request["device"])}`;
 		const copies = Array.isArray(told["copies"]) ? (told["copies"] as Found[]) : [];

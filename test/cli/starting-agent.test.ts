@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { systemClock } from "../../src/platform/clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { run } from "./support/fake-world.ts";
 import { fakeAgent } from "./support/fake-agent.ts";
@@ -16,7 +17,9 @@ async function waiting(dir: string) {
 	return child;
 }
 
-const on = (dir: string, ...words: string[]) => run([...words, "--data-dir", dir], { agent: fakeAgent({}) });
+/** With time as it is: the process that is stopped needs some to end. */
+const on = (dir: string, ...words: string[]) =>
+	run([...words, "--data-dir", dir], { agent: fakeAgent({}), clock: systemClock });
 
 test("an agent that waits to be let in is found by status, and stopped by stop", async () => {
 	using dir = tempDir();

@@ -1,6 +1,7 @@
 /** A world for the command line: streams in memory, time that passes only in sleeps, Ctrl-C on demand. */
 import { runCli } from "../../../src/cli/root.ts";
 import type { World } from "../../../src/cli/context.ts";
+import type { Clock } from "../../../src/platform/clock.ts";
 import type { FakeAgent } from "./fake-agent.ts";
 
 export interface WorldOptions {
@@ -13,6 +14,8 @@ export interface WorldOptions {
 	environment?: Partial<World["environment"]>;
 	/** Runs in every sleep, with the milliseconds since the start. */
 	onSleep?: (elapsedMs: number, controls: Controls) => void;
+	/** Where real processes take their time: the system's. */
+	clock?: Clock;
 }
 
 export interface Controls {
@@ -48,7 +51,7 @@ export async function run(words: readonly string[], options: WorldOptions = {}):
 			noColor: true,
 			...environment,
 		},
-		clock: {
+		clock: options.clock ?? {
 			nowMs: () => NOW_MS + elapsedMs,
 			monotonicMs: () => elapsedMs,
 			bootMs: () => elapsedMs,

@@ -144,21 +144,21 @@ export const COPIES_GUARDS: readonly Guard[] = [
 	{
 		name: "rate_of_all",
 		file: "src/core/transfer/fair-share.ts",
-		find: "all.tokens -= head.bytes;",
+		find: "all.tokens -= bytes;",
 		replace: "",
 		tests: BANDWIDTH,
 	},
 	{
 		name: "rate_of_one",
 		file: "src/core/transfer/fair-share.ts",
-		find: "flow.tokens -= head.bytes;",
+		find: "flow.tokens -= bytes;",
 		replace: "",
 		tests: BANDWIDTH,
 	},
 	{
 		name: "fair_by_bytes",
 		file: "src/core/transfer/fair-share.ts",
-		find: "flow.served += head.bytes;",
+		find: "flow.served += bytes;",
 		replace: "",
 		tests: BANDWIDTH,
 	},
@@ -168,6 +168,13 @@ export const COPIES_GUARDS: readonly Guard[] = [
 		find: "bucket.tokens = rate === undefined ? 0 : rate * BURST_S;",
 		replace: "",
 		tests: BANDWIDTH,
+	},
+	{
+		name: "own_limit_of_one_block",
+		file: "src/core/transfer/fair-share.ts",
+		find: "Math.min(head.leftBytes, mostAtOnce(flow))",
+		replace: "head.leftBytes",
+		tests: ["test/transfer/bandwidth.test.ts"],
 	},
 	{
 		name: "shares_of_cluster",

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { type Bandwidth, createBandwidth } from "../../src/core/transfer/bandwidth.ts";
+import { createFairShare } from "../../src/core/transfer/fair-share.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 
 setDefaultTimeout(60_000);
@@ -150,9 +151,33 @@ test("without a limit nothing waits; a wait ends with its transfer", async () =>
 	stop.abort();
 	await Promise.all([first, second]);
 	const ended = bandwidth.join("ended", 1000);
-	await ended.pass(1_000_000, never);
-	const waiting = ended.pass(1, never);
+	const waiting = ended.pass(1_000_000, never);
 	ended[Symbol.dispose]();
 	await waiting;
 	expect(clock.sleeping).toBeLessThan(2);
+});
+
+test("what comes in one block under a transfer's limit is paid for before the block is done with", async () => {
+	const clock = new FakeClock();
+	const bandwidth = createBandwidth({ clock });
+	using lane = bandwidth.join("small", 5_000);
+	let isPaid = false;
+	const paid = lane.pass(600_000, never).then(() => (isPaid = true));
+	await clock.advance(118_000);
+	expect(isPaid).toBe(false);
+	await clock.advance(3_000);
+	expect(isPaid).toBe(true);
+	await paid;
+});
+
+test("what is not paid for yet when a limit is lowered is not paid for at the lower one", () => {
+	const share = createFairShare(0);
+	const block = (bytes: number) => ({ bytes, release: () => undefined });
+	share.setRate(10_000_000);
+	share.add("one", block(10_000_000));
+	expect(share.advance(0)).toHaveLength(1);
+	share.add("one", block(1));
+	expect(share.advance(100)).toHaveLength(0);
+	share.setRate(1000);
+	expect(share.advance(200)).toHaveLength(1);
 });

@@ -33,8 +33,14 @@ interface Bucket {
 	tokens: number;
 }
 
+interface Queued {
+	waiting: Waiting;
+	/** What of it is not paid for yet. */
+	leftBytes: number;
+}
+
 interface Flow extends Bucket {
-	queue: Waiting[];
+	queue: Queued[];
 	/** Bytes that it has passed, not counting what it did not use while others did. */
 	served: number;
 }
@@ -54,12 +60,11 @@ export function createFairShare(startMs: number): FairShare {
 		return flow;
 	};
 	const allowance = (): number => Math.max((all.rate ?? 0) * BURST_S, LEAST_ALLOWANCE_BYTES);
-	const waiting = (): Flow[] =>
-		[...flows.values()].filter((flow) => flow.queue.length > 0 && hasTokens(flow));
+	const ready = (): Flow[] => [...flows.values()].filter((flow) => flow.queue.length > 0 && hasTokens(flow));
 	/** The one that has passed least of those that may pass. */
 	const next = (): Flow | undefined => {
 		let least: Flow | undefined;
-		for (const flow of waiting()) if (least === undefined || flow.served < least.served) least = flow;
+		for (const flow of ready()) if (least === undefined || flow.served < least.served) least = flow;
 		if (least === undefined || hasTokens(all)) return least;
 		// One that is behind all others did not come too late, it was not asked.
 		return least.served < level && all.tokens > -allowance() ? least : undefined;
@@ -68,17 +73,17 @@ export function createFairShare(startMs: number): FairShare {
 		add(name, one) {
 			const flow = flowOf(name);
 			if (flow.queue.length === 0) flow.served = Math.max(flow.served, level - allowance());
-			flow.queue.push(one);
+			flow.queue.push({ waiting: one, leftBytes: one.bytes });
 		},
 		remove(name, one) {
 			const queue = flows.get(name)?.queue ?? [];
-			const at = queue.indexOf(one);
+			const at = queue.findIndex(({ waiting }) => waiting === one);
 			if (at >= 0) queue.splice(at, 1);
 		},
 		leave(name) {
 			const left = flows.get(name)?.queue ?? [];
 			flows.delete(name);
-			return left;
+			return left.map(({ waiting }) => waiting);
 		},
 		setRate: (rate) => setRate(all, rate),
 		setFlowRate: (name, rate) => setRate(flowOf(name), rate),
@@ -88,18 +93,27 @@ export function createFairShare(startMs: number): FairShare {
 			for (const bucket of [all, ...flows.values()]) fill(bucket, passedS);
 			const released: Waiting[] = [];
 			for (let flow = next(); flow !== undefined; flow = next()) {
-				const [head] = flow.queue.splice(0, 1);
+				const [head] = flow.queue;
 				if (head === undefined) break;
+				const bytes = Math.min(head.leftBytes, mostAtOnce(flow));
 				level = Math.max(level, flow.served);
-				flow.served += head.bytes;
-				all.tokens -= head.bytes;
-				flow.tokens -= head.bytes;
-				released.push(head);
+				flow.served += bytes;
+				all.tokens -= bytes;
+				flow.tokens -= bytes;
+				head.leftBytes -= bytes;
+				if (head.leftBytes > 0) continue;
+				flow.queue.shift();
+				released.push(head.waiting);
 			}
 			return released;
 		},
 		isWaiting: () => [...flows.values()].some(({ queue }) => queue.length > 0),
 	};
+}
+
+/** A flow that has a rate and ends takes its debt along, so that it makes none that is worth more than a burst. */
+function mostAtOnce({ rate }: Bucket): number {
+	return rate === undefined ? Number.POSITIVE_INFINITY : Math.max(rate * BURST_S, 1);
 }
 
 function hasTokens({ rate, tokens }: Bucket): boolean {

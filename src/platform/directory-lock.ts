@@ -6,7 +6,7 @@ import { Database as Sqlite } from "bun:sqlite";
 import { closeSync, openSync } from "node:fs";
 import { GswarmError } from "../schema/errors.ts";
 
-/** @throws CONFLICT data_dir_in_use */
+/** Keep what it returns: one that is collected gives the lock back. @throws CONFLICT data_dir_in_use */
 export function lockDirectory(path: string, describeHolder: () => string): Disposable {
 	makePrivate(path);
 	const db = new Sqlite(path, { create: true });

@@ -59,6 +59,8 @@ export const modelSchema = z.object({
 	adopted_locations: z.array(z.string()).optional(),
 	/** Those of them that are never evicted. */
 	pinned_locations: z.array(z.string()).optional(),
+	/** Those of them with no copy that can be served or copied from now. */
+	unavailable_locations: z.array(z.string()).optional(),
 	/** Front URL per node. */
 	services: z.record(z.string(), z.string()),
 	status: z.enum(MODEL_STATUSES),

@@ -161,6 +161,13 @@ describe("commands that read", () => {
 		});
 	});
 
+	test("model list says which copies cannot be used now", async () => {
+		const damaged = { ...MODEL, unavailable_locations: ["node2:dram"] };
+		const agent = fakeAgent({ listModels: { models: [damaged], total: 1, page: 1, per_page: 200 } });
+		const { stdout } = await run(["model", "list"], { agent });
+		expect(stdout).toContain("node1:disk, node2:dram (unavailable)");
+	});
+
 	test("model list --page asks for that page alone", async () => {
 		const agent = fakeAgent({ listModels: { models: [MODEL], total: 45, page: 2, per_page: 20 } });
 		const { stderr } = await run(["model", "list", "--page", "2"], { agent });

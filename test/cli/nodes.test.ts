@@ -26,6 +26,12 @@ describe("node list", () => {
 		expect(stderr).toContain("gswarm node approve node2");
 	});
 
+	test("a node that a host has not heard since its own start is not said to have never been there", async () => {
+		const nodes = [{ ...NODE, last_seen_s: null }];
+		const { stdout } = await run(["node", "list"], { agent: fakeAgent({ listNodes: { nodes, total: 1 } }) });
+		expect(stdout).toMatch(/alive.*not yet/);
+	});
+
 	test("in full shows the addresses that it asks for, those that were approved, and the protocol", async () => {
 		const nodes = [{ ...NODE, approved_addresses: ["gpu1.lan"] }, WAITING];
 		const { stdout } = await run(["node", "list", "-o", "wide"], {

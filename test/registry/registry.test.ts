@@ -274,6 +274,8 @@ test("an inventory replaces what its node was known to hold, and nothing of othe
 	await s.registry.takeInventory("node1", [copy("b", { status: "unavailable" })]);
 	expect(s.where("a")).toEqual(["node2:disk r1 ready"]);
 	expect(s.where("b")).toEqual(["node1:disk r1 unavailable"]);
+	expect(s.registry.get("b").unavailable_locations).toEqual(["node1:disk"]);
+	expect(s.registry.get("a")).not.toHaveProperty("unavailable_locations");
 	await s.registry.takeInventory("node2", []);
 	expect(s.where("a")).toEqual([]);
 	expect(s.registry.get("a").status).toBe("unavailable");

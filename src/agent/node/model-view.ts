@@ -3,10 +3,8 @@ import {
 	type Activity,
 	detectedMetadata,
 	modelStatus,
-	pinnedOf,
 	servicesOf,
-	adoptedOf,
-	simulatedOf,
+	markedLocations,
 } from "../../core/registry/registry.ts";
 import type { Services } from "../../core/service/service.ts";
 import { type Storage, placeInOrder } from "../../core/storage/storage.ts";
@@ -106,9 +104,15 @@ function summaryOf(d: NodeFacts, { activities, services, onGpus }: Present, name
 		model_type: copies[0]?.model_type ?? "unknown",
 		model_size: Math.max(0, ...copies.map((c) => c.size_bytes)),
 		locations: [...new Set(copies.map((c) => `${d.nodeName}:${c.tier}`))],
-		...simulatedOf(copies.filter((c) => c.simulated === true).map((c) => `${d.nodeName}:${c.tier}`)),
-		...adoptedOf(copies.filter((c) => c.place === "adopted").map((c) => `${d.nodeName}:${c.tier}`)),
-		...pinnedOf(copies.filter((c) => c.pinned === true).map((c) => `${d.nodeName}:${c.tier}`)),
+		...markedLocations(
+			copies.map((c) => ({
+				device: `${d.nodeName}:${c.tier}`,
+				simulated: c.simulated === true,
+				adopted: c.place === "adopted",
+				pinned: c.pinned === true,
+				status: c.status,
+			})),
+		),
 		services: servicesOf(name, services),
 		status: modelStatus(
 			copies.map((c) => c.status),

@@ -116,19 +116,21 @@ async function allPages(
 	return { ...first, models };
 }
 
-/** `node1:gpu0 (simulated)`, `node1:disk (adopted, pinned)` */
+/** `node1:gpu0 (simulated)`, `node1:disk (adopted, pinned)`, `node2:disk (unavailable)` */
 function marked(
 	at: string,
 	{
 		simulated_locations: simulated = [],
 		adopted_locations: adopted = [],
 		pinned_locations: pinned = [],
-	}: Pick<ModelSummary, "simulated_locations" | "adopted_locations" | "pinned_locations">,
+		unavailable_locations: unavailable = [],
+	}: ModelSummary,
 ): string {
 	const marks = [
 		...(simulated.includes(at) ? ["simulated"] : []),
 		...(adopted.includes(at) ? ["adopted"] : []),
 		...(pinned.includes(at) ? ["pinned"] : []),
+		...(unavailable.includes(at) ? ["unavailable"] : []),
 	];
 	return marks.length === 0 ? at : `${at} (${marks.join(", ")})`;
 }

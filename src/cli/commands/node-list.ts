@@ -31,7 +31,9 @@ export const command = defineCommand({
 					node.last_seen_s === null
 						? node.status === "waiting"
 							? "asks to join"
-							: "never"
+							: node.status === "alive"
+								? "not yet"
+								: "never"
 						: `${formatDuration(node.last_seen_s)} ago`,
 					...(wide
 						? [

@@ -8,7 +8,7 @@ import type { Clock } from "../../platform/clock.ts";
 import type { Database } from "../../platform/database.ts";
 import type { Detected } from "../../schema/detected.ts";
 import { modelNotFound } from "../../schema/errors.ts";
-import type { ModelCopy, ModelDetail, ModelLocation, ModelSummary } from "../../schema/model.ts";
+import type { ModelCopy, ModelDetail, ModelLocation, ModelStatus, ModelSummary } from "../../schema/model.ts";
 import type { ServiceDocument } from "../../schema/service.ts";
 import {
 	type CopyKey,
@@ -129,9 +129,15 @@ export function createRegistry({
 			model_type: row.model_type,
 			model_size: row.model_size,
 			locations: unique(locations.map(deviceOf)),
-			...simulatedOf(locations.filter(isSimulated).map(deviceOf)),
-			...adoptedOf(locations.filter((l) => l.place === "adopted").map(deviceOf)),
-			...pinnedOf(locations.filter((l) => l.pinned === 1).map(deviceOf)),
+			...markedLocations(
+				locations.map((l) => ({
+					device: deviceOf(l),
+					simulated: isSimulated(l),
+					adopted: l.place === "adopted",
+					pinned: l.pinned === 1,
+					status: l.status,
+				})),
+			),
 			services: servicesOf(row.model_name, services),
 			status: modelStatus(
 				locations.map((l) => l.status),
@@ -256,19 +262,31 @@ export function servicesOf(model: string, services: readonly ServiceDocument[]):
 	return urls;
 }
 
-/** Those of a model's locations where it was adopted, where there are some. */
-export function adoptedOf(devices: readonly string[]): Pick<ModelSummary, "adopted_locations"> {
-	return devices.length === 0 ? {} : { adopted_locations: [...new Set(devices)] };
-}
+type Marks = Pick<
+	ModelSummary,
+	"simulated_locations" | "adopted_locations" | "pinned_locations" | "unavailable_locations"
+>;
 
-/** Those of a model's locations that are on simulated GPUs, where there are some. */
-export function simulatedOf(devices: readonly string[]): Pick<ModelSummary, "simulated_locations"> {
-	return devices.length === 0 ? {} : { simulated_locations: [...new Set(devices)] };
-}
-
-/** The pinned ones among a model's devices, where there are any. */
-export function pinnedOf(devices: readonly string[]): Pick<ModelSummary, "pinned_locations"> {
-	return devices.length === 0 ? {} : { pinned_locations: [...new Set(devices)] };
+/** What there is to say of some of a model's locations; nothing of what holds for none of them. */
+export function markedLocations(
+	copies: readonly {
+		device: string;
+		simulated: boolean;
+		adopted: boolean;
+		pinned: boolean;
+		status: ModelStatus;
+	}[],
+): Marks {
+	const devices = (those: typeof copies): string[] => unique(those.map(({ device }) => device));
+	// A device may have several revisions, and one of them may do.
+	const usable = new Set(devices(copies.filter(({ status }) => status !== "unavailable")));
+	const marks = {
+		simulated_locations: devices(copies.filter(({ simulated }) => simulated)),
+		adopted_locations: devices(copies.filter(({ adopted }) => adopted)),
+		pinned_locations: devices(copies.filter(({ pinned }) => pinned)),
+		unavailable_locations: devices(copies.filter(({ device }) => !usable.has(device))),
+	};
+	return Object.fromEntries(Object.entries(marks).filter(([, list]) => list.length > 0));
 }
 
 function deviceOf(location: LocationRow): string {

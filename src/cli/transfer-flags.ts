@@ -25,7 +25,7 @@ export const PACE_ARGS = {
 		type: "string",
 		value: rate,
 		valueHint: "RATE",
-		description: "No faster than this, e.g. 100MB/s",
+		description: "No faster than this over the network, e.g. 100MB/s",
 	},
 } as const;
 

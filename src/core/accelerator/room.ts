@@ -274,6 +274,11 @@ export function createRoom(
 				const about = { model: input.model, device: shown(device), file, part: first?.part ?? 0 };
 				throw notTheSame(about, outcome.bad.length);
 			}
+			if (signal.aborted) {
+				// The cancel came when it was done: it counts all the same, and nothing stays.
+				await state.holder.unload(id);
+				signal.throwIfAborted();
+			}
 			const copy = keep(state, input, id, outcome.handles);
 			const ms = Math.round(clock.monotonicMs() - startedMs);
 			const about = { device, model: input.model, bytes: bytesTotal, ms, direct: outcome.isDirect };
